@@ -1,0 +1,186 @@
+"""Transactions for commands, and the dependency that injects them.
+
+    with store.transaction() as tx:
+        ...            # reads and writes; tx.publish(...) for the events
+    # committed here, and the outbox relay has been woken
+
+The caller of the command commits, inside the entrypoint: Nameko replies and acks *before*
+`worker_result`, so a commit there could fail after the caller was told that it worked.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+from nameko.extensions import DependencyProvider, SharedExtension
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from mesh import tables
+from mesh.engines import open_engine
+from mesh.errors import Unavailable
+from mesh.events import Envelope, Event, seal
+from mesh.settings import database_url
+
+
+class Bell:
+    """Wakes the one who waits for work, from whichever greenlet brought some."""
+
+    def __init__(self) -> None:
+        self._rung = threading.Event()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    def wait(self, seconds: float) -> None:
+        """Until the bell rings, or has rung since the last wait; no longer than `seconds`."""
+        self._rung.wait(seconds)
+        self._rung.clear()
+
+
+class Transaction:
+    """What any service may do in a transaction; each adds the reads and writes of its own tables."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self.has_news = False
+
+    def now(self) -> datetime:
+        """The database's clock, the one that all instances of a service share."""
+        if self.connection.dialect.name == "sqlite":
+            text = self.connection.scalar(sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"))
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        moment: datetime = self.connection.scalar(sa.select(sa.func.clock_timestamp()))
+        return moment.astimezone(UTC)
+
+    def publish(self, news: Iterable[tuple[Event, int]]) -> None:
+        """Put events, each with the version of its aggregate, into the outbox."""
+        rows = [_outbox_row(seal(event, version), event.AWAITED) for event, version in news]
+        if rows:
+            self.connection.execute(tables.outbox.insert(), rows)
+            self.has_news = True
+
+    def is_new(self, consumer: str, event_id: str) -> bool:
+        """Whether this consumer meets the event for the first time; notes that it has."""
+        row = {"consumer": consumer, "event_id": event_id, "received_at": datetime.now(UTC)}
+        insert = insert_ignoring_conflicts(self.connection, tables.inbox)
+        return bool(self.connection.execute(insert, row).rowcount)
+
+    def once(
+        self, command_id: str | None, method: str, execute: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Execute a command, or repeat the first answer when its id has been executed before.
+
+        A command without an id is executed each time. Two executions at once of one id are
+        settled by the unique key: the second fails with IntegrityError and is tried again
+        (`settled`), when it finds the answer of the first.
+        """
+        if command_id is None:
+            return execute()
+        known = sa.select(tables.commands.c.answer).where(tables.commands.c.command_id == command_id)
+        answer: dict[str, Any] | None = self.connection.scalar(known)
+        if answer is None:
+            answer = execute()
+            row = {"command_id": command_id, "method": method, "answer": answer}
+            self.connection.execute(tables.commands.insert(), {**row, "executed_at": datetime.now(UTC)})
+        return answer
+
+
+def insert_ignoring_conflicts(connection: sa.Connection, table: sa.Table) -> Any:
+    """An INSERT that leaves a row alone which is there already."""
+    dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table).on_conflict_do_nothing()
+
+
+def _outbox_row(envelope: Envelope, awaited: bool) -> dict[str, Any]:
+    return {
+        "event_id": envelope.event_id,
+        "type": envelope.type,
+        "aggregate_id": envelope.aggregate_id,
+        "awaited": awaited,
+        "envelope": envelope.to_wire(),
+        "created_at": datetime.now(UTC),
+    }
+
+
+T = TypeVar("T", bound=Transaction)
+
+
+class Store(Generic[T]):
+    """Opens transactions of one service over one engine."""
+
+    transaction_cls: Callable[[sa.Connection], T]
+
+    def __init__(self, engine: sa.Engine, news: Bell | None = None) -> None:
+        self._engine = engine
+        self._news = news or Bell()
+
+    @contextmanager
+    def transaction(self, *, read_only: bool = False) -> Iterator[T]:
+        """Commits at the end, rolls back on an exception.
+
+        Raises Unavailable when the database can't be reached or does not answer in time.
+        """
+        try:
+            with (
+                self._engine.connect().execution_options(read_only=read_only) as connection,
+                connection.begin(),
+            ):
+                tx = self.transaction_cls(connection)
+                yield tx
+        except (exc.OperationalError, exc.TimeoutError, exc.InterfaceError) as error:
+            if is_conflict(error):
+                raise
+            raise Unavailable("the database does not answer") from error
+        if tx.has_news:
+            self._news.ring()
+
+
+_CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available (PostgreSQL)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether another transaction got in the way, so that the same command may succeed if repeated."""
+    if isinstance(error, exc.IntegrityError):
+        return True
+    return isinstance(error, exc.DBAPIError) and getattr(error.orig, "pgcode", None) in _CONFLICTS
+
+
+settled = retry(
+    retry=retry_if_exception(is_conflict),
+    stop=stop_after_attempt(4),
+    wait=wait_random_exponential(multiplier=0.02, max=0.2),
+    reraise=True,
+)
+"""Decorates a command that may meet another one at the same rows: run it again, from the start."""
+
+
+class Engine(SharedExtension):  # type: ignore[misc]
+    """The engine of the service's own database, one for all its extensions."""
+
+    def __init__(self) -> None:
+        self.news = Bell()
+
+    def setup(self) -> None:
+        self.engine = open_engine(database_url(self.container.service_name))
+
+    def stop(self) -> None:
+        self.engine.dispose()
+
+
+class Database(DependencyProvider):  # type: ignore[misc]
+    """Injects a store over this service's own database."""
+
+    shared = Engine()
+
+    def __init__(self, make_store: Callable[[sa.Engine, Bell], Any]) -> None:
+        self.make_store = make_store
+
+    def get_dependency(self, worker_ctx: Any) -> Any:
+        return self.make_store(self.shared.engine, self.shared.news)

@@ -1,0 +1,110 @@
+"""Database engines that leave an eventlet process alive while a query waits.
+
+psycopg2 yields to the hub through its wait callback. sqlite3 has no such thing: a lock held by
+another process would freeze this one, so its blocking calls run in eventlet's thread pool.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import psycopg2.extensions
+import sqlalchemy as sa
+from eventlet import tpool
+from eventlet.hubs import trampoline
+from sqlalchemy.pool import QueuePool
+
+CONNECT_SECONDS = 3
+STATEMENT_SECONDS = 10
+LOCK_SECONDS = 5
+POOL_SIZE = 10
+
+
+def open_engine(url: str) -> sa.Engine:
+    """An engine that connects at the first use. Every wait in it is bounded."""
+    address = sa.make_url(url)
+    if address.get_backend_name() == "sqlite":
+        return _open_sqlite(address)
+    return _open_postgresql(address)
+
+
+def _open_postgresql(address: sa.URL) -> sa.Engine:
+    psycopg2.extensions.set_wait_callback(_wait_in_the_hub)
+    return sa.create_engine(
+        address,
+        pool_size=POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=CONNECT_SECONDS,
+        pool_pre_ping=True,  # the server may have restarted since the connection was last used
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={LOCK_SECONDS}s",
+            # A server that vanished without a word is noticed by TCP, not waited for.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        },
+    )
+
+
+def _wait_in_the_hub(connection: Any, timeout: float = STATEMENT_SECONDS + LOCK_SECONDS) -> None:
+    while True:
+        state = connection.poll()
+        if state == psycopg2.extensions.POLL_OK:
+            return
+        trampoline(
+            connection.fileno(),
+            read=state == psycopg2.extensions.POLL_READ,
+            write=state == psycopg2.extensions.POLL_WRITE,
+            timeout=timeout,
+            timeout_exc=psycopg2.OperationalError(f"no answer from the database in {timeout} s"),
+        )
+
+
+class _Cursor(sqlite3.Cursor):
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        return tpool.execute(super().execute, *args)  # type: ignore[no-any-return]
+
+    def executemany(self, *args: Any) -> sqlite3.Cursor:
+        return tpool.execute(super().executemany, *args)  # type: ignore[no-any-return]
+
+
+class _Connection(sqlite3.Connection):
+    def cursor(self, factory: Any = _Cursor) -> Any:
+        return super().cursor(factory)
+
+    def commit(self) -> None:
+        tpool.execute(super().commit)
+
+    def rollback(self) -> None:
+        tpool.execute(super().rollback)
+
+
+def _open_sqlite(address: sa.URL) -> sa.Engine:
+    if address.database:
+        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        address,
+        poolclass=QueuePool,
+        pool_size=POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=CONNECT_SECONDS,
+        connect_args={"timeout": LOCK_SECONDS, "factory": _Connection, "check_same_thread": False},
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: Any) -> None:
+        connection.isolation_level = None  # the driver's own BEGIN comes too late: see `begin`
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # A transaction that reads and then writes can't wait for another writer, it fails at once;
+        # one that says from the start that it will write waits its turn.
+        read_only = connection.get_execution_options().get("read_only")
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine

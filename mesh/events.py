@@ -1,0 +1,60 @@
+"""Events: what a service tells the world about a change that it has committed.
+
+A published event is a promise for ever, so its schema is a frozen dataclass of primitives with
+a `TYPE` and a `VERSION`; on the wire it travels in an envelope that is the same for all of them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all published events; a subclass adds its `data` as fields."""
+
+    TYPE: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+    AGGREGATE: ClassVar[str]
+    """The field that holds the id of what changed."""
+    AWAITED: ClassVar[bool] = False
+    """Some service must receive it: while no queue is bound, the relay keeps it and tries again."""
+
+    @property
+    def aggregate_id(self) -> str:
+        return str(getattr(self, self.AGGREGATE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """An event on its way. `aggregate_version` grows by one with each change of the aggregate,
+    so that a consumer can tell news from what it has seen."""
+
+    event_id: str
+    type: str
+    version: int
+    occurred_at: str
+    aggregate_id: str
+    aggregate_version: int
+    data: Mapping[str, Any]
+
+    def to_wire(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def seal(event: Event, aggregate_version: int, occurred_at: datetime | None = None) -> Envelope:
+    """Put an event into its envelope, under a new id. `occurred_at` is now unless told."""
+    moment = (occurred_at or datetime.now(UTC)).astimezone(UTC)
+    return Envelope(
+        event_id=str(uuid.uuid4()),
+        type=event.TYPE,
+        version=event.VERSION,
+        occurred_at=moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        aggregate_id=event.aggregate_id,
+        aggregate_version=aggregate_version,
+        data=asdict(event),
+    )

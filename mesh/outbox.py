@@ -1,0 +1,187 @@
+"""The outbox relay: takes committed events to the broker, at least once and in order.
+
+An event's row is written in the transaction that causes it; the relay claims rows for a while,
+publishes them with confirms, and marks them sent. A relay that dies leaves its claims to expire,
+and another takes over. Events of one aggregate leave in the order they were committed in.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from kombu import Exchange
+from nameko.amqp.publish import Publisher, UndeliverableMessage
+from nameko.extensions import DependencyProvider
+from tenacity import wait_random_exponential
+
+from mesh import settings
+from mesh.database import Engine, Store, Transaction
+from mesh.tables import outbox
+
+log = logging.getLogger(__name__)
+
+BATCH = 100
+CLAIM = timedelta(seconds=30)
+"""How long a claim holds: longer than a batch takes to publish when the broker is slow."""
+IDLE_SECONDS = 1.0
+"""How often to look for what a dead relay, or a transaction of another instance, has left."""
+CONFIRM_SECONDS = 5.0
+UNROUTABLE_PAUSE = timedelta(seconds=1)
+"""An awaited event that no queue takes is kept this long before the next try."""
+
+_CLAIM_LOCK = 0x6D7963  # "myc": serialises the claims of several relays on PostgreSQL
+
+
+class OutboxTransaction(Transaction):
+    """Claims and settles rows of the outbox."""
+
+    def claim(self, claimant: str, limit: int) -> Sequence[sa.Row[Any]]:
+        """The oldest unsent rows, now this claimant's, in order.
+
+        A row waits while an earlier one of its aggregate is in another's hands; claims are made
+        one after the other, so no relay overlooks what another is just claiming.
+        """
+        if self.connection.dialect.name == "postgresql":
+            self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CLAIM_LOCK)))
+        now = self.now()
+        earlier = outbox.alias()
+        held_up = (
+            sa.exists()
+            .where(earlier.c.aggregate_id == outbox.c.aggregate_id)
+            .where(earlier.c.seq < outbox.c.seq)
+            .where(earlier.c.sent_at.is_(None))
+            .where(earlier.c.claimed_until > now)
+        )
+        due = (
+            sa.select(outbox.c.seq)
+            .where(outbox.c.sent_at.is_(None))
+            .where(sa.or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= now))
+            .where(~held_up)
+            .order_by(outbox.c.seq)
+            .limit(limit)
+        )
+        claimed = self.connection.execute(
+            outbox.update()
+            .where(outbox.c.seq.in_(due))
+            .values(claimed_by=claimant, claimed_until=now + CLAIM)
+            .returning(
+                outbox.c.seq, outbox.c.type, outbox.c.aggregate_id, outbox.c.awaited, outbox.c.envelope
+            )
+        )
+        return sorted(claimed, key=lambda row: row.seq)
+
+    def mark_sent(self, claimant: str, seqs: Sequence[int]) -> None:
+        self._mine(claimant, seqs, sent_at=self.now())
+
+    def release(self, claimant: str, seqs: Sequence[int], until: datetime | None = None) -> None:
+        """Give rows back: at once, or claimable again from `until` on."""
+        self._mine(claimant, seqs, claimed_until=until)
+
+    def _mine(self, claimant: str, seqs: Sequence[int], **values: Any) -> None:
+        mine = outbox.c.seq.in_(seqs) & (outbox.c.claimed_by == claimant)
+        self.connection.execute(outbox.update().where(mine).values(**values))
+
+
+class OutboxStore(Store[OutboxTransaction]):
+    transaction_cls = OutboxTransaction
+
+
+class OutboxRelay(DependencyProvider):  # type: ignore[misc]
+    """Runs the relay beside the service that owns the outbox. Several instances may run at once."""
+
+    shared = Engine()
+
+    def setup(self) -> None:
+        service = self.container.service_name
+        self._claimant = str(uuid.uuid4())
+        self._stopping = False
+        self._exchange = Exchange(f"{service}.events", type="topic", durable=True)
+        self._publisher = Publisher(
+            settings.required("AMQP_URI"),
+            exchange=self._exchange,
+            declare=[self._exchange],
+            serializer="json",
+            retry=False,  # the relay itself is the retry, and it backs off
+        )
+
+    def start(self) -> None:
+        self._store = OutboxStore(self.shared.engine)
+        self._thread = self.container.spawn_managed_thread(self._run, identifier="outbox relay")
+
+    def stop(self) -> None:
+        self._stopping = True
+        self.shared.news.ring()
+        self._thread.wait()
+
+    def get_dependency(self, worker_ctx: Any) -> None:
+        return None
+
+    def _run(self) -> None:
+        back_off = wait_random_exponential(multiplier=0.2, max=5)
+        failures = 0
+        while not self._stopping:
+            try:
+                busy = self.relay() == BATCH
+                failures = 0
+            except Exception as error:  # broker or database away: nothing is lost, only late
+                failures += 1
+                busy = False
+                log.warning("outbox relay: %s: %s", type(error).__name__, error)
+            if not busy and not self._stopping:
+                self.shared.news.wait(back_off(_Attempt(failures)) if failures else IDLE_SECONDS)
+
+    def relay(self) -> int:
+        """Publish one batch. Returns how many rows it took in hand."""
+        with self._store.transaction() as tx:
+            rows = tx.claim(self._claimant, BATCH)
+        if not rows:
+            return 0
+        sent: list[int] = []
+        unroutable: list[sa.Row[Any]] = []
+        held: set[str] = set()  # aggregates whose earlier event waits: the later ones wait too
+        try:
+            for row in rows:
+                if row.aggregate_id in held:
+                    unroutable.append(row)
+                    continue
+                try:
+                    self._publish(row)
+                    sent.append(row.seq)
+                except UndeliverableMessage:
+                    held.add(row.aggregate_id)
+                    unroutable.append(row)
+                    log.warning("no queue takes the event %s yet: kept in the outbox", row.type)
+        finally:
+            self._settle(rows, sent, unroutable)
+        return len(rows)
+
+    def _publish(self, row: sa.Row[Any]) -> None:
+        self._publisher.publish(
+            row.envelope,
+            routing_key=row.type,
+            mandatory=row.awaited,
+            transport_options={"max_retries": 0, "confirm_timeout": CONFIRM_SECONDS},
+        )
+
+    def _settle(self, rows: Sequence[sa.Row[Any]], sent: list[int], unroutable: list[sa.Row[Any]]) -> None:
+        done = {*sent, *(row.seq for row in unroutable)}
+        with self._store.transaction() as tx:
+            if sent:
+                tx.mark_sent(self._claimant, sent)
+            if unroutable:
+                later = tx.now() + UNROUTABLE_PAUSE
+                tx.release(self._claimant, [row.seq for row in unroutable], until=later)
+            if untried := [row.seq for row in rows if row.seq not in done]:
+                tx.release(self._claimant, untried)
+
+
+class _Attempt:
+    """What tenacity's wait strategies ask of a retry state."""
+
+    def __init__(self, number: int) -> None:
+        self.attempt_number = number

@@ -1,0 +1,51 @@
+"""One item's answer in a batch: a value or the reason why there is none, never spoiling the others.
+
+On the wire an outcome is `{"ok": value}` or `{"error": {"code", "message", "field"?}}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from mesh.errors import describe, from_public
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    value: T | None = None
+    error: Exception | None = None
+
+    @classmethod
+    def of(cls, make: Callable[[], T]) -> Outcome[T]:
+        """What `make` returns, or the refusal it raised (an exception with a slug; others pass)."""
+        try:
+            return cls(make())
+        except Exception as error:
+            if describe(error) is None:
+                raise
+            return cls(error=error)
+
+    def unwrap(self) -> T:
+        """The value; raises the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
+
+    def map(self, encode: Callable[[T], U]) -> Outcome[U]:
+        return Outcome(error=self.error) if self.error else Outcome(encode(self.unwrap()))
+
+    def to_wire(self) -> dict[str, Any]:
+        if self.error is not None:
+            return {"error": describe(self.error)}
+        return {"ok": self.value}
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Outcome[Any]:
+        if error := wire.get("error"):
+            return Outcome(error=from_public(error))
+        return Outcome(wire["ok"])

@@ -1,0 +1,68 @@
+"""How a mail leaves: by SMTP when SMTP_URL is set, else as a file that a mail program opens."""
+
+from __future__ import annotations
+
+import os
+import smtplib
+import ssl
+from email.message import EmailMessage
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from nameko.extensions import DependencyProvider
+
+from mesh import settings
+from services.notifications.domain import Mail
+
+SMTP_SECONDS = 2.5
+_DOMAIN = "mycelium.invalid"
+
+
+class Postman(DependencyProvider):  # type: ignore[misc]
+    """Injects `send(mail)`, which raises OSError when the mail did not leave.
+
+    SMTP_URL is smtp://[user:password@]host[:port], or smtps:// for TLS from the start; over smtp://
+    a password is sent only after STARTTLS.
+    """
+
+    def setup(self) -> None:
+        self.sender = str(settings.optional("MAIL_FROM", f"orders@{_DOMAIN}"))
+        url = settings.optional("SMTP_URL")
+        self.server = urlsplit(str(url)) if url else None
+        self.outbox = Path(str(settings.optional("OUTBOX_DIR", ".mycelium/outbox")))
+
+    def get_dependency(self, worker_ctx: Any) -> Any:
+        return self.send
+
+    def send(self, mail: Mail) -> None:
+        message = EmailMessage()
+        message["From"] = self.sender
+        message["To"] = mail.recipient
+        message["Subject"] = mail.subject
+        message["Date"] = formatdate(usegmt=True)
+        message["Message-ID"] = f"<{mail.id}@{_DOMAIN}>"
+        message.set_content(mail.body)
+        if self.server:
+            self._by_smtp(message)
+        else:
+            self._as_file(message, mail.id)
+
+    def _by_smtp(self, message: EmailMessage) -> None:
+        server = self.server
+        assert server is not None and server.hostname
+        secure = server.scheme == "smtps"
+        connect = smtplib.SMTP_SSL if secure else smtplib.SMTP
+        with connect(server.hostname, server.port or (465 if secure else 25), timeout=SMTP_SECONDS) as smtp:
+            if server.username:
+                if not secure:
+                    smtp.starttls(context=ssl.create_default_context())
+                smtp.login(unquote(server.username), unquote(server.password or ""))
+            smtp.send_message(message)
+
+    def _as_file(self, message: EmailMessage, mail_id: str) -> None:
+        self.outbox.mkdir(parents=True, exist_ok=True)
+        unfinished = self.outbox / f".{mail_id}.tmp"
+        unfinished.write_bytes(message.as_bytes())
+        os.replace(unfinished, self.outbox / f"{mail_id}.eml")

@@ -1,0 +1,34 @@
+"""The entrypoints of notifications: decode, delegate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nameko.timer import timer
+
+from mesh.database import Database
+from mesh.health import Presence
+from mesh.subscription import event_handler
+from services.notifications import commands
+from services.notifications.postman import Postman
+from services.notifications.store import MailsStore
+
+
+class NotificationsService:
+    name = "notifications"
+
+    store = Database(MailsStore)
+    send = Postman()
+    presence = Presence()
+
+    @event_handler("orders", "order_confirmed")
+    def on_order_confirmed(self, event: dict[str, Any]) -> None:
+        commands.keep_mail(self.store, event)
+
+    @event_handler("orders", "order_cancelled")
+    def on_order_cancelled(self, event: dict[str, Any]) -> None:
+        commands.keep_mail(self.store, event)
+
+    @timer(interval=0.5)
+    def send_mails(self) -> None:
+        commands.send_mails(self.store, self.send)

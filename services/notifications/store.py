@@ -1,0 +1,53 @@
+"""Reads and writes of the mails' table."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from mesh.database import Store, Transaction, insert_ignoring_conflicts
+from mesh.tables import as_row
+from services.notifications.domain import Mail
+from services.notifications.tables import mails, unsent
+
+_columns = [mails.c[name] for name in Mail.__dataclass_fields__]
+
+
+class MailsTransaction(Transaction):
+    def add(self, mail: Mail) -> None:
+        """Keep the mail for sending, unless it is kept already."""
+        row: dict[str, Any] = {**as_row(mail), "attempts": 0, "due_at": self.now()}
+        self.connection.execute(insert_ignoring_conflicts(self.connection, mails), row)
+
+    def lease_due(self, limit: int, lease: timedelta) -> list[tuple[Mail, int]]:
+        """Unsent mails that nobody is sending, now leased to the caller, with the attempts so far."""
+        now = self.now()
+        due = (
+            sa.select(mails.c.id)
+            .where(unsent, mails.c.due_at <= now)
+            .order_by(mails.c.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        leased = self.connection.execute(
+            mails.update()
+            .where(mails.c.id.in_(due))
+            .values(due_at=now + lease, attempts=mails.c.attempts + 1)
+            .returning(*_columns, mails.c.attempts)
+        )
+        return [
+            (Mail(**{name: row._mapping[name] for name in Mail.__dataclass_fields__}), row.attempts)
+            for row in leased
+        ]
+
+    def mark_sent(self, mail_id: str) -> None:
+        self.connection.execute(mails.update().where(mails.c.id == mail_id).values(sent_at=self.now()))
+
+    def put_off(self, mail_id: str, delay: timedelta) -> None:
+        self.connection.execute(mails.update().where(mails.c.id == mail_id).values(due_at=self.now() + delay))
+
+
+class MailsStore(Store[MailsTransaction]):
+    transaction_cls = MailsTransaction

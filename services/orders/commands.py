@@ -1,0 +1,179 @@
+"""What can be done with orders: each function is one transaction, and a batch is the normal case.
+
+Placing an order takes two of them, `accept` and `settle`, with a call to products between: see saga.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mesh.database import settled
+from mesh.outcome import Outcome
+from services.orders import domain
+from services.orders.domain import Customer, Order, Request
+from services.orders.events import OrderCancelled, OrderConfirmed, OrderedLine, OrderPlaced, OrderRejected
+from services.orders.store import OrdersStore
+
+LEASE = timedelta(seconds=5)
+"""A pending order is left alone for so long by others than the one who works on it: more than
+the whole deadline of a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of the requests: answers known already, and pending orders to be driven on."""
+
+    answers: dict[int, Outcome[Order]]
+    to_drive: dict[int, Order]
+
+
+@settled
+def accept(
+    store: OrdersStore, requests: Mapping[int, Request], customers: Mapping[str, Customer]
+) -> Accepted:
+    """Write new orders as pending. A request that came before gets its first answer.
+
+    Customers who are not among `customers` are looked up in the local copy.
+    """
+    answers: dict[int, Outcome[Order]] = {}
+    to_drive: dict[int, Order] = {}
+    now = datetime.now(UTC)
+    with store.transaction() as tx:
+        for customer in customers.values():
+            tx.learn(customer)
+        known_customers = tx.customers({one.user_id for one in requests.values()})
+        known = tx.orders({one.order_id for one in requests.values()})
+        unfinished = [order.id for order in known.values() if order.status == domain.PENDING]
+        leased = tx.lease(unfinished, LEASE) if unfinished else set()
+        new: dict[str, Order] = {}
+        for index, request in requests.items():
+            before = known.get(request.order_id) or new.get(request.order_id)
+            if before:
+                answers[index] = Outcome.of(lambda b=before, r=request: _answered(b, r, leased))  # type: ignore[misc]
+                if answers[index].error is None and before.status == domain.PENDING:
+                    leased.discard(before.id)
+                    to_drive[index] = before
+            elif request.user_id not in known_customers:
+                unknown = domain.UnknownCustomer(f"there is no user {request.user_id}", "user_id")
+                answers[index] = Outcome(error=unknown)
+            else:
+                order = domain.pending(request, known_customers[request.user_id], now)
+                new[order.id] = to_drive[index] = order
+        tx.add(list(new.values()), due_at=tx.now() + LEASE)
+        tx.publish([_news(order) for order in new.values()])
+    return Accepted(answers, to_drive)
+
+
+def _answered(order: Order, request: Request, leased: set[str]) -> Order:
+    """The first answer; an order without one yet is the caller's to drive, if the caller leased it."""
+    answer = domain.replayed(order, request)
+    if order.status == domain.PENDING and order.id not in leased:
+        raise domain.InProgress(
+            "Idempotency-Key: the first request with it is still running", "Idempotency-Key"
+        )
+    return answer
+
+
+Verdict = Callable[[Order], Order]
+
+
+@settled
+def settle(store: OrdersStore, reservations: Mapping[str, Outcome[Mapping[str, Any]]]) -> dict[str, Order]:
+    """Confirm or reject orders by what products answered. One that was settled before stays as it is."""
+    now = datetime.now(UTC)
+    with store.transaction() as tx:
+        before = tx.orders(reservations, lock=True)
+        after = {order_id: _decided(order, reservations[order_id], now) for order_id, order in before.items()}
+        changed = [order for order_id, order in after.items() if order is not before[order_id]]
+        tx.save(changed)
+        tx.publish([_news(order) for order in changed])
+    return after
+
+
+def _decided(order: Order, reservation: Outcome[Mapping[str, Any]], now: datetime) -> Order:
+    if reservation.error is None:
+        return domain.confirmed(order, reservation.unwrap(), now)
+    error = reservation.to_wire()["error"]
+    return domain.rejected(order, error)
+
+
+@settled
+def cancel_order(store: OrdersStore, order_id: str) -> Order:
+    """Cancel a pending or confirmed order. Products gives the stock back when it hears of it."""
+    with store.transaction() as tx:
+        before = tx.order(domain.checked_order_id(order_id), lock=True)
+        after = domain.cancelled(before)
+        if after is not before:
+            tx.save([after])
+            tx.publish([_news(after)])
+    return after
+
+
+def get_order(store: OrdersStore, order_id: str) -> Order:
+    with store.transaction(read_only=True) as tx:
+        return tx.order(domain.checked_order_id(order_id))
+
+
+def list_orders(
+    store: OrdersStore, user_id: str, before: tuple[datetime, str] | None, limit: int
+) -> Sequence[Order]:
+    with store.transaction(read_only=True) as tx:
+        return tx.page(user_id, before, limit)
+
+
+def missing_customers(store: OrdersStore, user_ids: set[str]) -> set[str]:
+    """The users of whom there is no copy yet."""
+    with store.transaction(read_only=True) as tx:
+        return user_ids - set(tx.customers(user_ids))
+
+
+@settled
+def learn_customer(store: OrdersStore, customer: Customer) -> None:
+    """Applies what is newer than the copy; the same event twice, or late, changes nothing."""
+    with store.transaction() as tx:
+        tx.learn(customer)
+
+
+@settled
+def lease_due(store: OrdersStore, limit: int) -> list[tuple[Order, int]]:
+    """Pending orders that were left behind, with the number of attempts made."""
+    with store.transaction() as tx:
+        return tx.lease_due(limit, LEASE)
+
+
+@settled
+def put_off(store: OrdersStore, delays: Mapping[str, timedelta]) -> None:
+    with store.transaction() as tx:
+        for order_id, delay in sorted(delays.items()):
+            tx.put_off(order_id, delay)
+
+
+def _news(order: Order) -> tuple[Any, int]:
+    """The event of the state that the order has just reached."""
+    base = {"order_id": order.id, "user_id": order.user_id, "status": order.status}
+    items = [OrderedLine(**_line(line)) for line in order.lines]  # type: ignore[typeddict-item]
+    match order.status:
+        case domain.PENDING:
+            return OrderPlaced(**base, items=items), order.version
+        case domain.REJECTED:
+            reason = order.reason or {}
+            return OrderRejected(**base, reason=reason["code"], message=reason["message"]), order.version
+        case domain.CONFIRMED:
+            kind: Any = OrderConfirmed
+        case _:
+            kind = OrderCancelled
+    customer = {"name": order.user_name, "email": order.user_email}
+    money = {"total_minor": order.total_minor, "currency": order.currency}
+    return kind(**base, **customer, items=items, **money), order.version
+
+
+def _line(line: domain.Line) -> dict[str, Any]:
+    return {
+        "product_id": line.product_id,
+        "name": line.name,
+        "quantity": line.quantity,
+        "unit_price_minor": line.unit_price_minor,
+    }

@@ -1,0 +1,231 @@
+"""The rules of orders: what an order is, and the states it goes through.
+
+pending ──> confirmed ──> cancelled
+   ├──────> rejected
+   └──────> cancelled
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+PENDING, CONFIRMED, REJECTED, CANCELLED = "pending", "confirmed", "rejected", "cancelled"
+
+MOST_QUANTITY = 1_000_000
+MOST_LINES = 100
+LONGEST_KEY = 255
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
+_ORDER_IDS = uuid.UUID("5a0f3c1e-6f0b-4f64-9d53-0a5ad1f6a0c7")
+
+
+class Refusal(Exception):
+    """A rule says no. `slug` is public and stable; `field` names the input that the rule is about."""
+
+    slug = "conflict"
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Invalid(Refusal):
+    """The input is not what was asked for."""
+
+    slug = "validation-failed"
+
+
+class UnknownOrder(Refusal):
+    slug = "not-found"
+
+
+class UnknownCustomer(Refusal):
+    slug = "not-found"
+
+
+class KeyReused(Refusal):
+    """The idempotency key belongs to another request of this user."""
+
+    slug = "idempotency-key-reused"
+
+
+class InProgress(Refusal):
+    """The first request with this idempotency key is still being worked on."""
+
+    slug = "request-in-progress"
+
+
+class Rejected(Refusal):
+    """The order was rejected, for the reason that products gave: that is the slug."""
+
+    def __init__(self, reason: Mapping[str, Any]) -> None:
+        super().__init__(reason["message"], reason.get("field"))
+        self.slug = reason["code"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    product_id: str
+    quantity: int
+    name: str | None = None
+    unit_price_minor: int | None = None
+
+    @property
+    def total_minor(self) -> int | None:
+        return None if self.unit_price_minor is None else self.quantity * self.unit_price_minor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Customer:
+    """What orders knows of a user: a copy, as new as the last event or answer of users."""
+
+    id: str
+    name: str
+    email: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A wish to place an order. The same user and key are the same order, however often asked."""
+
+    order_id: str
+    user_id: str
+    lines: tuple[Line, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this request from another one under the same key."""
+        wanted = [[line.product_id, line.quantity] for line in self.lines]
+        return hashlib.sha256(json.dumps([self.user_id, wanted]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """`version` grows with each change of state; `confirmed_at` stays when the order is cancelled."""
+
+    id: str
+    user_id: str
+    user_name: str
+    user_email: str
+    fingerprint: str
+    status: str
+    lines: tuple[Line, ...]
+    currency: str | None = None
+    reason: Mapping[str, Any] | None = None
+    version: int
+    created_at: datetime
+    confirmed_at: datetime | None = None
+
+    @property
+    def total_minor(self) -> int | None:
+        totals = [line.total_minor for line in self.lines]
+        return None if self.currency is None else sum(total or 0 for total in totals)
+
+
+def new_request(user_id: Any, items: Any, idempotency_key: Any) -> Request:
+    """A request from outside: the same product twice becomes one line. Raises Invalid."""
+    user = _checked_id(user_id, "user_id")
+    if idempotency_key is None:
+        order_id = str(uuid.uuid4())
+    elif isinstance(idempotency_key, str) and _KEY.fullmatch(idempotency_key):
+        order_id = str(uuid.uuid5(_ORDER_IDS, f"{user}\n{idempotency_key}"))
+    else:
+        field = "idempotency_key"
+        raise Invalid(f"{field}: expected 1 to {LONGEST_KEY} visible ASCII characters", field)
+    return Request(order_id=order_id, user_id=user, lines=_checked_lines(items))
+
+
+def _checked_lines(items: Any) -> tuple[Line, ...]:
+    if not isinstance(items, Sequence) or isinstance(items, str) or not 1 <= len(items) <= MOST_LINES:
+        raise Invalid(f"items: expected a list of 1 to {MOST_LINES} lines", "items")
+    wanted: dict[str, int] = {}
+    for index, item in enumerate(items):
+        if not isinstance(item, Mapping):
+            raise Invalid(f"items[{index}]: expected an object", f"items[{index}]")
+        product_id = _checked_id(item.get("product_id"), f"items[{index}].product_id")
+        field = f"items[{index}].quantity"
+        quantity = item.get("quantity")
+        if isinstance(quantity, bool) or not isinstance(quantity, int) or not 1 <= quantity <= MOST_QUANTITY:
+            raise Invalid(f"{field}: expected a whole number from 1 to {MOST_QUANTITY}", field)
+        wanted[product_id] = wanted.get(product_id, 0) + quantity
+        if wanted[product_id] > MOST_QUANTITY:
+            raise Invalid(f"{field}: expected at most {MOST_QUANTITY} of {product_id} in all", field)
+    return tuple(Line(product_id, quantity) for product_id, quantity in sorted(wanted.items()))
+
+
+def checked_order_id(value: Any) -> str:
+    return _checked_id(value, "order_id")
+
+
+def _checked_id(value: Any, field: str) -> str:
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise Invalid(f"{field}: expected 1 to 64 letters, digits or any of . _ : -", field)
+    return value
+
+
+def pending(request: Request, customer: Customer, now: datetime) -> Order:
+    return Order(
+        id=request.order_id,
+        user_id=customer.id,
+        user_name=customer.name,
+        user_email=customer.email,
+        fingerprint=request.fingerprint,
+        status=PENDING,
+        lines=request.lines,
+        version=1,
+        created_at=now,
+    )
+
+
+def replayed(order: Order, request: Request) -> Order:
+    """The first answer to a request that came before. Raises KeyReused, or Rejected as the first time.
+
+    An order that was cancelled later was confirmed when it was answered, and that answer is repeated.
+    """
+    if order.fingerprint != request.fingerprint:
+        raise KeyReused("Idempotency-Key: it was used for another order", "Idempotency-Key")
+    if order.status == REJECTED and order.reason is not None:
+        raise Rejected(order.reason)
+    return replace(order, status=CONFIRMED) if order.confirmed_at else order
+
+
+def confirmed(order: Order, reserved: Mapping[str, Any], now: datetime) -> Order:
+    """The order with names and prices as products answered them; unchanged when it was settled before."""
+    if order.status != PENDING:
+        return order
+    lines = tuple(
+        Line(item["product_id"], item["quantity"], item["name"], item["unit_price_minor"])
+        for item in reserved["items"]
+    )
+    return replace(
+        order,
+        status=CONFIRMED,
+        lines=lines,
+        currency=reserved["currency"],
+        confirmed_at=now,
+        version=order.version + 1,
+    )
+
+
+def rejected(order: Order, reason: Mapping[str, Any]) -> Order:
+    if order.status != PENDING:
+        return order
+    return replace(order, status=REJECTED, reason=reason, version=order.version + 1)
+
+
+def cancelled(order: Order) -> Order:
+    """Raises Refusal for an order that was rejected; a cancelled one stays as it is."""
+    if order.status == CANCELLED:
+        return order
+    if order.status == REJECTED:
+        raise Refusal("the order was rejected: there is nothing to cancel", "order_id")
+    return replace(order, status=CANCELLED, version=order.version + 1)

@@ -1,0 +1,69 @@
+"""The entrypoints of orders: decode, delegate, encode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nameko.timer import timer
+
+from mesh.database import Database
+from mesh.health import Presence
+from mesh.outbox import OutboxRelay
+from mesh.outcome import Outcome
+from mesh.paging import checked_limit, decode_cursor, page
+from mesh.rpc import ServiceClient, rpc
+from mesh.subscription import event_handler
+from services.orders import commands, domain, saga, wire
+from services.orders.store import OrdersStore
+
+
+class OrdersService:
+    name = "orders"
+
+    store = Database(OrdersStore)
+    products = ServiceClient("products", timeout=1.5)
+    users = ServiceClient("users", timeout=1.0)
+    relay = OutboxRelay()
+    presence = Presence()
+
+    @rpc
+    def place_order(
+        self, user_id: str, items: list[dict[str, Any]], idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        wish = {"user_id": user_id, "items": items, "idempotency_key": idempotency_key}
+        return wire.order_to_wire(self._place([wish])[0].unwrap())
+
+    @rpc
+    def place_orders(self, orders: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [outcome.map(wire.order_to_wire).to_wire() for outcome in self._place(orders)]
+
+    @rpc
+    def get_order(self, order_id: str) -> dict[str, Any]:
+        return wire.order_to_wire(commands.get_order(self.store, order_id))
+
+    @rpc
+    def list_orders(self, user_id: str, limit: int = 50, cursor: str | None = None) -> dict[str, Any]:
+        size = checked_limit(limit)
+        before = wire.position_from_cursor(decode_cursor(cursor, parts=2))
+        found = commands.list_orders(self.store, user_id, before, size + 1)
+        return page(found, size, wire.order_to_wire, wire.position_of)
+
+    @rpc
+    def cancel_order(self, order_id: str) -> dict[str, Any]:
+        return wire.order_to_wire(commands.cancel_order(self.store, order_id))
+
+    @event_handler("users", "user_registered")
+    def on_user_registered(self, event: dict[str, Any]) -> None:
+        commands.learn_customer(self.store, wire.customer_from_event(event))
+
+    @event_handler("users", "user_updated")
+    def on_user_updated(self, event: dict[str, Any]) -> None:
+        commands.learn_customer(self.store, wire.customer_from_event(event))
+
+    @timer(interval=1)
+    def sweep(self) -> None:
+        saga.sweep(self.store, self.products)
+
+    def _place(self, wishes: list[Any]) -> list[Outcome[domain.Order]]:
+        requests = [Outcome.of(lambda wish=wish: wire.request_from_wire(wish)) for wish in wishes]
+        return saga.place(self.store, self.products, self.users, requests)

@@ -1,0 +1,63 @@
+"""How orders look on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from mesh.money import major_units
+from services.orders import domain
+from services.orders.domain import Customer, Order, Request
+
+
+def request_from_wire(wish: Any) -> Request:
+    if not isinstance(wish, Mapping):
+        raise domain.Invalid("orders: expected objects with user_id and items", "orders")
+    return domain.new_request(wish.get("user_id"), wish.get("items"), wish.get("idempotency_key"))
+
+
+def order_to_wire(order: Order) -> dict[str, Any]:
+    wire = {
+        "order_id": order.id,
+        "status": order.status,
+        "user": {"id": order.user_id, "name": order.user_name, "email": order.user_email},
+        "items": [
+            {
+                "product": {"id": line.product_id, "name": line.name},
+                "quantity": line.quantity,
+                "unit_price_minor": line.unit_price_minor,
+                "line_total_minor": line.total_minor,
+            }
+            for line in order.lines
+        ],
+        "total_price": major_units(order.total_minor, order.currency),
+        "total_minor": order.total_minor,
+        "currency": order.currency,
+        "created_at": _timestamp(order.created_at),
+    }
+    return wire | ({"reason": dict(order.reason)} if order.reason else {})
+
+
+def customer_from_event(event: Mapping[str, Any]) -> Customer:
+    data = event["data"]
+    return Customer(
+        id=data["user_id"], name=data["name"], email=data["email"], version=event["aggregate_version"]
+    )
+
+
+def position_of(order: Order) -> Sequence[str]:
+    return [_timestamp(order.created_at), order.id]
+
+
+def position_from_cursor(key: list[str] | None) -> tuple[datetime, str] | None:
+    if key is None:
+        return None
+    try:
+        return datetime.fromisoformat(key[0]), key[1]
+    except ValueError:
+        raise domain.Invalid("cursor: expected the next_cursor of an earlier page", "cursor") from None
+
+
+def _timestamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

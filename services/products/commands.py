@@ -1,0 +1,152 @@
+"""What can be done with products: each function is one transaction, and a batch is the normal case."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from mesh.database import settled
+from mesh.outcome import Outcome
+from mesh.tables import as_row
+from services.products import domain
+from services.products.domain import Order, Product, Reservation
+from services.products.events import ProductCreated, ProductUpdated, StockChanged
+from services.products.store import ProductsStore, ProductsTransaction
+
+STREAM_PAGE = 100
+
+
+def get_products(store: ProductsStore, product_ids: Sequence[Any]) -> list[Outcome[Product]]:
+    """An outcome for each id, in the order asked for."""
+    checked = [Outcome.of(partial(domain.checked_id, one, "product_id")) for one in product_ids]
+    with store.transaction(read_only=True) as tx:
+        found = tx.products(one.unwrap() for one in checked if not one.error)
+    return [
+        one if one.error else Outcome.of(partial(domain.existing, found, one.unwrap())) for one in checked
+    ]
+
+
+def list_products(store: ProductsStore, after: str, limit: int, text: str | None) -> list[Product]:
+    """Up to `limit` products in id order, after this id, with the text in their name or id."""
+    domain.checked_text(text)
+    with store.transaction(read_only=True) as tx:
+        return tx.page(after, limit, text)
+
+
+@settled
+def create_product(store: ProductsStore, command_id: str | None, **fields: Any) -> Product:
+    fields["product_id"] = fields["product_id"] or uuid.uuid4().hex
+    product = domain.new_product(**fields)
+
+    def create(tx: ProductsTransaction) -> Product:
+        if tx.products([product.id]):
+            raise domain.ProductExists(f"there is a product {product.id} already", "id")
+        tx.add(product)
+        created = ProductCreated(
+            product_id=product.id,
+            name=product.name,
+            price_minor=product.price_minor,
+            currency=product.currency,
+            stock=product.stock,
+        )
+        tx.publish([(created, product.version)])
+        return product
+
+    return _once(store, command_id, "create_product", create)
+
+
+@settled
+def update_product(
+    store: ProductsStore, command_id: str | None, product_id: str, name: str | None, price_minor: int | None
+) -> Product:
+    def update(tx: ProductsTransaction) -> Product:
+        product = domain.changed(tx.product(product_id, lock=True), name=name, price_minor=price_minor)
+        tx.save([product])
+        updated = ProductUpdated(
+            product_id=product.id,
+            name=product.name,
+            price_minor=product.price_minor,
+            currency=product.currency,
+        )
+        tx.publish([(updated, product.version)])
+        return product
+
+    return _once(store, command_id, "update_product", update)
+
+
+@settled
+def restock(store: ProductsStore, command_id: str | None, product_id: str, quantity: int) -> Product:
+    def add(tx: ProductsTransaction) -> Product:
+        product = domain.restocked(tx.product(product_id, lock=True), quantity)
+        tx.save([product])
+        tx.publish(_stock_changes([product]))
+        return product
+
+    return _once(store, command_id, "restock", add)
+
+
+@settled
+def reserve_stocks(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]:
+    """Reserve for many orders in one transaction. A repeated order keeps its first answer."""
+    orders_by_id = {order.order_id: order for order in orders}
+    with store.transaction() as tx:
+        on_hand = tx.products({one for order in orders for one in order.product_ids}, lock=True)
+        decided = tx.reservations(orders_by_id)
+        fresh = [order for order_id, order in orders_by_id.items() if order_id not in decided]
+        decisions, changed = domain.reserve_all(on_hand, fresh)
+        tx.decide(decisions)
+        tx.save(changed.values())
+        tx.publish(_stock_changes(changed.values()))
+    decided |= {decision.order_id: decision for decision in decisions}
+    return [decided[order.order_id] for order in orders]
+
+
+@settled
+def release_stocks(
+    store: ProductsStore, order_ids: Sequence[str], cause: tuple[str, str] | None = None
+) -> None:
+    """Give back what the orders have reserved; an order not seen yet will be refused when it comes.
+
+    `cause` is the (consumer, event id) that asks for it: a second time changes nothing.
+    """
+    with store.transaction() as tx:
+        if cause and not tx.is_new(*cause):
+            return
+        # The lines are read before the products are locked and the reservations after them: the
+        # same order of locks as in reserve_stocks.
+        expected = tx.reservations(order_ids)
+        on_hand = tx.products({line.product_id for one in expected.values() for line in one.lines}, lock=True)
+        current = tx.reservations(order_ids, lock=True)
+        released = {order_id: one for order_id, one in current.items() if order_id in expected}
+        changed = domain.release_all(on_hand, list(released.values()))
+        tx.save(changed.values())
+        tx.mark_released(list(released))
+        unseen = [order_id for order_id in dict.fromkeys(order_ids) if order_id not in expected]
+        tx.decide([Reservation(order_id=order_id, status=domain.RELEASED) for order_id in unseen])
+        tx.publish(_stock_changes(changed.values()))
+
+
+def _once(store: ProductsStore, command_id: str | None, method: str, effect: Any) -> Product:
+    with store.transaction() as tx:
+        return Product(**tx.once(command_id, method, lambda: as_row(effect(tx))))
+
+
+def _stock_changes(changed: Any) -> list[tuple[StockChanged, int]]:
+    return [(StockChanged(product_id=one.id, stock=one.stock), one.version) for one in changed]
+
+
+def all_products(store: ProductsStore, text: str | None = None) -> Iterator[Product]:
+    """Every product in id order, a short transaction for each page."""
+    after = ""
+    while found := list_products(store, after, STREAM_PAGE, text):
+        yield from found
+        after = found[-1].id
+
+
+def watched_products(store: ProductsStore, product_ids: Sequence[str]) -> Iterator[Product]:
+    """The products named, or all when none is. Raises UnknownProduct."""
+    if not product_ids:
+        return all_products(store)
+    return iter([outcome.unwrap() for outcome in get_products(store, product_ids)])

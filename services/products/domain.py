@@ -1,0 +1,251 @@
+"""The rules of products: what they cost, what is on hand, and who has it reserved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+MOST_QUANTITY = 1_000_000
+MOST_LINES = 100
+MOST_MINOR = 1_000_000_000_000
+LONGEST_ID = 64
+LONGEST_NAME = 200
+
+_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{LONGEST_ID}}}")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+
+
+class Refusal(Exception):
+    """A rule says no. `slug` is public and stable; `field` names the input that the rule is about."""
+
+    slug = "conflict"
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Invalid(Refusal):
+    """The input is not what was asked for."""
+
+    slug = "validation-failed"
+
+
+class UnknownProduct(Refusal):
+    slug = "not-found"
+
+
+class ProductExists(Refusal):
+    slug = "already-exists"
+
+
+class OutOfStock(Refusal):
+    """There is less on hand than the order asks for."""
+
+    slug = "out-of-stock"
+
+
+class ReservationReleased(Refusal):
+    """The order was cancelled before its reservation arrived."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    id: str
+    name: str
+    price_minor: int
+    currency: str
+    stock: int
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    product_id: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody wants to have reserved: each product once, in id order."""
+
+    order_id: str
+    lines: tuple[Line, ...]
+
+    @property
+    def product_ids(self) -> list[str]:
+        return [line.product_id for line in self.lines]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservedLine:
+    product_id: str
+    name: str
+    quantity: int
+    unit_price_minor: int
+
+
+RESERVED, REFUSED, RELEASED = "reserved", "refused", "released"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """The decision about one order. It is made once; asking again gives the same answer."""
+
+    order_id: str
+    status: str
+    lines: tuple[ReservedLine, ...] = ()
+    currency: str | None = None
+    refusal: Refusal | None = None
+
+
+def existing(products: Mapping[str, Product], product_id: str) -> Product:
+    """Raises UnknownProduct."""
+    if product_id not in products:
+        raise UnknownProduct(f"there is no product {product_id}", "product_id")
+    return products[product_id]
+
+
+def new_product(*, product_id: Any, name: Any, price_minor: Any, currency: Any, stock: Any) -> Product:
+    """A product from outside. Raises Invalid naming the first field that is wrong."""
+    return Product(
+        id=checked_id(product_id, "id"),
+        name=checked_name(name),
+        price_minor=checked_price(price_minor),
+        currency=_checked_currency(currency),
+        stock=_checked_int(stock, "stock", 0, MOST_QUANTITY),
+    )
+
+
+def changed(product: Product, *, name: Any = None, price_minor: Any = None) -> Product:
+    """The product with another name or price."""
+    if name is None and price_minor is None:
+        raise Invalid("nothing to change: expected name or price_minor", "name")
+    return replace(
+        product,
+        name=product.name if name is None else checked_name(name),
+        price_minor=product.price_minor if price_minor is None else checked_price(price_minor),
+        version=product.version + 1,
+    )
+
+
+def restocked(product: Product, quantity: Any) -> Product:
+    more = _checked_int(quantity, "quantity", 1, MOST_QUANTITY)
+    if product.stock + more > MOST_QUANTITY:
+        raise Invalid(f"quantity would make the stock larger than {MOST_QUANTITY}", "quantity")
+    return replace(product, stock=product.stock + more, version=product.version + 1)
+
+
+def new_order(order_id: Any, items: Any) -> Order:
+    """An order from outside: the same product twice becomes one line. Raises Invalid."""
+    if not isinstance(items, Sequence) or isinstance(items, str) or not 1 <= len(items) <= MOST_LINES:
+        raise Invalid(f"items: expected a list of 1 to {MOST_LINES} lines", "items")
+    wanted: dict[str, int] = {}
+    for index, item in enumerate(items):
+        if not isinstance(item, Mapping):
+            raise Invalid(f"items[{index}]: expected an object", f"items[{index}]")
+        product_id = checked_id(item.get("product_id"), f"items[{index}].product_id")
+        quantity = _checked_int(item.get("quantity"), f"items[{index}].quantity", 1, MOST_QUANTITY)
+        wanted[product_id] = wanted.get(product_id, 0) + quantity
+        if wanted[product_id] > MOST_QUANTITY:
+            field = f"items[{index}].quantity"
+            raise Invalid(f"{field}: expected at most {MOST_QUANTITY} of {product_id} in all", field)
+    lines = tuple(Line(product_id, quantity) for product_id, quantity in sorted(wanted.items()))
+    return Order(checked_id(order_id, "order_id"), lines)
+
+
+def reserve(products: Mapping[str, Product], order: Order) -> Reservation:
+    """Take every line of the order or none, at today's prices.
+
+    Raises UnknownProduct, OutOfStock or Invalid (two currencies), naming the product.
+    """
+    for line in order.lines:
+        product = existing(products, line.product_id)
+        if line.quantity > product.stock:
+            raise OutOfStock(
+                f"{line.product_id} has {product.stock} in stock, the order asks for {line.quantity}",
+                "quantity",
+            )
+    chosen = [(products[line.product_id], line.quantity) for line in order.lines]
+    currencies = sorted({product.currency for product, _ in chosen})
+    if len(currencies) > 1:
+        raise Invalid(f"the products are priced in {', '.join(currencies)}: expected one currency", "items")
+    lines = tuple(
+        ReservedLine(
+            product_id=product.id, name=product.name, quantity=n, unit_price_minor=product.price_minor
+        )
+        for product, n in chosen
+    )
+    return Reservation(order_id=order.order_id, status=RESERVED, lines=lines, currency=currencies[0])
+
+
+def reserve_all(
+    products: Mapping[str, Product], orders: Sequence[Order]
+) -> tuple[list[Reservation], dict[str, Product]]:
+    """Decide order by order; one that is refused leaves the stock to the others.
+
+    Returns a decision for each order, and the products whose stock has changed.
+    """
+    now = dict(products)
+    touched: dict[str, Product] = {}
+    decisions = []
+    for order in orders:
+        try:
+            reservation = reserve(now, order)
+        except Refusal as refusal:
+            decisions.append(Reservation(order_id=order.order_id, status=REFUSED, refusal=refusal))
+            continue
+        decisions.append(reservation)
+        for line in reservation.lines:
+            now[line.product_id] = touched[line.product_id] = _moved(now[line.product_id], -line.quantity)
+    return decisions, touched
+
+
+def release_all(products: Mapping[str, Product], reservations: Sequence[Reservation]) -> dict[str, Product]:
+    """The products that get stock back. What is not reserved (any more) gives nothing back."""
+    touched: dict[str, Product] = {}
+    for reservation in reservations:
+        if reservation.status == RESERVED:
+            for line in reservation.lines:
+                product = touched.get(line.product_id, products[line.product_id])
+                touched[line.product_id] = _moved(product, line.quantity)
+    return touched
+
+
+def _moved(product: Product, quantity: int) -> Product:
+    return replace(product, stock=product.stock + quantity, version=product.version + 1)
+
+
+def checked_id(value: Any, field: str) -> str:
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise Invalid(f"{field}: expected 1 to {LONGEST_ID} letters, digits or any of . _ : -", field)
+    return value
+
+
+def checked_name(value: Any) -> str:
+    if not isinstance(value, str) or not 1 <= len(value.strip()) <= LONGEST_NAME or "\0" in value:
+        raise Invalid(f"name: expected 1 to {LONGEST_NAME} characters", "name")
+    return value.strip()
+
+
+def checked_text(value: Any) -> None:
+    if value is not None and (not isinstance(value, str) or len(value) > LONGEST_NAME or "\0" in value):
+        raise Invalid(f"query: expected at most {LONGEST_NAME} characters", "query")
+
+
+def checked_price(value: Any) -> int:
+    return _checked_int(value, "price_minor", 0, MOST_MINOR)
+
+
+def _checked_currency(value: Any) -> str:
+    if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
+        raise Invalid("currency: expected three capital letters (ISO 4217)", "currency")
+    return value
+
+
+def _checked_int(value: Any, field: str, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise Invalid(f"{field}: expected a whole number from {least} to {most}", field)
+    return value

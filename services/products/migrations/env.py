@@ -1,0 +1,6 @@
+"""Alembic's entry: see mesh.migrations."""
+
+from mesh import migrations
+from services.products.tables import metadata
+
+migrations.run(metadata)

@@ -1,0 +1,150 @@
+"""The entrypoints of products: decode, delegate, encode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from mesh.database import Database
+from mesh.grpc import Grpc
+from mesh.health import Presence
+from mesh.outbox import OutboxRelay
+from mesh.outcome import Outcome
+from mesh.paging import checked_limit, decode_cursor, page
+from mesh.rpc import rpc
+from mesh.subscription import BROADCAST, event_handler
+from protos import product_pb2 as pb
+from protos.product_pb2_grpc import ProductServiceStub
+from services.products import commands, domain, wire
+from services.products.store import ProductsStore
+from services.products.watch import StockWatch
+
+grpc = Grpc.implementing(ProductServiceStub)
+
+
+class ProductsService:
+    name = "products"
+
+    store = Database(ProductsStore)
+    stock_watch = StockWatch()
+    relay = OutboxRelay()
+    presence = Presence(port_setting="GRPC_BIND_PORT")
+
+    @rpc
+    def get_product(self, product_id: str) -> dict[str, Any]:
+        return wire.product_to_wire(self._get([product_id])[0].unwrap())
+
+    @rpc
+    def get_products(self, product_ids: list[str]) -> list[dict[str, Any]]:
+        return [outcome.map(wire.product_to_wire).to_wire() for outcome in self._get(product_ids)]
+
+    @rpc
+    def list_products(
+        self, limit: int = 50, cursor: str | None = None, query: str | None = None
+    ) -> dict[str, Any]:
+        size = checked_limit(limit)
+        (after,) = decode_cursor(cursor) or [""]
+        found = commands.list_products(self.store, after, size + 1, query)
+        return page(found, size, wire.product_to_wire, lambda product: [product.id])
+
+    @rpc
+    def create_product(
+        self,
+        name: str,
+        price_minor: int,
+        stock: int,
+        currency: str = "USD",
+        product_id: str | None = None,
+        command_id: str | None = None,
+    ) -> dict[str, Any]:
+        fields = {"name": name, "price_minor": price_minor, "stock": stock, "currency": currency}
+        return wire.product_to_wire(
+            commands.create_product(self.store, command_id, product_id=product_id, **fields)
+        )
+
+    @rpc
+    def update_product(
+        self,
+        product_id: str,
+        name: str | None = None,
+        price_minor: int | None = None,
+        command_id: str | None = None,
+    ) -> dict[str, Any]:
+        return wire.product_to_wire(
+            commands.update_product(self.store, command_id, product_id, name, price_minor)
+        )
+
+    @rpc
+    def restock(self, command_id: str, product_id: str, quantity: int) -> dict[str, Any]:
+        return wire.product_to_wire(commands.restock(self.store, command_id, product_id, quantity))
+
+    @rpc
+    def reserve_stock(self, order_id: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+        return self._reserve([{"order_id": order_id, "items": items}])[0].unwrap()
+
+    @rpc
+    def reserve_stocks(self, orders: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [outcome.to_wire() for outcome in self._reserve(orders)]
+
+    @rpc
+    def release_stock(self, order_id: str) -> dict[str, Any]:
+        return self.release_stocks([order_id])[0]["ok"]
+
+    @rpc
+    def release_stocks(self, order_ids: list[str]) -> list[dict[str, Any]]:
+        commands.release_stocks(self.store, [domain.checked_id(one, "order_id") for one in order_ids])
+        return [{"ok": {"order_id": order_id, "released": True}} for order_id in order_ids]
+
+    @event_handler("orders", "order_cancelled")
+    def on_order_cancelled(self, event: dict[str, Any]) -> None:
+        cause = ("on_order_cancelled", event["event_id"])
+        commands.release_stocks(self.store, [event["aggregate_id"]], cause)
+
+    @event_handler("products", "stock_changed", handler_type=BROADCAST, reliable_delivery=False)
+    def on_stock_changed(self, event: dict[str, Any]) -> None:
+        self.stock_watch.tell(event)
+
+    @grpc
+    def GetProduct(self, request: pb.ProductRequest, context: Any) -> pb.ProductResponse:
+        return wire.product_message(self._get([request.product_id])[0].unwrap())
+
+    @grpc
+    def BatchGetProducts(
+        self, request: pb.BatchGetProductsRequest, context: Any
+    ) -> pb.BatchGetProductsResponse:
+        outcomes = self._get(list(request.product_ids))
+        return pb.BatchGetProductsResponse(results=[wire.product_result(outcome) for outcome in outcomes])
+
+    @grpc
+    def ListProducts(self, request: pb.ListProductsRequest, context: Any) -> Iterator[pb.ProductResponse]:
+        for product in commands.all_products(self.store, request.query or None):
+            yield wire.product_message(product)
+
+    @grpc
+    def ReserveStock(self, request: pb.ReserveStockRequest, context: Any) -> pb.ReserveStockResponse:
+        (reservation,) = commands.reserve_stocks(self.store, [wire.order_from_message(request)])
+        return wire.reservation_message(wire.reservation_outcome(reservation).unwrap())
+
+    @grpc
+    def ReleaseStock(self, request: pb.ReleaseStockRequest, context: Any) -> pb.ReleaseStockResponse:
+        commands.release_stocks(self.store, [domain.checked_id(request.order_id, "order_id")])
+        return pb.ReleaseStockResponse(order_id=request.order_id)
+
+    @grpc
+    def WatchStock(self, request: pb.WatchStockRequest, context: Any) -> Iterator[pb.StockChange]:
+        wanted = list(request.product_ids)
+        known = partial(commands.watched_products, self.store, wanted)
+        for product_id, stock, version in self.stock_watch.changes(context.response_stream, known):
+            if not wanted or product_id in wanted:
+                yield pb.StockChange(product_id=product_id, stock=stock, version=version)
+
+    def _get(self, product_ids: list[str]) -> list[Outcome[domain.Product]]:
+        return commands.get_products(self.store, product_ids)
+
+    def _reserve(self, orders: list[Any]) -> list[Outcome[dict[str, Any]]]:
+        """A batch in which some orders are malformed: those get their error, the rest are reserved."""
+        decoded = [Outcome.of(lambda order=order: wire.order_from_wire(order)) for order in orders]
+        good = [outcome.unwrap() for outcome in decoded if outcome.error is None]
+        reserved = iter(commands.reserve_stocks(self.store, good) if good else ())
+        return [outcome if outcome.error else wire.reservation_outcome(next(reserved)) for outcome in decoded]

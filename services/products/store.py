@@ -1,0 +1,99 @@
+"""Reads and writes of the products' tables. Rows are locked in id order, so batches can't deadlock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from mesh.database import Store, Transaction
+from mesh.tables import as_row
+from services.products import domain
+from services.products.domain import Product, Refusal, Reservation, ReservedLine
+from services.products.tables import products, reservations
+
+
+class ProductsTransaction(Transaction):
+    def product(self, product_id: str, *, lock: bool = False) -> Product:
+        """Raises UnknownProduct."""
+        return domain.existing(self.products([product_id], lock=lock), product_id)
+
+    def products(self, product_ids: Iterable[str], *, lock: bool = False) -> dict[str, Product]:
+        """Those that exist, by id."""
+        query = sa.select(products).where(products.c.id.in_(sorted(set(product_ids)))).order_by(products.c.id)
+        rows = self.connection.execute(query.with_for_update() if lock else query)
+        return {row.id: Product(**row._mapping) for row in rows}
+
+    def page(self, after: str, limit: int, text: str | None) -> list[Product]:
+        """Up to `limit` products in id order, after this id, with the text in their name or id."""
+        query = sa.select(products).where(products.c.id > after).order_by(products.c.id).limit(limit)
+        if text:
+            query = query.where(
+                products.c.name.icontains(text, autoescape=True)
+                | products.c.id.icontains(text, autoescape=True)
+            )
+        return [Product(**row._mapping) for row in self.connection.execute(query)]
+
+    def add(self, product: Product) -> None:
+        self.connection.execute(products.insert(), as_row(product))
+
+    def save(self, changed: Iterable[Product]) -> None:
+        rows = [{f"b_{name}": value for name, value in as_row(product).items()} for product in changed]
+        if rows:
+            columns = ("name", "price_minor", "stock", "version")
+            update = products.update().where(products.c.id == sa.bindparam("b_id"))
+            self.connection.execute(
+                update.values({name: sa.bindparam(f"b_{name}") for name in columns}), rows
+            )
+
+    def reservations(self, order_ids: Iterable[str], *, lock: bool = False) -> dict[str, Reservation]:
+        """The decisions made so far, by order."""
+        query = sa.select(reservations).where(reservations.c.order_id.in_(sorted(set(order_ids))))
+        query = query.order_by(reservations.c.order_id)
+        rows = self.connection.execute(query.with_for_update() if lock else query)
+        return {row.order_id: _reservation(row) for row in rows}
+
+    def decide(self, decided: Sequence[Reservation]) -> None:
+        """Write new decisions. IntegrityError when somebody else has just decided one of them."""
+        if decided:
+            self.connection.execute(reservations.insert(), [_row(one) for one in decided])
+
+    def mark_released(self, order_ids: Sequence[str]) -> None:
+        if order_ids:
+            these = reservations.c.order_id.in_(order_ids)
+            self.connection.execute(reservations.update().where(these).values(status=domain.RELEASED))
+
+
+class ProductsStore(Store[ProductsTransaction]):
+    transaction_cls = ProductsTransaction
+
+
+def _row(reservation: Reservation) -> dict[str, Any]:
+    refusal = reservation.refusal
+    return {
+        "order_id": reservation.order_id,
+        "status": reservation.status,
+        "lines": [asdict(line) for line in reservation.lines],
+        "currency": reservation.currency,
+        "refusal": refusal and {"slug": refusal.slug, "message": str(refusal), "field": refusal.field},
+        "decided_at": datetime.now(UTC),
+    }
+
+
+def _reservation(row: sa.Row[Any]) -> Reservation:
+    return Reservation(
+        order_id=row.order_id,
+        status=row.status,
+        lines=tuple(ReservedLine(**line) for line in row.lines),
+        currency=row.currency,
+        refusal=_refusal(row.refusal) if row.refusal else None,
+    )
+
+
+def _refusal(stored: dict[str, Any]) -> Refusal:
+    refusal = Refusal(stored["message"], stored["field"])
+    refusal.slug = stored["slug"]
+    return refusal

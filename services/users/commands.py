@@ -1,0 +1,108 @@
+"""What can be done with users: each function is one transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from mesh.database import settled
+from mesh.outcome import Outcome
+from services.users import domain
+from services.users.domain import User
+from services.users.events import UserRegistered, UserUpdated
+from services.users.passwords import hash_password, matches
+from services.users.store import UsersStore, UsersTransaction
+
+
+def get_users(store: UsersStore, user_ids: Sequence[Any]) -> list[Outcome[User]]:
+    """An outcome for each id, in the order asked for."""
+    checked = [Outcome.of(partial(domain.checked_id, one)) for one in user_ids]
+    with store.transaction(read_only=True) as tx:
+        found = tx.users(one.unwrap() for one in checked if not one.error)
+
+    def lookup(user_id: str) -> User:
+        if user_id not in found:
+            raise domain.UnknownUser(f"there is no user {user_id}", "user_id")
+        return found[user_id]
+
+    return [one if one.error else Outcome.of(partial(lookup, one.unwrap())) for one in checked]
+
+
+def authenticate_user(store: UsersStore, email: Any, password: Any) -> User:
+    """The user, or WrongCredentials."""
+    try:
+        address, secret = domain.normal_email(email), domain.checked_password(password)
+    except domain.Invalid:
+        raise domain.WrongCredentials("the e-mail address or the password is wrong") from None
+    with store.transaction(read_only=True) as tx:
+        known = tx.credentials(address)
+    if not matches(known and known[1], secret) or known is None:
+        raise domain.WrongCredentials("the e-mail address or the password is wrong")
+    return known[0]
+
+
+@settled
+def register_user(
+    store: UsersStore,
+    *,
+    name: Any,
+    email: Any,
+    password: Any,
+    user_id: str | None = None,
+    role: str = domain.USER,
+    command_id: str | None = None,
+) -> User:
+    """`user_id` and `role` are for the operator (seeding, the first admin); RPC does not offer them."""
+    user = domain.new_user(
+        user_id=user_id or uuid.uuid4().hex, name=name, email=email, role=role, now=datetime.now(UTC)
+    )
+    password_hash = hash_password(domain.checked_password(password))
+
+    def register(tx: UsersTransaction) -> str:
+        _check_email_free(tx, user)
+        tx.add(user, password_hash)
+        tx.publish([(UserRegistered(user_id=user.id, name=user.name, email=user.email), user.version)])
+        return user.id
+
+    return _once(store, command_id, "register_user", register)
+
+
+@settled
+def update_user(
+    store: UsersStore,
+    user_id: str,
+    *,
+    name: Any = None,
+    email: Any = None,
+    password: Any = None,
+    command_id: str | None = None,
+) -> User:
+    if name is None and email is None and password is None:
+        raise domain.Invalid("nothing to change: expected name, email or password", "name")
+    password_hash = None if password is None else hash_password(domain.checked_password(password))
+
+    def update(tx: UsersTransaction) -> str:
+        before = tx.user(user_id, lock=True)
+        user = domain.changed(before, name=name, email=email)
+        _check_email_free(tx, user)
+        tx.save(user, password_hash)
+        if (user.name, user.email) != (before.name, before.email):
+            tx.publish([(UserUpdated(user_id=user.id, name=user.name, email=user.email), user.version)])
+        return user.id
+
+    return _once(store, command_id, "update_user", update)
+
+
+def _check_email_free(tx: UsersTransaction, user: User) -> None:
+    if tx.has_email(user.email, besides=user.id):
+        raise domain.EmailTaken("email: this address is taken", "email")
+
+
+def _once(store: UsersStore, command_id: str | None, method: str, effect: Any) -> User:
+    """The answer to a repeated command is the user as they are now: only the id is kept with it."""
+    with store.transaction() as tx:
+        answer = tx.once(command_id, method, lambda: {"user_id": effect(tx)})
+        return tx.user(answer["user_id"])

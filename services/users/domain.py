@@ -1,0 +1,100 @@
+"""The rules of users: who they are, and what a name, an address and a password may be."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+LONGEST_NAME = 200
+LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, less the angle brackets
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 128
+
+USER, ADMIN = "user", "admin"
+
+# What is deliverable only the mail server knows: this refuses what can't be an address at all.
+_EMAIL = re.compile(r"[^\s@<>\"(),:;\\\[\]\x00-\x1f]{1,64}@[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class Refusal(Exception):
+    """A rule says no. `slug` is public and stable; `field` names the input that the rule is about."""
+
+    slug = "conflict"
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Invalid(Refusal):
+    """The input is not what was asked for."""
+
+    slug = "validation-failed"
+
+
+class UnknownUser(Refusal):
+    slug = "not-found"
+
+
+class EmailTaken(Refusal):
+    slug = "already-exists"
+
+
+class WrongCredentials(Refusal):
+    """Which of the two is wrong is not told."""
+
+    slug = "unauthenticated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    id: str
+    name: str
+    email: str
+    role: str = USER
+    version: int = 1
+    created_at: datetime
+
+
+def new_user(*, user_id: str, name: Any, email: Any, now: datetime, role: str = USER) -> User:
+    """A user from outside. Raises Invalid naming the first field that is wrong."""
+    return User(id=user_id, name=_checked_name(name), email=normal_email(email), role=role, created_at=now)
+
+
+def changed(user: User, *, name: Any = None, email: Any = None) -> User:
+    return replace(
+        user,
+        name=user.name if name is None else _checked_name(name),
+        email=user.email if email is None else normal_email(email),
+        version=user.version + 1,
+    )
+
+
+def normal_email(value: Any) -> str:
+    """One spelling for one mailbox. RFC 5321 lets the local part differ by case; no provider does."""
+    email = value.strip().lower() if isinstance(value, str) else ""
+    if not _EMAIL.fullmatch(email) or len(email) > LONGEST_EMAIL or ".." in email:
+        raise Invalid("email: expected an address like name@example.com", "email")
+    return email
+
+
+def checked_password(value: Any) -> str:
+    """Length is the only rule (NIST SP 800-63B, section 5.1.1.2)."""
+    if not isinstance(value, str) or not SHORTEST_PASSWORD <= len(value) <= LONGEST_PASSWORD:
+        raise Invalid(f"password: expected {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters", "password")
+    return value
+
+
+def checked_id(value: Any) -> str:
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise Invalid("user_id: expected 1 to 64 letters, digits or any of . _ : -", "user_id")
+    return value
+
+
+def _checked_name(value: Any) -> str:
+    name = value.strip() if isinstance(value, str) else ""
+    if not 1 <= len(name) <= LONGEST_NAME or any(ord(char) < 32 for char in name):
+        raise Invalid(f"name: expected 1 to {LONGEST_NAME} printable characters", "name")
+    return name

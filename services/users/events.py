@@ -1,0 +1,34 @@
+"""What users publishes. Published for ever: see tests/contracts/events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mesh.events import Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRegistered(Event):
+    """Awaited: orders keeps a copy of every customer."""
+
+    TYPE: ClassVar[str] = "user_registered"
+    AGGREGATE: ClassVar[str] = "user_id"
+    AWAITED: ClassVar[bool] = True
+
+    user_id: str
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserUpdated(Event):
+    """The name or the address is another one now."""
+
+    TYPE: ClassVar[str] = "user_updated"
+    AGGREGATE: ClassVar[str] = "user_id"
+    AWAITED: ClassVar[bool] = True
+
+    user_id: str
+    name: str
+    email: str

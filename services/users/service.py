@@ -1,0 +1,69 @@
+"""The entrypoints of users: decode, delegate, encode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh.database import Database
+from mesh.health import Presence
+from mesh.outbox import OutboxRelay
+from mesh.rpc import rpc
+from services.users import commands
+from services.users.domain import User
+from services.users.store import UsersStore
+
+
+class UsersService:
+    name = "users"
+
+    store = Database(UsersStore)
+    relay = OutboxRelay()
+    presence = Presence()
+
+    @rpc(sensitive_arguments=("password",))
+    def register_user(
+        self, name: str, email: str, password: str, command_id: str | None = None
+    ) -> dict[str, Any]:
+        return to_wire(
+            commands.register_user(
+                self.store, name=name, email=email, password=password, command_id=command_id
+            )
+        )
+
+    @rpc(sensitive_arguments=("password",))
+    def authenticate_user(self, email: str, password: str) -> dict[str, Any]:
+        return to_wire(commands.authenticate_user(self.store, email, password))
+
+    @rpc
+    def get_user(self, user_id: str) -> dict[str, Any]:
+        return to_wire(commands.get_users(self.store, [user_id])[0].unwrap())
+
+    @rpc
+    def get_users(self, user_ids: list[str]) -> list[dict[str, Any]]:
+        return [outcome.map(to_wire).to_wire() for outcome in commands.get_users(self.store, user_ids)]
+
+    @rpc(sensitive_arguments=("password",))
+    def update_user(
+        self,
+        user_id: str,
+        name: str | None = None,
+        email: str | None = None,
+        password: str | None = None,
+        command_id: str | None = None,
+    ) -> dict[str, Any]:
+        return to_wire(
+            commands.update_user(
+                self.store, user_id, name=name, email=email, password=password, command_id=command_id
+            )
+        )
+
+
+def to_wire(user: User) -> dict[str, Any]:
+    return {
+        "id": user.id,
+        "name": user.name,
+        "email": user.email,
+        "role": user.role,
+        "version": user.version,
+        "created_at": user.created_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+    }
