@@ -1,0 +1,76 @@
+"""`python -m gateway`: serve until SIGTERM or SIGINT, then drain and exit 0."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from .app import create_app
+from .settings import Settings, SettingsError, load_settings
+
+_BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, but it leaves Consul before it drains, and a signal to stop is no failure."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit  # told twice: wait for nobody
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._app.state.lifecycle.drain()
+        await super().shutdown(sockets)
+
+
+def main() -> int:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    try:
+        settings = load_settings()
+        listening = _listen(settings)
+    except (SettingsError, OSError) as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 1
+    host, port = listening.getsockname()[:2]
+    settings = settings.model_copy(update={"GATEWAY_PORT": port})
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.GATEWAY_TRUSTED_PROXIES),
+        forwarded_allow_ips=settings.GATEWAY_TRUSTED_PROXIES,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=settings.GATEWAY_DRAIN_SECONDS,
+    )
+    server = _Server(config, app)
+    logging.getLogger("gateway").info("listening on %s port %d", host, port)
+    server.run(sockets=[listening])
+    return 0
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Take the port before anything else begins. Raises OSError that names it."""
+    host, port = settings.GATEWAY_HOST, settings.GATEWAY_PORT
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise OSError(f"port {port} of {host} can't be had: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

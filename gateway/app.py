@@ -1,0 +1,96 @@
+"""The application: everything is put together here, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from .bodies import add_schemas
+from .clients import Orders, Products, Users
+from .connection import connect
+from .edge import Edge
+from .errors import HANDLERS
+from .feed import OrderFeed
+from .lifecycle import Lifecycle, Mesh
+from .registration import Registration
+from .routes import auth, docs, health, orders, products, users
+from .routes.basics import ANY_PROBLEM, Gateway
+from .security import Tokens
+from .settings import Settings, load_settings
+from .throttle import LoginThrottle
+
+DESCRIPTION = """Takes orders for a mesh of Nameko services.
+
+Errors are problems as RFC 9457 has them; `code` is stable. Money is `price_minor` or `total_minor`, an
+integer, and `currency`; `price` and `total_price` say the same to people. Every answer has an
+`X-Request-Id`."""
+
+
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = add_schemas(super().openapi())
+        return self.openapi_schema
+
+
+def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> FastAPI:
+    """The gateway, not yet connected: its lifespan does that. Raises SettingsError.
+
+    `uvicorn --factory gateway.app:create_app` serves it as well as `python -m gateway`, which alone
+    ends followed orders on SIGTERM and leaves Consul before it drains.
+    """
+    settings = settings or load_settings()
+    mesh = mesh or connect(settings.AMQP_URI)
+    feed = OrderFeed(settings.GATEWAY_STREAMS)
+    agent = settings.CONSUL_HTTP_ADDR
+    lifecycle = Lifecycle(mesh, feed, Registration(settings, agent) if agent else None)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await lifecycle.start()
+        try:
+            yield
+        finally:
+            await lifecycle.stop()
+
+    app = _Application(
+        title="Mycelium",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers=HANDLERS,
+        responses=ANY_PROBLEM,
+    )
+    app.state.lifecycle = lifecycle
+    app.state.gateway = Gateway(
+        settings=settings,
+        tokens=Tokens(settings.secret, settings.GATEWAY_TOKEN_SECONDS),
+        throttle=LoginThrottle(settings.GATEWAY_LOGINS_PER_ACCOUNT, settings.GATEWAY_LOGINS_PER_ADDRESS),
+        reader=(reader := Products(mesh)),
+        products=reader,
+        users=Users(mesh),
+        orders=Orders(mesh),
+        feed=feed,
+    )
+    for routes in (auth, users, products, orders, health, docs):
+        app.include_router(routes.router)
+    app.router.routes.append(docs.assets())
+    if settings.GATEWAY_CORS_ORIGINS:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.GATEWAY_CORS_ORIGINS,
+            allow_methods=["GET", "POST", "PATCH"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
+            expose_headers=["Location", "Idempotency-Key", "X-Request-Id", "Retry-After"],
+        )
+    app.add_middleware(
+        Edge, body_bytes=settings.GATEWAY_BODY_BYTES, body_seconds=settings.GATEWAY_BODY_SECONDS
+    )
+    return app

@@ -1,0 +1,102 @@
+"""The outermost layer: every request gets an id and bounds, every answer headers, every crash a problem."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import uuid
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .errors import Problem
+
+log = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+
+class Edge:
+    """Pure ASGI. `state.request_id` is there for all that follows.
+
+    A body may have `body_bytes` and take `body_seconds`, told or not told its length: reading more
+    of it raises a Problem, which the layers inside turn into an answer like any other.
+    """
+
+    def __init__(self, app: ASGIApp, body_bytes: int, body_seconds: float) -> None:
+        self._app = app
+        self._body_bytes = body_bytes
+        self._body_seconds = body_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id", b""))
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+                _forbid_caching(message, scope["path"])
+            await send(message)
+
+        try:
+            announced = headers.get(b"content-length", b"")
+            if announced.isdigit() and int(announced) > self._body_bytes:
+                await self._too_large().response(scope["path"])(scope, receive, send_with_headers)
+                return
+            await self._app(scope, self._bounded(receive), send_with_headers)
+        except Exception:
+            # The server would answer too, but in plain text and without the request's id.
+            log.exception("request %s broke: %s %s", request_id, scope["method"], scope["path"])
+            if started:
+                raise
+            problem = Problem("internal", f"it is logged under the request id {request_id}")
+            await problem.response(scope["path"])(scope, receive, send_with_headers)
+
+    def _bounded(self, receive: Receive) -> Receive:
+        size = 0
+        complete = False
+        ends = asyncio.get_running_loop().time() + self._body_seconds
+
+        async def bounded() -> Message:
+            nonlocal size, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(ends):
+                    message = await receive()
+            except TimeoutError:
+                detail = f"the body has to arrive within {self._body_seconds:g} s"
+                raise Problem("request-timeout", detail, headers={"Connection": "close"}) from None
+            size += len(message.get("body", b""))
+            if size > self._body_bytes:
+                raise self._too_large()
+            complete = not message.get("more_body", False)
+            return message
+
+        return bounded
+
+    def _too_large(self) -> Problem:
+        detail = f"body: it may have {self._body_bytes} bytes at most"
+        return Problem("payload-too-large", detail, headers={"Connection": "close"})
+
+
+def _request_id(offered: bytes) -> str:
+    return offered.decode() if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+
+
+def _forbid_caching(message: Message, path: str) -> None:
+    """Tokens and personal data must not stay in anybody's cache."""
+    if path.startswith(("/auth", "/users", "/orders")):
+        MutableHeaders(raw=message["headers"]).setdefault("Cache-Control", "no-store")

@@ -1,0 +1,161 @@
+"""Errors as HTTP tells them: RFC 9457 problems, and the one table from codes to statuses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from mesh.errors import DeadlineExceeded, MeshError, Refused, Unavailable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What all problems of one code have in common; `retry_after` is in seconds."""
+
+    status: int
+    title: str
+    retry_after: int | None = None
+
+
+KINDS: Mapping[str, Kind] = {
+    "unauthenticated": Kind(401, "Who you are is not known"),
+    "forbidden": Kind(403, "Not allowed"),
+    "not-found": Kind(404, "Not found"),
+    "method-not-allowed": Kind(405, "Method not allowed"),
+    "request-timeout": Kind(408, "The request took too long to arrive"),
+    "out-of-stock": Kind(409, "Out of stock"),
+    "request-in-progress": Kind(409, "The same request is still running", retry_after=1),
+    "already-exists": Kind(409, "Already exists"),
+    "conflict": Kind(409, "Conflict with the present state"),
+    "payload-too-large": Kind(413, "The body is too large"),
+    "unsupported-media-type": Kind(415, "Unsupported media type"),
+    "validation-failed": Kind(422, "The request is not valid"),
+    "idempotency-key-reused": Kind(422, "The idempotency key belongs to another request"),
+    "rate-limited": Kind(429, "Too many requests", retry_after=1),
+    "internal": Kind(500, "Something broke here"),
+    "unavailable": Kind(503, "Not available now", retry_after=1),
+    "deadline-exceeded": Kind(504, "No answer in time", retry_after=1),
+}
+_OF_A_PEER = frozenset(KINDS) - {"internal"}
+_OF_THE_ROUTER = {404: "not-found", 405: "method-not-allowed", 400: "validation-failed"}
+_MOST_ERRORS = 20
+_TAGS = frozenset({"one", "lines"})
+
+
+class Problem(HTTPException):
+    """An answer that is not a success. Any layer may raise it; `code` is a key of KINDS."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: Iterable[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.code = code
+        self.errors = list(errors)
+        super().__init__(KINDS[code].status, detail, dict(headers or {}))
+
+    def body(self, instance: str | None = None) -> bytes:
+        kind = KINDS[self.code]
+        members: dict[str, Any] = {
+            "type": f"urn:mycelium:problem:{self.code}",
+            "title": kind.title,
+            "status": kind.status,
+            "code": self.code,
+            "detail": self.detail,
+        }
+        if instance is not None:
+            members["instance"] = instance
+        if self.errors:
+            members["errors"] = self.errors
+        return orjson.dumps(members)
+
+    def response(self, path: str | None = None) -> Response:
+        headers = dict(self.headers or {})
+        if self.status_code == 401:
+            headers.setdefault("WWW-Authenticate", "Bearer")
+        if (seconds := KINDS[self.code].retry_after) is not None:
+            headers.setdefault("Retry-After", str(seconds))
+        body = self.body(None if path is None else quote(path[:200]))
+        return Response(body, self.status_code, headers, media_type="application/problem+json")
+
+
+def invalid(field: str, message: str) -> Problem:
+    """A request refused for one field of it."""
+    return Problem("validation-failed", f"{field}: {message}", errors=[{"field": field, "message": message}])
+
+
+def from_mesh(error: MeshError) -> Problem:
+    """What a caller may know of an error behind the gateway. Nothing a peer does becomes a 500."""
+    if isinstance(error, Refused) and error.slug in _OF_A_PEER:
+        if error.field is None:
+            return Problem(error.slug, error.message)
+        told = error.message if error.field in error.message else f"{error.field}: {error.message}"
+        return Problem(error.slug, told, errors=[{"field": error.field, "message": error.message}])
+    if isinstance(error, DeadlineExceeded):
+        return Problem("deadline-exceeded", "no answer arrived in time; whether it was done is not known")
+    if isinstance(error, Unavailable):
+        return Problem("unavailable", "the service can't be asked now; try again shortly")
+    return Problem("unavailable", "the service broke while it worked on this; try again shortly")
+
+
+def from_validation(errors: Iterable[Any]) -> Problem:
+    """The problem for what Pydantic found, each with the field as the client wrote it."""
+    found = [{"field": _field(each), "message": str(each["msg"])} for each in errors][:_MOST_ERRORS]
+    detail = f"{found[0]['field']}: {found[0]['message']}"
+    return Problem("validation-failed", detail, errors=found)
+
+
+def _field(error: Mapping[str, Any]) -> str:
+    location = [str(part) for part in error["loc"]]
+    if location and location[0] in {"body", "query", "path", "header"}:
+        del location[0]
+    if location and location[0] in _TAGS:  # which of two forms of a body it was taken for
+        del location[0]
+    return ".".join(location) or "body"
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if not isinstance(error, Problem):
+        code = _OF_THE_ROUTER.get(error.status_code, "internal")
+        detail = f"there is no {request.url.path[:200]} here" if code == "not-found" else error.detail
+        error = Problem(code, detail, headers=error.headers)
+    return error.response(request.url.path)
+
+
+async def on_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return from_validation(error.errors()).response(request.url.path)
+
+
+async def on_mesh_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, MeshError)
+    report(error, request.state.request_id)
+    return from_mesh(error).response(request.url.path)
+
+
+def report(error: MeshError, request_id: str) -> None:
+    """Log what the caller is not told. A refusal is the caller's own affair."""
+    if not isinstance(error, Refused) or error.slug not in _OF_A_PEER:
+        log.warning("request %s: %s: %s", request_id, type(error).__name__, error)
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    HTTPException: on_problem,
+    RequestValidationError: on_validation,
+    MeshError: on_mesh_error,
+}

@@ -1,0 +1,123 @@
+"""What may come in: strict models that refuse unknown fields.
+
+None has a field for arbitrary JSON, which is also what keeps `{"__type__": ...}`, a command to the
+decoder of kombu, from ever getting behind the gateway.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    EmailStr,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
+
+ID = r"^[A-Za-z0-9._:-]{1,64}$"
+MOST_LINES = 100
+MOST_OF_ONE = 1_000_000
+MOST_MINOR = 10**12
+"""Prices end here: ten thousand million of a currency with two decimals."""
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise ValueError("should be printable text that is not blank")
+    return text
+
+
+Id = Annotated[str, StringConstraints(pattern=ID)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
+Password = Annotated[str, StringConstraints(min_length=8, max_length=128)]
+Quantity = Annotated[int, Field(ge=1, le=MOST_OF_ONE)]
+Price = Annotated[int, Field(ge=0, le=MOST_MINOR)]
+Stock = Annotated[int, Field(ge=0, le=10**9)]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    def given(self) -> dict[str, Any]:
+        """The fields that the client sent, as a service takes them."""
+        return self.model_dump(exclude_unset=True, exclude_none=True)
+
+
+class _Changes(Request):
+    @model_validator(mode="after")
+    def _changes_something(self) -> _Changes:
+        if not self.given():
+            raise ValueError(f"one of {', '.join(type(self).model_fields)} is needed")
+        return self
+
+
+class Line(Request):
+    product_id: Id
+    quantity: Quantity
+
+
+class OrderOfLines(Request):
+    """An order of one product or of several; the same product twice is added up."""
+
+    items: Annotated[list[Line], Field(min_length=1, max_length=MOST_LINES)]
+    user_id: Id | None = None
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [{"product_id": line.product_id, "quantity": line.quantity} for line in self.items]
+
+
+class OrderOfOne(Request):
+    """The short form, for an order of one product."""
+
+    product_id: Id
+    quantity: Quantity
+    user_id: Id | None = None
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [{"product_id": self.product_id, "quantity": self.quantity}]
+
+
+def _form_of(body: Any) -> str:
+    short = isinstance(body, dict) and "items" not in body and ("product_id" in body or "quantity" in body)
+    return "one" if short else "lines"
+
+
+PlaceOrder = Annotated[
+    Annotated[OrderOfLines, Tag("lines")] | Annotated[OrderOfOne, Tag("one")], Discriminator(_form_of)
+]
+
+
+class NewUser(Request):
+    name: Name
+    email: Annotated[EmailStr, Field(max_length=254)]
+    password: Password
+
+
+class UserChanges(_Changes):
+    name: Name | None = None
+    email: Annotated[EmailStr, Field(max_length=254)] | None = None
+    password: Password | None = None
+
+
+class NewProduct(Request):
+    id: Id | None = None
+    name: Name
+    price_minor: Price
+    currency: Currency = "USD"
+    stock: Stock
+
+
+class ProductChanges(_Changes):
+    name: Name | None = None
+    price_minor: Price | None = None
+
+
+class Restock(Request):
+    quantity: Quantity

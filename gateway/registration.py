@@ -1,0 +1,55 @@
+"""This instance in Consul's catalogue, kept there by a thread: the client library blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from urllib.parse import urlsplit
+
+from mesh.consul import Instance, Registrar
+
+from .settings import Settings
+
+_STOP_SECONDS = 5.0
+_WILDCARDS = frozenset({"", "0.0.0.0", "::"})
+
+
+class Registration:
+    """Registered from `start` until `stop`; without an agent it keeps trying and hurts nobody."""
+
+    def __init__(self, settings: Settings, agent: str) -> None:
+        address = settings.GATEWAY_ADDRESS or _reachable(settings.GATEWAY_HOST, agent)
+        host = f"[{address}]" if ":" in address else address
+        instance = Instance(
+            service="gateway",
+            address=address,
+            port=settings.GATEWAY_PORT,
+            health_url=f"http://{host}:{settings.GATEWAY_PORT}/ready",
+        )
+        token = settings.CONSUL_HTTP_TOKEN
+        self._registrar = Registrar(instance, agent, token.get_secret_value() if token else None)
+        self._leaving = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="consul", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Leave the catalogue; returns after a few seconds even if the agent does not answer."""
+        self._leaving.set()
+        await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
+
+    def _keep(self) -> None:
+        self._registrar.keep(self._leaving.wait)
+        self._registrar.deregister()
+
+
+def _reachable(host: str, agent: str) -> str:
+    """The address under which the agent sees this machine, where the host is a wildcard."""
+    if host not in _WILDCARDS:
+        return host
+    url = urlsplit(agent if "//" in agent else f"//{agent}")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((url.hostname or "127.0.0.1", url.port or 8500))  # a datagram socket: nothing is sent
+        return str(probe.getsockname()[0])

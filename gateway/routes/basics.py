@@ -1,0 +1,127 @@
+"""What the routes share: the parts of a request beside its body, and the answers."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, Header, Path, Query, Request
+from pydantic import StringConstraints, TypeAdapter
+from starlette.responses import Response
+
+from .. import answers, models
+from ..bodies import described
+from ..clients import Context, Orders, ProductReader, Products, Users
+from ..errors import KINDS, Problem, invalid
+from ..feed import OrderFeed
+from ..security import Identity, Tokens
+from ..settings import Settings
+from ..throttle import LoginThrottle
+
+_ID = re.compile(models.ID)
+_KEY = re.compile(r"[!-~]{1,255}")
+_PROBLEM = described(TypeAdapter(answers.Problem))
+_COMMANDS = uuid.UUID("5b0a4c5e-9a0f-4d39-a9d1-2f6f6ad7c3b1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """All that the routes need; `app.state.gateway` for as long as the app runs."""
+
+    settings: Settings
+    tokens: Tokens
+    throttle: LoginThrottle
+    reader: ProductReader
+    products: Products
+    users: Users
+    orders: Orders
+    feed: OrderFeed
+
+    def context(self, request_id: str) -> Context:
+        """For calls that begin now, and have to end by one deadline."""
+        return Context(request_id, time.time() + self.settings.GATEWAY_DEADLINE)
+
+
+async def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+async def _context(request: Request) -> Context:
+    gateway: Gateway = request.app.state.gateway
+    return gateway.context(request.state.request_id)
+
+
+async def _known_shape(id: Annotated[str, Path(description="An id")]) -> str:
+    # What can't be an id names nothing: no service needs to be asked.
+    if not _ID.fullmatch(id):
+        raise Problem("not-found", "nothing has such an id")
+    return id
+
+
+async def _idempotency_key(
+    given: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="1 to 255 visible ASCII characters; the same key again is the same request again",
+        ),
+    ] = None,
+) -> str | None:
+    if given is not None and not _KEY.fullmatch(given):
+        raise invalid("Idempotency-Key", "it should be 1 to 255 visible ASCII characters")
+    return given
+
+
+OfGateway = Annotated[Gateway, Depends(_gateway)]
+OfRequest = Annotated[Context, Depends(_context)]
+"""Starts the clock of the deadline: name it after the body, whose arrival is not to be counted."""
+PathId = Annotated[str, Depends(_known_shape)]
+IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+Limit = Annotated[int, Query(ge=1, le=100, description="How many items a page has at most")]
+Cursor = Annotated[
+    Annotated[str, StringConstraints(pattern=r"^[!-~]{1,512}$")] | None,
+    Query(description="`next_cursor` of the page before"),
+]
+
+
+def command_id(caller: Identity, route: str, key: str | None) -> str:
+    """The id under which a service executes a change once: the same for the same caller, route and key."""
+    if key is None:
+        return str(uuid.uuid4())
+    return str(uuid.uuid5(_COMMANDS, f"{caller.user_id} {route} {key}"))
+
+
+def answer(value: Any, status: int = 200, location: str | None = None) -> Response:
+    """What a service answered, as it is."""
+    headers = None if location is None else {"Location": location}
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route may answer, for the OpenAPI document."""
+    documented: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        status = KINDS[code].status
+        known = documented.get(status)
+        documented[status] = {
+            "description": code if known is None else f"{known['description']}, {code}",
+            "content": {"application/problem+json": {"schema": _PROBLEM}},
+        }
+    return documented
+
+
+ANY_PROBLEM: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "Any other problem",
+        "content": {"application/problem+json": {"schema": _PROBLEM}},
+    }
+}
+BEHIND = ("unavailable", "deadline-exceeded")
+"""What every route may answer that asks a service."""
+CHANGED = ("validation-failed", "payload-too-large", "unsupported-media-type", *BEHIND)
+"""What every route may answer that takes a body."""

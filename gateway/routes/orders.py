@@ -1,0 +1,176 @@
+"""Orders: a user places them, and sees, follows and cancels their own; an admin those of all."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response, StreamingResponse
+
+from mesh.errors import MeshError, Refused
+
+from .. import answers, models
+from ..bodies import JsonBody
+from ..clients import Context, Json, text
+from ..errors import Problem, from_mesh, report
+from ..security import Caller, Identity
+from ..streams import StatusStream
+from .basics import (
+    BEHIND,
+    CHANGED,
+    Cursor,
+    Gateway,
+    IdempotencyKey,
+    Limit,
+    OfGateway,
+    OfRequest,
+    PathId,
+    answer,
+    problems,
+)
+
+router = APIRouter(tags=["orders"])
+
+_order = JsonBody[models.OrderOfLines | models.OrderOfOne](models.PlaceOrder)
+
+_UNKNOWN_OUTCOME = frozenset({"unavailable", "deadline-exceeded"})
+
+
+@router.post(
+    "/orders",
+    status_code=201,
+    response_model=answers.Order,
+    responses={
+        202: {"model": answers.Order, "description": "Accepted; its outcome is not known yet"},
+        **problems(
+            "unauthenticated",
+            "forbidden",
+            "not-found",
+            "out-of-stock",
+            "request-in-progress",
+            "idempotency-key-reused",
+            *CHANGED,
+        ),
+    },
+    openapi_extra=_order.openapi,
+)
+async def place_order(
+    caller: Caller,
+    key: IdempotencyKey,
+    body: Annotated[models.OrderOfLines | models.OrderOfOne, Depends(_order)],
+    gateway: OfGateway,
+    context: OfRequest,
+) -> Response:
+    """Place an order of one or more products: all of its lines, or none.
+
+    An answer 503 or 504 leaves open whether the order was placed. The header `Idempotency-Key` of
+    the answer names the key that was used: send the same order with it again, to learn the outcome
+    without ordering twice.
+    """
+    user_id = body.user_id or caller.user_id
+    if not caller.may_act_for(user_id):
+        raise Problem("forbidden", "user_id: only an admin may order for somebody else")
+    key = key or uuid.uuid4().hex
+    order = {"user_id": user_id, "items": body.lines(), "idempotency_key": key}
+    try:
+        response = _outcome(await gateway.orders.place(context, order))
+    except MeshError as error:
+        report(error, context.request_id)
+        raise _refusal(error, key) from None
+    response.headers["Idempotency-Key"] = key
+    return response
+
+
+def _outcome(order: Json) -> Response:
+    status = text(order, "status")
+    if status == "rejected":
+        raise Refused(text(order, "reason", "code"), text(order, "reason", "message"))
+    return answer(order, 202 if status == "pending" else 201, f"/orders/{text(order, 'order_id')}")
+
+
+def _refusal(error: MeshError, key: str) -> Problem:
+    problem = from_mesh(error)
+    problem.headers = {"Idempotency-Key": key}
+    if problem.code in _UNKNOWN_OUTCOME:
+        problem.detail += "; send the order again with the same Idempotency-Key to learn its outcome"
+    return problem
+
+
+@router.get(
+    "/orders",
+    response_model=answers.PageOfOrders,
+    responses=problems("unauthenticated", "forbidden", "validation-failed", *BEHIND),
+)
+async def list_orders(
+    caller: Caller,
+    gateway: OfGateway,
+    context: OfRequest,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    user_id: Annotated[
+        models.Id | None, Query(description="Whose orders: the caller's, or for an admin anybody's")
+    ] = None,
+) -> Response:
+    whose = user_id or caller.user_id
+    if not caller.may_act_for(whose):
+        raise Problem("forbidden", "user_id: only an admin may list the orders of somebody else")
+    return answer(await gateway.orders.page(context, whose, limit=limit, cursor=cursor))
+
+
+@router.get(
+    "/orders/{id}",
+    response_model=answers.Order,
+    responses=problems("unauthenticated", "forbidden", "not-found", *BEHIND),
+)
+async def show_order(caller: Caller, id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
+    return answer(await _order_of(caller, id, gateway, context))
+
+
+@router.post(
+    "/orders/{id}/cancel",
+    response_model=answers.Order,
+    responses=problems("unauthenticated", "forbidden", "not-found", "conflict", *BEHIND),
+)
+async def cancel_order(caller: Caller, id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
+    """Cancel an order and give its stock back. To cancel a cancelled order changes nothing."""
+    await _order_of(caller, id, gateway, context)
+    return answer(await gateway.orders.cancel(context, id))
+
+
+@router.get(
+    "/orders/{id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "Server-Sent Events named `status`"},
+        **problems("unauthenticated", "forbidden", "not-found", *BEHIND),
+    },
+)
+async def follow_order(caller: Caller, id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
+    """The status of an order now, and then each change of it until it is final."""
+    follower = gateway.feed.follow(id)  # before its status is read, so that no change falls between
+    try:
+        status = text(await _order_of(caller, id, gateway, context), "status")
+    except BaseException:
+        follower.close()
+        raise
+
+    async def read_status() -> str:
+        return text(await gateway.orders.get(gateway.context(context.request_id), id), "status")
+
+    settings = gateway.settings
+    return StatusStream(
+        status,
+        follower,
+        read_status,
+        heartbeat=settings.GATEWAY_HEARTBEAT_SECONDS,
+        longest=settings.GATEWAY_STREAM_SECONDS,
+    )
+
+
+async def _order_of(caller: Identity, order_id: str, gateway: Gateway, context: Context) -> Json:
+    """The order, which the caller may see. Raises Problem "forbidden"."""
+    order = await gateway.orders.get(context, order_id)
+    if not caller.may_act_for(text(order, "user", "id")):
+        raise Problem("forbidden", "only who placed this order and an admin may see it")
+    return order

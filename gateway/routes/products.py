@@ -1,0 +1,116 @@
+"""Products: anyone may look; an admin creates, changes and restocks them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import StringConstraints
+from starlette.responses import Response
+
+from .. import answers, models
+from ..bodies import JsonBody
+from ..clients import text
+from ..security import Admin
+from .basics import (
+    BEHIND,
+    CHANGED,
+    Cursor,
+    IdempotencyKey,
+    Limit,
+    OfGateway,
+    OfRequest,
+    PathId,
+    answer,
+    command_id,
+    problems,
+)
+
+router = APIRouter(tags=["products"])
+
+_new_product = JsonBody[models.NewProduct](models.NewProduct)
+_changes = JsonBody[models.ProductChanges](models.ProductChanges)
+_restock = JsonBody[models.Restock](models.Restock)
+
+Search = Annotated[
+    Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")] | None,
+    Query(description="Text that the name has in it"),
+]
+
+
+@router.get(
+    "/products",
+    response_model=answers.PageOfProducts,
+    responses=problems("validation-failed", *BEHIND),
+)
+async def list_products(
+    gateway: OfGateway,
+    context: OfRequest,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    query: Search = None,
+) -> Response:
+    return answer(await gateway.reader.page(context, limit=limit, cursor=cursor, query=query))
+
+
+@router.get("/products/{id}", response_model=answers.Product, responses=problems("not-found", *BEHIND))
+async def show_product(id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
+    return answer(await gateway.reader.get(context, id))
+
+
+@router.post(
+    "/products",
+    status_code=201,
+    response_model=answers.Product,
+    responses=problems("unauthenticated", "forbidden", "already-exists", *CHANGED),
+    openapi_extra=_new_product.openapi,
+)
+async def create_product(
+    caller: Admin,
+    key: IdempotencyKey,
+    body: Annotated[models.NewProduct, Depends(_new_product)],
+    gateway: OfGateway,
+    context: OfRequest,
+) -> Response:
+    given = body.given()
+    if body.id is not None:
+        given["product_id"] = given.pop("id")
+    product = await gateway.products.create(context, command_id(caller, "POST /products", key), given)
+    return answer(product, 201, f"/products/{text(product, 'id')}")
+
+
+@router.patch(
+    "/products/{id}",
+    response_model=answers.Product,
+    responses=problems("unauthenticated", "forbidden", "not-found", *CHANGED),
+    openapi_extra=_changes.openapi,
+)
+async def change_product(
+    caller: Admin,
+    id: PathId,
+    key: IdempotencyKey,
+    body: Annotated[models.ProductChanges, Depends(_changes)],
+    gateway: OfGateway,
+    context: OfRequest,
+) -> Response:
+    command = command_id(caller, f"PATCH /products/{id}", key)
+    return answer(await gateway.products.update(context, command, id, body.given()))
+
+
+@router.post(
+    "/products/{id}/restock",
+    response_model=answers.Product,
+    responses=problems("unauthenticated", "forbidden", "not-found", *CHANGED),
+    openapi_extra=_restock.openapi,
+)
+async def restock(
+    caller: Admin,
+    id: PathId,
+    key: IdempotencyKey,
+    body: Annotated[models.Restock, Depends(_restock)],
+    gateway: OfGateway,
+    context: OfRequest,
+) -> Response:
+    """With an `Idempotency-Key` a restock that is sent again adds nothing."""
+    command = command_id(caller, f"POST /products/{id}/restock", key)
+    return answer(await gateway.products.restock(context, command, id, body.quantity))

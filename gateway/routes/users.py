@@ -1,0 +1,79 @@
+"""Users: anyone may sign up; then each sees and changes themselves, and an admin sees all."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from starlette.responses import Response
+
+from .. import answers, models
+from ..bodies import JsonBody
+from ..clients import text
+from ..errors import Problem
+from ..security import Caller
+from .basics import (
+    BEHIND,
+    CHANGED,
+    IdempotencyKey,
+    OfGateway,
+    OfRequest,
+    PathId,
+    answer,
+    command_id,
+    problems,
+)
+
+router = APIRouter(tags=["users"])
+
+_new_user = JsonBody[models.NewUser](models.NewUser)
+_changes = JsonBody[models.UserChanges](models.UserChanges)
+
+
+@router.post(
+    "/users",
+    status_code=201,
+    response_model=answers.User,
+    responses=problems("already-exists", *CHANGED),
+    openapi_extra=_new_user.openapi,
+)
+async def sign_up(
+    body: Annotated[models.NewUser, Depends(_new_user)], gateway: OfGateway, context: OfRequest
+) -> Response:
+    # A stranger's Idempotency-Key is not honoured: by guessing it, another could read the answer.
+    user = await gateway.users.register(context, str(uuid.uuid4()), body.given())
+    return answer(user, 201, f"/users/{text(user, 'id')}")
+
+
+@router.get("/users/me", response_model=answers.User, responses=problems("unauthenticated", *BEHIND))
+async def show_me(caller: Caller, gateway: OfGateway, context: OfRequest) -> Response:
+    return answer(await gateway.users.get(context, caller.user_id))
+
+
+@router.get(
+    "/users/{id}",
+    response_model=answers.User,
+    responses=problems("unauthenticated", "forbidden", "not-found", *BEHIND),
+)
+async def show_user(caller: Caller, id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
+    if not caller.may_act_for(id):
+        raise Problem("forbidden", "only that user and an admin may see this")
+    return answer(await gateway.users.get(context, id))
+
+
+@router.patch(
+    "/users/me",
+    response_model=answers.User,
+    responses=problems("unauthenticated", "already-exists", *CHANGED),
+    openapi_extra=_changes.openapi,
+)
+async def change_me(
+    caller: Caller,
+    key: IdempotencyKey,
+    body: Annotated[models.UserChanges, Depends(_changes)],
+    gateway: OfGateway,
+    context: OfRequest,
+) -> Response:
+    command = command_id(caller, "PATCH /users/me", key)
+    return answer(await gateway.users.update(context, command, caller.user_id, body.given()))

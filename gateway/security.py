@@ -1,0 +1,122 @@
+"""Who is asking, and may they: bearer tokens (JWT, RFC 7519) signed with the gateway's own secret."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Annotated
+
+import jwt
+from fastapi import Depends, Request
+from fastapi.security import OAuth2PasswordBearer
+
+from .errors import Problem
+
+ISSUER = "mycelium-gateway"
+AUDIENCE = "mycelium"
+ALGORITHM = "HS256"
+LEEWAY_SECONDS = 5
+_LONGEST_TOKEN = 2048
+_MOST_CACHED = 10_000
+_CLAIMS = ("iss", "aud", "sub", "role", "iat", "exp", "jti")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a valid token speaks for. `expires` is in Unix seconds."""
+
+    user_id: str
+    role: str
+    expires: float
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == "admin"
+
+    def may_act_for(self, user_id: str) -> bool:
+        return self.is_admin or self.user_id == user_id
+
+
+class Tokens:
+    """Issues tokens and verifies them; what was found valid is remembered until it expires."""
+
+    def __init__(self, secret: bytes, seconds: int) -> None:
+        self._secret = secret
+        self.seconds = seconds
+        self._verified: dict[str, Identity] = {}
+
+    def issue(self, user_id: str, role: str) -> str:
+        now = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": user_id,
+            "role": role,
+            "iat": now,
+            "exp": now + self.seconds,
+            "jti": uuid.uuid4().hex,
+        }
+        return jwt.encode(claims, self._secret, algorithm=ALGORITHM)
+
+    def verify(self, token: str) -> Identity:
+        """The identity the token speaks for. Raises Problem "unauthenticated"."""
+        identity = self._verified.get(token)
+        if identity is None:
+            identity = self._decode(token)
+            if len(self._verified) >= _MOST_CACHED:
+                del self._verified[next(iter(self._verified))]
+            self._verified[token] = identity
+        elif identity.expires + LEEWAY_SECONDS <= time.time():
+            del self._verified[token]
+            raise _rejected("the token has expired")
+        return identity
+
+    def _decode(self, token: str) -> Identity:
+        if len(token) > _LONGEST_TOKEN:
+            raise _rejected("the token is not valid")
+        try:
+            claims = jwt.decode(
+                token,
+                self._secret,
+                algorithms=[ALGORITHM],  # never what the token says of itself (RFC 8725, 3.1)
+                issuer=ISSUER,
+                audience=AUDIENCE,
+                leeway=LEEWAY_SECONDS,
+                options={"require": list(_CLAIMS)},
+            )
+        except jwt.ExpiredSignatureError:
+            raise _rejected("the token has expired") from None
+        except jwt.InvalidTokenError:
+            raise _rejected("the token is not valid") from None
+        return Identity(claims["sub"], str(claims["role"]), float(claims["exp"]))
+
+
+def _rejected(detail: str) -> Problem:
+    # RFC 6750, section 3.1
+    challenge = f'Bearer error="invalid_token", error_description="{detail}"'
+    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": challenge})
+
+
+_bearer = OAuth2PasswordBearer(
+    tokenUrl="auth/token", auto_error=False, description="A token from POST /auth/token"
+)
+
+
+async def caller(request: Request, token: Annotated[str | None, Depends(_bearer)]) -> Identity:
+    """Who calls. Raises Problem "unauthenticated" without a valid token."""
+    if not token:
+        raise Problem("unauthenticated", "this needs a bearer token in the header Authorization")
+    tokens: Tokens = request.app.state.gateway.tokens
+    return tokens.verify(token)
+
+
+async def admin(identity: Annotated[Identity, Depends(caller)]) -> Identity:
+    """The caller, who is an admin. Raises Problem "forbidden"."""
+    if not identity.is_admin:
+        raise Problem("forbidden", "only an admin may do this")
+    return identity
+
+
+Caller = Annotated[Identity, Depends(caller)]
+Admin = Annotated[Identity, Depends(admin)]

@@ -1,0 +1,76 @@
+"""Settings of the gateway: environment variables, read once at start and missed by name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Rate = Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,5}/(second|minute|hour|day)$")]
+
+
+class SettingsError(Exception):
+    """Settings that are missing or make no sense; the message is one line that names each."""
+
+
+class Settings(BaseSettings):
+    """An empty variable counts as an absent one. Durations are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(case_sensitive=True, env_ignore_empty=True, frozen=True)
+
+    AMQP_URI: Annotated[str, StringConstraints(pattern=r"^amqps?://")]
+    JWT_SECRET: Annotated[SecretStr, Field(min_length=32)]
+    CONSUL_HTTP_ADDR: str | None = None
+    CONSUL_HTTP_TOKEN: SecretStr | None = None
+
+    GATEWAY_HOST: str = "127.0.0.1"
+    GATEWAY_PORT: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """0 takes a free port."""
+    GATEWAY_ADDRESS: str | None = None
+    """What others reach it by, for Consul; found out when GATEWAY_HOST is a wildcard."""
+    GATEWAY_TRUSTED_PROXIES: str = ""
+    """Addresses whose X-Forwarded-For is believed, with commas between; none unless told."""
+    GATEWAY_CORS_ORIGINS: list[str] = []
+    """Origins whose scripts may call, as a JSON list; none unless told."""
+
+    GATEWAY_DEADLINE: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """What one request may take behind the gateway, all calls together."""
+    GATEWAY_BODY_BYTES: Annotated[int, Field(gt=0)] = 1_000_000
+    GATEWAY_BODY_SECONDS: Annotated[float, Field(gt=0)] = 10.0
+    """How long a client may take to send its body."""
+    GATEWAY_DRAIN_SECONDS: Annotated[int, Field(gt=0)] = 10
+    """How long requests in flight may go on after SIGTERM."""
+
+    GATEWAY_TOKEN_SECONDS: Annotated[int, Field(gt=0)] = 3600
+    GATEWAY_LOGINS_PER_ACCOUNT: Rate = "10/minute"
+    GATEWAY_LOGINS_PER_ADDRESS: Rate = "60/minute"
+    """Failed logins, that is; one that works costs nothing."""
+
+    GATEWAY_STREAMS: Annotated[int, Field(gt=0)] = 1000
+    """How many clients may follow an order at once."""
+    GATEWAY_STREAM_SECONDS: Annotated[float, Field(gt=0)] = 3600.0
+    """After so long a stream ends; its client connects again."""
+    GATEWAY_HEARTBEAT_SECONDS: Annotated[float, Field(gt=0)] = 15.0
+
+    @property
+    def secret(self) -> bytes:
+        return self.JWT_SECRET.get_secret_value().encode()
+
+
+def load_settings() -> Settings:
+    """The settings of this process. Raises SettingsError."""
+    try:
+        return Settings()  # type: ignore[call-arg]  # the environment fills the required ones
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _explain(problem: object) -> str:
+    assert isinstance(problem, dict)
+    name = str(problem["loc"][0]) if problem["loc"] else "settings"
+    if problem["type"] == "missing":
+        return f"the setting {name} is missing: set the environment variable {name}"
+    if name == "JWT_SECRET":
+        return "the setting JWT_SECRET is too short: it needs 32 bytes or more"
+    return f"the setting {name} makes no sense: {problem['msg']}"

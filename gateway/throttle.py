@@ -1,0 +1,87 @@
+"""Guessing passwords is made slow: failed logins are counted by account and by address."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import math
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from mesh.errors import Refused
+
+from .errors import Problem
+
+_BUCKETS = 4096
+
+
+class LoginThrottle:
+    """A moving window of failures for each account and each address.
+
+    Memory is bounded because both are hashed into a fixed number of buckets; the salt keeps anybody
+    from choosing names that share the bucket of another. A login in flight counts as a failure until
+    its outcome is known, so that many at once gain nothing.
+    """
+
+    def __init__(self, per_account: str, per_address: str) -> None:
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._account = parse(per_account)
+        self._address = parse(per_address)
+        self._in_flight: Counter[str] = Counter()
+        self._salt = secrets.token_bytes(16)
+
+    @contextmanager
+    def attempt(self, account: str, address: str) -> Iterator[None]:
+        """Guards one login; Refused "unauthenticated" inside of it is what counts as a failure.
+
+        Raises Problem "rate-limited" where there were too many.
+        """
+        windows = (
+            (self._account, self._bucket("account", account.strip().casefold())),
+            (self._address, self._bucket("address", _network(address))),
+        )
+        for limit, bucket in windows:
+            if not self._limiter.test(limit, bucket, cost=self._in_flight[bucket] + 1):
+                raise self._limited(limit, bucket)
+        for _, bucket in windows:
+            self._in_flight[bucket] += 1
+        try:
+            yield
+        except Refused as error:
+            if error.slug == "unauthenticated":
+                for limit, bucket in windows:
+                    self._limiter.hit(limit, bucket)
+            raise
+        finally:
+            for _, bucket in windows:
+                self._in_flight[bucket] -= 1
+                if not self._in_flight[bucket]:
+                    del self._in_flight[bucket]
+
+    def _limited(self, limit: RateLimitItem, bucket: str) -> Problem:
+        reset, _ = self._limiter.get_window_stats(limit, bucket)
+        seconds = max(1, math.ceil(reset - time.time()))
+        detail = f"too many logins failed; try again in {seconds} s"
+        return Problem("rate-limited", detail, headers={"Retry-After": str(seconds)})
+
+    def _bucket(self, kind: str, name: str) -> str:
+        digest = hashlib.blake2b(name.encode(), digest_size=4, salt=self._salt).digest()
+        return f"{kind}-{int.from_bytes(digest, 'big') % _BUCKETS}"
+
+
+def _network(address: str) -> str:
+    """An IPv6 host owns a whole /64 and could take a new address for each try."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 6:
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return address

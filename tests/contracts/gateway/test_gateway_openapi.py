@@ -1,0 +1,66 @@
+"""The OpenAPI document is a promise: what it says today is what clients are built on.
+
+After a wanted change: `UPDATE_GOLDEN=1 python -m pytest -p no:nameko tests/contracts/gateway`, and
+read the difference before you commit it.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.app import create_app
+from gateway.settings import Settings
+
+GOLDEN = Path(__file__).with_name("openapi.json")
+
+
+@pytest.fixture(scope="module")
+def document():
+    class Nothing:
+        connected = False
+
+    settings = Settings(AMQP_URI="amqp://nowhere", JWT_SECRET="x" * 32)
+    return create_app(settings, Nothing()).openapi()
+
+
+def test_the_document_is_the_one_that_was_promised(document):
+    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text(text)
+
+    assert json.loads(GOLDEN.read_text()) == document
+
+
+def test_every_reference_leads_somewhere(document):
+    schemas = document["components"]["schemas"]
+    text = json.dumps(document)
+    references = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
+
+    assert references <= schemas.keys()
+    assert schemas.keys() - references == set()
+
+
+def test_every_route_of_the_design_is_there(document):
+    routes = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+
+    assert routes == {
+        "POST /auth/token",
+        "POST /users",
+        "GET /users/me",
+        "GET /users/{id}",
+        "PATCH /users/me",
+        "GET /products",
+        "GET /products/{id}",
+        "POST /products",
+        "PATCH /products/{id}",
+        "POST /products/{id}/restock",
+        "POST /orders",
+        "GET /orders",
+        "GET /orders/{id}",
+        "POST /orders/{id}/cancel",
+        "GET /orders/{id}/events",
+        "GET /health",
+        "GET /ready",
+    }

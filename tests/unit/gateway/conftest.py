@@ -1,0 +1,159 @@
+"""The gateway over real HTTP semantics (ASGI), with the mesh replaced by a double that tests script."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from gateway.app import create_app
+from gateway.security import Tokens
+from gateway.settings import Settings
+
+SECRET = "a secret of the tests, 32 bytes or more"
+
+
+class FakeMesh:
+    """Answers what a test has put under `service.method`: a value, an exception, or a function."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.contexts: list[dict[str, Any]] = []
+        self.deadlines: list[float] = []
+        self.connected = True
+        self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {}
+
+    async def call(
+        self,
+        service: str,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        deadline: float,
+        context: Mapping[str, Any],
+    ) -> Any:
+        name = f"{service}.{method}"
+        self.calls.append((name, dict(kwargs)))
+        self.contexts.append(dict(context))
+        self.deadlines.append(deadline)
+        answer = self.answers[name]
+        if callable(answer):
+            answer = answer(**kwargs)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def start(self) -> None:
+        self.connected = True
+
+    async def stop(self) -> None:
+        self.connected = False
+
+    async def subscribe(self, service: str, handler: Callable[[Mapping[str, Any]], None]) -> None:
+        self.handlers[service] = handler
+
+    @property
+    def called(self) -> list[str]:
+        return [name for name, _ in self.calls]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The arguments of the last call."""
+        return self.calls[-1][1]
+
+
+@pytest.fixture
+def mesh() -> FakeMesh:
+    return FakeMesh()
+
+
+@pytest.fixture
+def make_settings() -> Callable[..., Settings]:
+    def make(**changes: Any) -> Settings:
+        return Settings(**{"AMQP_URI": "amqp://nowhere", "JWT_SECRET": SECRET, **changes})
+
+    return make
+
+
+@pytest.fixture
+def settings(make_settings: Callable[..., Settings]) -> Settings:
+    return make_settings()
+
+
+@pytest.fixture
+def app(settings: Settings, mesh: FakeMesh) -> FastAPI:
+    return create_app(settings, mesh)
+
+
+@pytest.fixture
+async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as client:
+        yield client
+
+
+@pytest.fixture
+def tokens(settings: Settings) -> Tokens:
+    return Tokens(settings.secret, 60)
+
+
+@pytest.fixture
+def alice(tokens: Tokens) -> dict[str, str]:
+    """The headers of a request by the user U001."""
+    return {"Authorization": f"Bearer {tokens.issue('U001', 'user')}"}
+
+
+@pytest.fixture
+def admin(tokens: Tokens) -> dict[str, str]:
+    return {"Authorization": f"Bearer {tokens.issue('U000', 'admin')}"}
+
+
+@pytest.fixture
+def an_order() -> Callable[..., dict[str, Any]]:
+    """An order as the service answers it; a test shows only the fields that matter to it."""
+
+    def build(**changes: Any) -> dict[str, Any]:
+        return {
+            "order_id": "o-1",
+            "status": "confirmed",
+            "user": {"id": "U001", "name": "Alice", "email": "alice@example.com"},
+            "items": [
+                {
+                    "product": {"id": "P001", "name": "Laptop"},
+                    "quantity": 1,
+                    "unit_price_minor": 120050,
+                    "line_total_minor": 120050,
+                }
+            ],
+            "total_price": 1200.5,
+            "total_minor": 120050,
+            "currency": "USD",
+            "created_at": "2026-01-01T00:00:00.000000Z",
+            **changes,
+        }
+
+    return build
+
+
+@pytest.fixture
+def is_problem() -> Callable[..., dict[str, Any]]:
+    """Asserts that an answer is a problem of this status and code, and returns it."""
+
+    def check(answer: httpx.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
+        assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem: dict[str, Any] = answer.json()
+        assert problem["type"] == f"urn:mycelium:problem:{code}"
+        assert problem["status"] == status
+        assert problem["title"]
+        assert problem["detail"]
+        assert answer.headers["x-request-id"]
+        if field is not None:
+            assert field in [each["field"] for each in problem["errors"]], problem
+            assert field in problem["detail"] or len(problem["errors"]) > 1
+        return problem
+
+    return check

@@ -1,0 +1,183 @@
+"""What bad input gets: the status and the code, a message that names the field, and nothing changed."""
+
+import inspect
+from collections.abc import AsyncIterator
+
+import pytest
+from pydantic import BaseModel
+
+from gateway import models
+
+LINE = b'{"product_id": "P001", "quantity": %s}'
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("quantity", "why"),
+    [
+        (b"0", "greater than or equal to 1"),
+        (b"-1", "greater than or equal to 1"),
+        (b'"2"', "integer"),
+        (b"true", "integer"),
+        (b"2.0", "integer"),
+        (b"1e9", "integer"),
+        (b"1000001", "1000000"),
+        (b"123456789012345678901234567890", "1000000"),
+        (b"null", "integer"),
+        (b"NaN", "integer"),
+        (b"Infinity", "integer"),
+        (b'{"__type__": "decimal", "__value__": "1"}', "integer"),
+    ],
+)
+async def test_a_bad_quantity(http, mesh, alice, is_problem, quantity, why):
+    one = await http.post("/orders", content=LINE % quantity, headers={**alice, **JSON})
+    many = await http.post(
+        "/orders", content=b'{"items":[%s]}' % (LINE % quantity), headers={**alice, **JSON}
+    )
+
+    assert why in is_problem(one, 422, "validation-failed", "quantity")["detail"]
+    assert why in is_problem(many, 422, "validation-failed", "items.0.quantity")["detail"]
+    assert mesh.calls == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"items": []}, "items"),
+        ({"items": [{"product_id": "P001", "quantity": 1}] * 10_000}, "items"),
+        ({"items": {}}, "items"),
+        ({"items": [None]}, "items.0"),
+        ({}, "items"),
+        ({"quantity": 1}, "product_id"),
+        ({"product_id": "P001"}, "quantity"),
+        ({"product_id": "", "quantity": 1}, "product_id"),
+        ({"product_id": "P 1", "quantity": 1}, "product_id"),
+        ({"product_id": "P001\n", "quantity": 1}, "product_id"),
+        ({"product_id": "x" * 65, "quantity": 1}, "product_id"),
+        ({"product_id": 1, "quantity": 1}, "product_id"),
+        ({"product_id": {"__type__": "date", "__value__": "x"}, "quantity": 1}, "product_id"),
+        ({"product_id": "P001", "quantity": 1, "price": 1}, "price"),
+        ({"product_id": "P001", "quantity": 1, "__type__": "date"}, "__type__"),
+        ({"items": [{"product_id": "P001", "quantity": 1, "__type__": "date"}]}, "items.0.__type__"),
+        ({"items": [{"product_id": "P001", "quantity": 1}], "product_id": "P001"}, "product_id"),
+        ({"product_id": "P001", "quantity": 1, "user_id": 5}, "user_id"),
+        ([], "body"),
+        ("text", "body"),
+        (None, "body"),
+    ],
+)
+async def test_a_bad_order(http, mesh, alice, is_problem, body, field):
+    is_problem(await http.post("/orders", json=body, headers=alice), 422, "validation-failed", field)
+    assert mesh.calls == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"product_id": "P001", "quantity": 1}}',
+        b"\xff\xfe",
+        b'{"product_id": "P\xff", "quantity": 1}',
+        b'{"product_id": "P\\ud800", "quantity": 1}',
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+    ],
+)
+async def test_broken_json(http, mesh, alice, is_problem, body):
+    answer = await http.post("/orders", content=body, headers={**alice, **JSON})
+
+    is_problem(answer, 422, "validation-failed", "body")
+    assert mesh.calls == []
+
+
+async def test_many_mistakes_are_told_up_to_a_bound(http, alice, is_problem):
+    answer = await http.post("/orders", json={"items": [{"bad": 1}] * 100}, headers=alice)
+
+    assert len(is_problem(answer, 422, "validation-failed")["errors"]) == 20
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+async def test_a_body_that_is_not_said_to_be_json(http, mesh, alice, is_problem, content_type):
+    headers = {**alice, **({"Content-Type": content_type} if content_type else {})}
+
+    is_problem(
+        await http.post("/orders", content=LINE % b"1", headers=headers), 415, "unsupported-media-type"
+    )
+    assert mesh.calls == []
+
+
+async def test_json_may_name_its_charset(http, mesh, alice, an_order):
+    mesh.answers["orders.place_orders"] = [{"ok": an_order()}]
+    headers = {**alice, "Content-Type": "application/json; charset=utf-8"}
+
+    assert (await http.post("/orders", content=LINE % b"1", headers=headers)).status_code == 201
+
+
+async def test_a_body_over_the_limit_is_refused_by_its_announced_length(http, mesh, alice, is_problem):
+    answer = await http.post("/orders", content=b" " * 1_000_001, headers={**alice, **JSON})
+
+    is_problem(answer, 413, "payload-too-large")
+    assert mesh.calls == []
+
+
+async def test_a_body_over_the_limit_is_refused_while_it_streams(http, mesh, alice, is_problem):
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 100_000_000:
+            sent += 65536
+            yield b" " * 65536
+
+    answer = await http.post("/orders", content=endless(), headers={**alice, **JSON})
+
+    is_problem(answer, 413, "payload-too-large")
+    assert sent < 1_200_000
+
+
+async def test_a_stranger_gets_no_body_parsed(http, is_problem):
+    is_problem(await http.post("/orders", content=b"{", headers=JSON), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize(
+    "path", ["/products/%20", "/products/" + "x" * 65, "/products/a%00b", "/products/%ff", "/nothing"]
+)
+async def test_a_path_that_names_nothing_asks_nobody(http, mesh, is_problem, path):
+    is_problem(await http.get(path), 404, "not-found")
+    assert mesh.calls == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/orders/a b", "/orders/a%0a/cancel", "/orders/%2e%2e%20/events", "/users/%7f"]
+)
+async def test_so_does_a_path_for_users_alone(http, mesh, alice, is_problem, path):
+    method = "POST" if path.endswith("cancel") else "GET"
+
+    is_problem(await http.request(method, path, headers=alice), 404, "not-found")
+    assert mesh.calls == []
+
+
+async def test_an_unknown_method_is_told_which_ones_there_are(http, is_problem):
+    answer = await http.delete("/products/P001")
+
+    is_problem(answer, 405, "method-not-allowed")
+    assert "GET" in answer.headers["allow"]
+
+
+def test_no_request_has_room_for_arbitrary_json():
+    """What the guard against `__type__` rests on: strict models all the way down, without extras."""
+    bodies = [
+        model
+        for model in vars(models).values()
+        if inspect.isclass(model) and issubclass(model, models.Request)
+    ]
+    assert len(bodies) > 6
+    for model in bodies:
+        assert (model.model_config.get("extra"), model.model_config.get("strict")) == ("forbid", True), model
+        schema = str(model.model_json_schema())
+        assert "'additionalProperties': True" not in schema, model
+        for name, field in model.model_fields.items():
+            plain = str(field.annotation).replace("gateway.models.", "")
+            assert not any(word in plain for word in ("dict", "Any", "object")), (model, name)
+    assert issubclass(models.Request, BaseModel)

@@ -1,0 +1,117 @@
+"""What holds for every request and every answer."""
+
+import asyncio
+import re
+
+import httpx
+import pytest
+
+from gateway.app import create_app
+from mesh.errors import RemoteFault
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def test_alive_whatever_the_broker_does(http, mesh):
+    mesh.connected = False
+
+    assert (await http.get("/health")).json() == {"status": "ok"}
+
+
+async def test_ready_while_the_broker_is_connected(http, mesh, is_problem):
+    assert (await http.get("/ready")).json() == {"status": "ready"}
+
+    mesh.connected = False
+
+    assert "broker" in is_problem(await http.get("/ready"), 503, "unavailable")["detail"]
+
+
+async def test_not_ready_once_it_was_asked_to_leave(http, app, is_problem):
+    await app.state.lifecycle.drain()
+
+    assert "leave" in is_problem(await http.get("/ready"), 503, "unavailable")["detail"]
+
+
+async def test_the_lifespan_connects_subscribes_and_disconnects(app, mesh):
+    mesh.connected = False
+
+    async with app.router.lifespan_context(app):
+        assert mesh.connected
+        assert set(mesh.handlers) == {"orders"}
+    assert not mesh.connected
+
+
+@pytest.mark.parametrize("given", ["r-1", "0af7651916cd43dd8448eb211c80319c", "a.b:c_d-e"])
+async def test_a_sane_request_id_is_kept(http, given):
+    assert (await http.get("/health", headers={"X-Request-Id": given})).headers["x-request-id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "<script>", "caf\u00e9", "-flag"])
+async def test_another_is_made_in_place_of_a_strange_one(http, given):
+    answer = await http.get("/health", headers=[("X-Request-Id", given.encode("latin-1"))])
+
+    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+
+
+async def test_every_answer_forbids_sniffing_and_personal_ones_forbid_caching(http, alice, mesh):
+    mesh.answers["users.get_user"] = {"id": "U001"}
+
+    assert (await http.get("/health")).headers["x-content-type-options"] == "nosniff"
+    assert (await http.get("/users/me", headers=alice)).headers["cache-control"] == "no-store"
+
+
+async def test_a_crash_is_a_problem_that_tells_nothing_but_its_request_id(http, mesh, is_problem, caplog):
+    def crash(**_):
+        raise ZeroDivisionError("a secret")
+
+    mesh.answers["products.get_product"] = crash
+
+    answer = await http.get("/products/P001", headers={"X-Request-Id": "r-1"})
+
+    assert "r-1" in is_problem(answer, 500, "internal")["detail"]
+    assert "secret" not in answer.text
+    assert "r-1" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_what_a_peer_broke_is_logged_under_the_request_id(http, mesh, is_problem, caplog):
+    mesh.answers["products.get_product"] = RemoteFault("KeyError", "a secret")
+
+    answer = await http.get("/products/P001", headers={"X-Request-Id": "r-1"})
+
+    is_problem(answer, 503, "unavailable")
+    assert "secret" not in answer.text
+    assert "r-1" in caplog.text
+    assert "a secret" in caplog.text
+
+
+async def test_a_body_that_never_ends_to_arrive_is_given_up(make_settings, mesh, alice, is_problem):
+    app = create_app(make_settings(GATEWAY_BODY_SECONDS=0.05), mesh)
+
+    async def stuck():
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as http:
+        is_problem(
+            await http.post("/orders", content=stuck(), headers={**alice, **JSON}), 408, "request-timeout"
+        )
+
+
+async def test_scripts_of_other_origins_may_call_only_where_that_is_set(http, make_settings, mesh):
+    origin = {"Origin": "https://shop.example"}
+    assert "access-control-allow-origin" not in (await http.get("/health", headers=origin)).headers
+
+    app = create_app(make_settings(GATEWAY_CORS_ORIGINS=["https://shop.example"]), mesh)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as other:
+        answer = await other.get("/health", headers=origin)
+    assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+
+
+async def test_the_documentation_needs_nothing_from_elsewhere(http):
+    page = (await http.get("/docs")).text
+
+    assert not re.search(r"(?:src|href)=[\"'](?:https?:)?//", page)
+    for path in re.findall(r"(?:src|href)=\"(/[^\"]+)\"", page):
+        assert (await http.get(path)).status_code == 200, path
+    assert (await http.get("/openapi.json")).json()["info"]["title"] == "Mycelium"

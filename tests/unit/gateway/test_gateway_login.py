@@ -1,0 +1,147 @@
+"""Logging in, and guessing passwords."""
+
+import asyncio
+
+import pytest
+
+from gateway.throttle import LoginThrottle, _network
+from mesh.errors import Refused, UnknownService
+
+FORM = {"username": "alice@example.com", "password": "right"}
+WRONG = Refused("unauthenticated", "the e-mail address or the password is wrong")
+
+
+def authenticates(mesh):
+    def check(email, password):
+        return {"id": "U001", "role": "user"} if password == "right" else WRONG
+
+    mesh.answers["users.authenticate_user"] = check
+
+
+@pytest.fixture
+def settings(make_settings):
+    return make_settings(GATEWAY_LOGINS_PER_ACCOUNT="3/minute", GATEWAY_LOGINS_PER_ADDRESS="6/minute")
+
+
+async def test_the_right_password_gets_a_token_that_works(http, mesh):
+    authenticates(mesh)
+    mesh.answers["users.get_user"] = {"id": "U001"}
+
+    answer = await http.post("/auth/token", data={**FORM, "grant_type": "password"})
+
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert (answer.json()["token_type"], answer.json()["expires_in"]) == ("bearer", 3600)
+    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    assert (await http.get("/users/me", headers=headers)).status_code == 200
+
+
+async def test_a_wrong_password(http, mesh, is_problem):
+    authenticates(mesh)
+
+    answer = await http.post("/auth/token", data={**FORM, "password": "wrong"})
+
+    is_problem(answer, 401, "unauthenticated")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_password_that_nobody_can_have_costs_no_hash(http, mesh, is_problem):
+    answer = await http.post("/auth/token", data={**FORM, "password": "x" * 129})
+
+    is_problem(answer, 401, "unauthenticated")
+    assert mesh.calls == []
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        ({}, "username"),
+        ({"username": "a"}, "password"),
+        ({**FORM, "grant_type": "client_credentials"}, "grant_type"),
+    ],
+)
+async def test_an_incomplete_form(http, is_problem, form, field):
+    is_problem(await http.post("/auth/token", data=form), 422, "validation-failed", field)
+
+
+async def test_a_form_that_is_no_form(http, is_problem):
+    headers = {"Content-Type": "multipart/form-data"}
+
+    is_problem(await http.post("/auth/token", content=b"x", headers=headers), 422, "validation-failed")
+
+
+async def test_users_that_are_away(http, mesh, is_problem):
+    mesh.answers["users.authenticate_user"] = UnknownService("users")
+
+    for _ in range(10):
+        is_problem(await http.post("/auth/token", data=FORM), 503, "unavailable")
+
+
+async def test_an_account_that_was_guessed_at_too_often_must_wait(http, mesh, is_problem):
+    authenticates(mesh)
+    for _ in range(3):
+        is_problem(await http.post("/auth/token", data={**FORM, "password": "x"}), 401, "unauthenticated")
+
+    answer = await http.post("/auth/token", data={**FORM, "username": " ALICE@example.com"})
+
+    is_problem(answer, 429, "rate-limited")
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+    assert len(mesh.calls) == 3
+    assert (await http.post("/auth/token", data={**FORM, "username": "bob@example.com"})).status_code == 200
+
+
+async def test_an_address_that_tries_many_accounts_must_wait(http, mesh, is_problem):
+    authenticates(mesh)
+    for number in range(6):
+        await http.post("/auth/token", data={"username": f"u{number}@example.com", "password": "x"})
+
+    answer = await http.post("/auth/token", data={"username": "new@example.com", "password": "x"})
+
+    is_problem(answer, 429, "rate-limited")
+
+
+async def test_logins_that_work_are_not_limited(http, mesh):
+    authenticates(mesh)
+
+    for _ in range(10):
+        assert (await http.post("/auth/token", data=FORM)).status_code == 200
+
+
+async def test_many_guesses_at_once_gain_nothing(http, mesh):
+    release = asyncio.Event()
+
+    async def slow_no(*args, **kwargs):
+        mesh.calls.append(("users.authenticate_user", {}))
+        await release.wait()
+        raise WRONG
+
+    mesh.call = slow_no
+    guesses = [
+        asyncio.create_task(http.post("/auth/token", data={**FORM, "password": str(n)})) for n in range(9)
+    ]
+    refused, waiting = [], set(guesses)
+    while len(refused) < 6:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        assert done
+        refused += done
+    release.set()
+    answers = [task.result().status_code for task in refused] + [
+        answer.status_code for answer in await asyncio.gather(*waiting)
+    ]
+
+    assert sorted(answers) == [401] * 3 + [429] * 6
+    assert len(mesh.calls) == 3
+
+
+def test_a_host_does_not_get_around_its_limit_by_taking_another_ipv6_address():
+    assert _network("2001:db8::1") == _network("2001:db8::ffff") != _network("2001:db8:1::1")
+    assert _network("10.0.0.1") == "10.0.0.1"
+    assert _network("unknown") == "unknown"
+
+
+def test_no_number_of_accounts_takes_more_than_a_bound_of_memory():
+    throttle = LoginThrottle("3/minute", "100000/minute")
+
+    buckets = {throttle._bucket("account", f"u{number}") for number in range(20_000)}
+
+    assert len(buckets) <= 4096

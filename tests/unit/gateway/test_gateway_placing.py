@@ -1,0 +1,189 @@
+"""Placing an order."""
+
+import time
+from typing import Any
+
+import pytest
+
+from mesh.errors import DeadlineExceeded, Disconnected, Overloaded, Refused, RemoteFault, UnknownService
+
+LINE = {"product_id": "P001", "quantity": 2}
+
+
+def placed(mesh, outcome: Any) -> None:
+    mesh.answers["orders.place_orders"] = [outcome]
+
+
+async def test_a_confirmed_order_is_created_and_located(http, mesh, alice, an_order):
+    placed(mesh, {"ok": an_order(order_id="o-7")})
+
+    answer = await http.post("/orders", json={"items": [LINE]}, headers=alice)
+
+    assert answer.status_code == 201
+    assert answer.headers["location"] == "/orders/o-7"
+    assert answer.json() == an_order(order_id="o-7")
+    [order] = mesh.last["orders"]
+    assert order["user_id"] == "U001"
+    assert order["items"] == [LINE]
+
+
+async def test_an_order_whose_outcome_is_not_known_is_accepted(http, mesh, alice, an_order):
+    placed(mesh, {"ok": an_order(order_id="o-7", status="pending")})
+
+    answer = await http.post("/orders", json={"items": [LINE]}, headers=alice)
+
+    assert answer.status_code == 202
+    assert answer.headers["location"] == "/orders/o-7"
+    assert answer.json()["status"] == "pending"
+
+
+async def test_the_one_line_form_is_an_order_of_one_line(http, mesh, alice, an_order):
+    placed(mesh, {"ok": an_order()})
+
+    answer = await http.post("/orders", json=LINE, headers=alice)
+
+    assert answer.status_code == 201
+    assert mesh.last["orders"][0]["items"] == [LINE]
+
+
+async def test_the_same_product_twice_is_left_to_the_service(http, mesh, alice, an_order):
+    placed(mesh, {"ok": an_order()})
+
+    await http.post("/orders", json={"items": [LINE, LINE]}, headers=alice)
+
+    assert mesh.last["orders"][0]["items"] == [LINE, LINE]
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("out-of-stock", 409),
+        ("not-found", 404),
+        ("request-in-progress", 409),
+        ("idempotency-key-reused", 422),
+        ("validation-failed", 422),
+        ("unavailable", 503),
+        ("deadline-exceeded", 504),
+    ],
+)
+async def test_a_refused_order_has_the_status_of_its_code(http, mesh, alice, is_problem, code, status):
+    placed(mesh, {"error": {"code": code, "message": "P001: no", "field": "items.0.product_id"}})
+
+    answer = await http.post("/orders", json=LINE, headers=alice)
+
+    problem = is_problem(answer, status, code)
+    assert problem["detail"].startswith("items.0.product_id: P001: no")
+    assert problem["errors"] == [{"field": "items.0.product_id", "message": "P001: no"}]
+
+
+async def test_a_rejected_order_that_is_replayed_is_refused_again(http, mesh, alice, is_problem, an_order):
+    reason = {"code": "out-of-stock", "message": "P001 is short"}
+    placed(mesh, {"ok": an_order(status="rejected", reason=reason)})
+
+    answer = await http.post("/orders", json=LINE, headers=alice)
+
+    assert is_problem(answer, 409, "out-of-stock")["detail"] == "P001 is short"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (DeadlineExceeded("late"), 504, "deadline-exceeded"),
+        (Disconnected("gone"), 503, "unavailable"),
+        (UnknownService("orders"), 503, "unavailable"),
+        (Overloaded("full"), 503, "unavailable"),
+        (RemoteFault("KeyError", "a secret"), 503, "unavailable"),
+        (Refused("a-code-of-tomorrow", "a secret"), 503, "unavailable"),
+    ],
+)
+async def test_when_the_outcome_is_not_known_the_answer_tells_how_to_learn_it(
+    http, mesh, alice, is_problem, error, status, code
+):
+    mesh.answers["orders.place_orders"] = error
+
+    answer = await http.post("/orders", json=LINE, headers=alice)
+
+    problem = is_problem(answer, status, code)
+    assert "Idempotency-Key" in problem["detail"]
+    assert "secret" not in answer.text
+    assert answer.headers["idempotency-key"] == mesh.last["orders"][0]["idempotency_key"]
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_the_key_of_the_client_is_used_and_echoed(http, mesh, alice, an_order):
+    placed(mesh, {"ok": an_order()})
+
+    answer = await http.post(
+        "/orders", json=LINE, headers={**alice, "Idempotency-Key": "a b".replace(" ", "~")}
+    )
+
+    assert mesh.last["orders"][0]["idempotency_key"] == "a~b"
+    assert answer.headers["idempotency-key"] == "a~b"
+
+
+async def test_without_a_key_each_order_is_its_own(http, mesh, alice, an_order):
+    placed(mesh, {"ok": an_order()})
+
+    await http.post("/orders", json=LINE, headers=alice)
+    await http.post("/orders", json=LINE, headers=alice)
+
+    first, second = (kwargs["orders"][0]["idempotency_key"] for _, kwargs in mesh.calls)
+    assert first != second
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "caf\u00e9", "tab\there"])
+async def test_a_bad_key_is_refused_by_name(http, mesh, alice, is_problem, key):
+    headers = [*alice.items(), ("Idempotency-Key", key.encode("latin-1"))]
+
+    answer = await http.post("/orders", json=LINE, headers=headers)
+
+    is_problem(answer, 422, "validation-failed", "Idempotency-Key")
+    assert mesh.calls == []
+
+
+async def test_a_replay_is_the_same_to_the_byte(http, mesh, alice, an_order):
+    placed(mesh, {"ok": an_order()})
+    headers = {**alice, "Idempotency-Key": "k"}
+
+    first = await http.post("/orders", json=LINE, headers=headers)
+    second = await http.post("/orders", json=LINE, headers=headers)
+
+    assert first.content == second.content
+    assert first.status_code == second.status_code
+
+
+async def test_a_user_orders_for_nobody_else(http, mesh, alice, is_problem):
+    answer = await http.post("/orders", json={**LINE, "user_id": "U002"}, headers=alice)
+
+    assert "user_id" in is_problem(answer, 403, "forbidden")["detail"]
+    assert mesh.calls == []
+
+
+async def test_a_user_may_name_itself_and_an_admin_anybody(http, mesh, alice, admin, an_order):
+    placed(mesh, {"ok": an_order()})
+
+    own = await http.post("/orders", json={**LINE, "user_id": "U001"}, headers=alice)
+    for_bob = await http.post("/orders", json={**LINE, "user_id": "U002"}, headers=admin)
+
+    assert (own.status_code, for_bob.status_code) == (201, 201)
+    assert [kwargs["orders"][0]["user_id"] for _, kwargs in mesh.calls] == ["U001", "U002"]
+
+
+async def test_one_deadline_and_the_request_id_go_with_the_call(http, mesh, alice, an_order, settings):
+    placed(mesh, {"ok": an_order()})
+
+    answer = await http.post("/orders", json=LINE, headers={**alice, "X-Request-Id": "r-1"})
+
+    assert answer.headers["x-request-id"] == "r-1"
+    assert mesh.contexts == [{"request_id": "r-1"}]
+    assert 0 < mesh.deadlines[0] - time.time() <= settings.GATEWAY_DEADLINE
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [[], None, "x", [{}], [{"ok": None}], [{"ok": {"status": 1}}], [{"error": {"code": 1}}], {"ok": 1}],
+)
+async def test_nonsense_from_a_service_is_never_a_500(http, mesh, alice, is_problem, answered):
+    mesh.answers["orders.place_orders"] = answered
+
+    is_problem(await http.post("/orders", json=LINE, headers=alice), 503, "unavailable")

@@ -1,0 +1,143 @@
+"""Looking at products, and an admin's changes of them."""
+
+import pytest
+
+from mesh.errors import DeadlineExceeded, Refused, UnknownService
+
+LAPTOP = {
+    "id": "P001",
+    "name": "Laptop",
+    "price": 1200.5,
+    "price_minor": 120050,
+    "currency": "USD",
+    "stock": 10,
+    "version": 1,
+}
+NEW = {"name": "Laptop", "price_minor": 120050, "stock": 10}
+
+
+async def test_anyone_sees_a_product(http, mesh):
+    mesh.answers["products.get_product"] = LAPTOP
+
+    answer = await http.get("/products/P001")
+
+    assert (answer.status_code, answer.json()) == (200, LAPTOP)
+    assert mesh.last == {"product_id": "P001"}
+
+
+async def test_an_unknown_product(http, mesh, is_problem):
+    mesh.answers["products.get_product"] = Refused("not-found", "there is no product P404")
+
+    assert "P404" in is_problem(await http.get("/products/P404"), 404, "not-found")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [(UnknownService("products"), 503, "unavailable"), (DeadlineExceeded("late"), 504, "deadline-exceeded")],
+)
+async def test_products_that_are_away(http, mesh, is_problem, error, status, code):
+    mesh.answers["products.get_product"] = error
+
+    answer = await http.get("/products/P001")
+
+    is_problem(answer, status, code)
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_products_are_listed_by_pages(http, mesh):
+    mesh.answers["products.list_products"] = {"items": [LAPTOP], "next_cursor": None}
+
+    answer = await http.get("/products", params={"limit": 2, "cursor": "c", "query": "lap top"})
+
+    assert answer.json() == {"items": [LAPTOP], "next_cursor": None}
+    assert mesh.last == {"limit": 2, "cursor": "c", "query": "lap top"}
+
+
+async def test_a_page_has_fifty_unless_told(http, mesh):
+    mesh.answers["products.list_products"] = {"items": [], "next_cursor": None}
+
+    await http.get("/products")
+
+    assert mesh.last == {"limit": 50, "cursor": None, "query": None}
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1000", "limit=ten", "cursor=", "query=%00", f"query={'x' * 101}"]
+)
+async def test_a_bad_query_is_refused_by_name(http, mesh, is_problem, query):
+    answer = await http.get(f"/products?{query}")
+
+    is_problem(answer, 422, "validation-failed", query.partition("=")[0])
+    assert mesh.calls == []
+
+
+async def test_an_admin_creates_a_product(http, mesh, admin):
+    mesh.answers["products.create_product"] = LAPTOP
+
+    answer = await http.post("/products", json={**NEW, "id": "P001", "currency": "EUR"}, headers=admin)
+
+    assert (answer.status_code, answer.headers["location"]) == (201, "/products/P001")
+    assert mesh.last.pop("command_id")
+    assert mesh.last == {**NEW, "product_id": "P001", "currency": "EUR"}
+
+
+async def test_an_id_that_is_taken(http, mesh, admin, is_problem):
+    mesh.answers["products.create_product"] = Refused("already-exists", "P001 exists", "id")
+
+    is_problem(await http.post("/products", json=NEW, headers=admin), 409, "already-exists", "id")
+
+
+async def test_an_admin_changes_a_product(http, mesh, admin):
+    mesh.answers["products.update_product"] = LAPTOP
+
+    answer = await http.patch("/products/P001", json={"price_minor": 0}, headers=admin)
+
+    assert answer.status_code == 200
+    assert mesh.last.pop("command_id")
+    assert mesh.last == {"product_id": "P001", "price_minor": 0}
+
+
+async def test_a_restock_sent_again_with_its_key_is_the_same_command(http, mesh, admin):
+    mesh.answers["products.restock"] = LAPTOP
+
+    for product, key in (("P001", "k"), ("P001", "k"), ("P002", "k"), ("P001", None)):
+        headers = {**admin, **({"Idempotency-Key": key} if key else {})}
+        answer = await http.post(f"/products/{product}/restock", json={"quantity": 5}, headers=headers)
+        assert answer.status_code == 200
+
+    first, again, of_another, without = (kwargs["command_id"] for _, kwargs in mesh.calls)
+    assert first == again
+    assert len({first, of_another, without}) == 3
+    assert mesh.last["quantity"] == 5
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field"),
+    [
+        ("POST", "/products", {**NEW, "price_minor": 12.5}, "price_minor"),
+        ("POST", "/products", {**NEW, "price_minor": -1}, "price_minor"),
+        ("POST", "/products", {**NEW, "stock": "10"}, "stock"),
+        ("POST", "/products", {**NEW, "currency": "usd"}, "currency"),
+        ("POST", "/products", {**NEW, "id": "a b"}, "id"),
+        ("POST", "/products", {**NEW, "price": 1.5}, "price"),
+        ("POST", "/products", {"name": "x"}, "price_minor"),
+        ("PATCH", "/products/P001", {}, "body"),
+        ("PATCH", "/products/P001", {"stock": 5}, "stock"),
+        ("POST", "/products/P001/restock", {"quantity": 0}, "quantity"),
+        ("POST", "/products/P001/restock", {"quantity": True}, "quantity"),
+    ],
+)
+async def test_a_bad_change(http, mesh, admin, is_problem, method, path, body, field):
+    answer = await http.request(method, path, json=body, headers=admin)
+
+    is_problem(answer, 422, "validation-failed", field)
+    assert mesh.calls == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/products"), ("PATCH", "/products/P001"), ("POST", "/products/P001/restock")],
+)
+async def test_changes_are_for_admins(http, mesh, alice, is_problem, method, path):
+    is_problem(await http.request(method, path, json={}, headers=alice), 403, "forbidden")
+    assert mesh.calls == []

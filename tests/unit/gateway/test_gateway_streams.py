@@ -1,0 +1,180 @@
+"""Following an order: its status now, each change, and an end."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from gateway.app import create_app
+from gateway.feed import OrderFeed
+from gateway.streams import StatusStream
+from mesh.errors import Disconnected
+
+
+def an_event(status, version=2, order_id="o-1"):
+    return {
+        "event_id": "e",
+        "type": f"order_{status}",
+        "version": 1,
+        "occurred_at": "2026-01-01T00:00:00Z",
+        "aggregate_id": order_id,
+        "aggregate_version": version,
+        "data": {"order_id": order_id, "user_id": "U001", "status": status},
+    }
+
+
+def told(status, version=None):
+    number = f"id: {version}\n" if version else ""
+    return f'{number}event: status\ndata: {{"order_id":"o-1","status":"{status}"}}\n\n'
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def feed(app) -> OrderFeed:
+    return app.state.gateway.feed
+
+
+@pytest.fixture
+def settings(make_settings):
+    return make_settings(GATEWAY_STREAMS=2)
+
+
+async def test_the_changes_follow_the_present_status_until_one_is_final(http, mesh, alice, an_order, feed):
+    mesh.answers["orders.get_order"] = an_order(status="pending")
+    stream = asyncio.create_task(http.get("/orders/o-1/events", headers=alice))
+    await until(lambda: feed._count == 1)
+
+    feed.publish(an_event("confirmed", 2))
+    feed.publish(an_event("confirmed", 2))
+    feed.publish(an_event("cancelled", 3, order_id="o-2"))
+    feed.publish(an_event("cancelled", 3))
+    answer = await asyncio.wait_for(stream, 5)
+
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.text == told("pending") + told("confirmed", 2) + told("cancelled", 3)
+    assert feed._count == 0
+
+
+async def test_a_final_order_is_told_and_that_is_all(http, mesh, alice, an_order, feed):
+    mesh.answers["orders.get_order"] = an_order(status="cancelled")
+
+    answer = await http.get("/orders/o-1/events", headers={**alice, "Last-Event-ID": "7"})
+
+    assert answer.text == told("cancelled")
+    assert feed._count == 0
+
+
+async def test_a_change_while_the_status_was_read_is_not_lost(http, mesh, alice, an_order, feed):
+    def overtaken(order_id):
+        feed.publish(an_event("cancelled", 3))
+        return an_order(status="confirmed")
+
+    mesh.answers["orders.get_order"] = overtaken
+
+    answer = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
+
+    assert answer.text == told("confirmed") + told("cancelled", 3)
+
+
+async def test_a_silence_is_broken_and_heals_what_the_broker_lost(make_settings, mesh, alice, an_order):
+    app = create_app(make_settings(GATEWAY_HEARTBEAT_SECONDS=0.01), mesh)
+    reads = iter(["pending", "pending", Disconnected("away"), "cancelled"])
+
+    def read(order_id):
+        status = next(reads)
+        return status if isinstance(status, Exception) else an_order(status=status)
+
+    mesh.answers["orders.get_order"] = read
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as http:
+        answer = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
+
+    assert answer.text == told("pending") + ": still here\n\n" * 3 + told("cancelled")
+
+
+async def test_a_stream_ends_after_its_time(make_settings, mesh, alice, an_order):
+    app = create_app(make_settings(GATEWAY_STREAM_SECONDS=0.05), mesh)
+    mesh.answers["orders.get_order"] = an_order(status="confirmed")
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as http:
+        answer = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
+
+    assert answer.text.startswith(told("confirmed"))
+
+
+async def test_there_is_room_for_so_many_and_no_more(http, mesh, alice, an_order, feed, is_problem):
+    mesh.answers["orders.get_order"] = an_order(status="pending")
+    streams = [asyncio.create_task(http.get("/orders/o-1/events", headers=alice)) for _ in range(2)]
+    await until(lambda: feed._count == 2)
+
+    is_problem(await http.get("/orders/o-1/events", headers=alice), 503, "unavailable")
+
+    feed.close()
+    for answer in await asyncio.wait_for(asyncio.gather(*streams), 5):
+        assert answer.text == told("pending")
+    assert feed._count == 0
+
+
+async def test_who_may_not_follow_takes_no_room(http, mesh, alice, an_order, feed):
+    mesh.answers["orders.get_order"] = an_order(user={"id": "U002"})
+
+    for _ in range(5):
+        assert (await http.get("/orders/o-1/events", headers=alice)).status_code == 403
+    assert feed._count == 0
+
+
+async def test_nobody_begins_to_follow_while_the_process_leaves(http, feed, alice, is_problem):
+    feed.close()
+
+    is_problem(await http.get("/orders/o-1/events", headers=alice), 503, "unavailable")
+
+
+async def test_a_client_that_leaves_gives_its_place_back(feed):
+    gone = asyncio.Event()
+
+    async def receive():
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    async def read_status():
+        raise AssertionError
+
+    stream = StatusStream("pending", feed.follow("o-1"), read_status, heartbeat=60, longest=60)
+    serving = asyncio.create_task(stream({"type": "http"}, receive, send))
+    await asyncio.sleep(0)
+    assert feed._count == 1
+
+    gone.set()
+    await asyncio.wait_for(serving, 5)
+
+    assert feed._count == 0
+
+
+async def test_a_client_too_slow_for_its_events_is_let_go(feed):
+    follower = feed.follow("o-1")
+
+    for version in range(100):
+        feed.publish(an_event("confirmed", version))
+
+    assert follower.ended
+    follower.close()
+    follower.close()
+    assert feed._count == 0
+
+
+@pytest.mark.parametrize("event", [{}, {"aggregate_id": "o-1"}, {"aggregate_id": "o-1", "data": {}}])
+def test_what_is_no_event_of_an_order_is_dropped(feed, event, caplog):
+    follower = feed.follow("o-1")
+
+    feed.publish(event)
+
+    assert follower._waiting.empty()
+    assert "dropped" in caplog.text

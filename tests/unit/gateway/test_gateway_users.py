@@ -1,0 +1,147 @@
+"""Signing up, and seeing and changing users."""
+
+import pytest
+
+from mesh.errors import Refused
+
+ALICE = {
+    "id": "U001",
+    "name": "Alice",
+    "email": "alice@example.com",
+    "role": "user",
+    "version": 1,
+    "created_at": "2026-01-01T00:00:00Z",
+}
+NEW = {"name": "Alice", "email": "alice@example.com", "password": "longenough"}
+
+
+async def test_anyone_may_sign_up(http, mesh):
+    mesh.answers["users.register_user"] = ALICE
+
+    answer = await http.post("/users", json=NEW)
+
+    assert (answer.status_code, answer.json()) == (201, ALICE)
+    assert answer.headers["location"] == "/users/U001"
+    assert answer.headers["cache-control"] == "no-store"
+    assert {name: mesh.last[name] for name in NEW} == NEW
+    assert mesh.last["command_id"]
+
+
+async def test_the_idempotency_key_of_a_stranger_opens_nothing(http, mesh):
+    mesh.answers["users.register_user"] = ALICE
+
+    for _ in range(2):
+        await http.post("/users", json=NEW, headers={"Idempotency-Key": "1"})
+
+    first, second = (kwargs["command_id"] for _, kwargs in mesh.calls)
+    assert first != second
+
+
+async def test_an_email_that_is_taken(http, mesh, is_problem):
+    mesh.answers["users.register_user"] = Refused("already-exists", "this e-mail address is taken", "email")
+
+    is_problem(await http.post("/users", json=NEW), 409, "already-exists", "email")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"email": "nobody"}, "email"),
+        ({"email": "a@b@c.example"}, "email"),
+        ({"email": "a" * 300 + "@example.com"}, "email"),
+        ({"email": 5}, "email"),
+        ({"name": ""}, "name"),
+        ({"name": "   "}, "name"),
+        ({"name": "x" * 201}, "name"),
+        ({"name": "a\u0000b"}, "name"),
+        ({"name": None}, "name"),
+        ({"password": "short"}, "password"),
+        ({"password": "x" * 129}, "password"),
+        ({"role": "admin"}, "role"),
+    ],
+)
+async def test_a_bad_sign_up(http, mesh, is_problem, change, field):
+    answer = await http.post("/users", json={**NEW, **change})
+
+    is_problem(answer, 422, "validation-failed", field)
+    assert mesh.calls == []
+
+
+async def test_a_refused_password_is_not_repeated(http):
+    answer = await http.post("/users", json={**NEW, "password": "s3cret"})
+
+    assert "s3cret" not in answer.text
+
+
+async def test_i_see_myself(http, mesh, alice):
+    mesh.answers["users.get_user"] = ALICE
+
+    for path in ("/users/me", "/users/U001"):
+        answer = await http.get(path, headers=alice)
+        assert (answer.status_code, answer.json()) == (200, ALICE)
+        assert mesh.last == {"user_id": "U001"}
+
+
+async def test_only_an_admin_sees_somebody_else(http, mesh, alice, admin, is_problem):
+    mesh.answers["users.get_user"] = {**ALICE, "id": "U002"}
+
+    is_problem(await http.get("/users/U002", headers=alice), 403, "forbidden")
+    assert mesh.calls == []
+    assert (await http.get("/users/U002", headers=admin)).status_code == 200
+
+
+async def test_an_unknown_user(http, mesh, admin, is_problem):
+    mesh.answers["users.get_user"] = Refused("not-found", "there is no such user")
+
+    is_problem(await http.get("/users/U404", headers=admin), 404, "not-found")
+
+
+async def test_i_change_what_i_send_and_nothing_else(http, mesh, alice):
+    mesh.answers["users.update_user"] = {**ALICE, "name": "Al"}
+
+    answer = await http.patch("/users/me", json={"name": "Al"}, headers=alice)
+
+    assert answer.json()["name"] == "Al"
+    command = mesh.last.pop("command_id")
+    assert command
+    assert mesh.last == {"user_id": "U001", "name": "Al"}
+
+
+@pytest.mark.parametrize("body", [{}, {"name": None}, {"id": "U002"}, {"password": "short"}])
+async def test_a_bad_change(http, mesh, alice, is_problem, body):
+    is_problem(await http.patch("/users/me", json=body, headers=alice), 422, "validation-failed")
+    assert mesh.calls == []
+
+
+async def test_a_change_sent_again_with_its_key_is_the_same_command(http, mesh, alice, admin):
+    mesh.answers["users.update_user"] = ALICE
+
+    for headers in (alice, alice, admin):
+        await http.patch("/users/me", json={"name": "Al"}, headers={**headers, "Idempotency-Key": "k"})
+
+    first, again, of_another = (kwargs["command_id"] for _, kwargs in mesh.calls)
+    assert first == again != of_another
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/users/me"),
+        ("GET", "/users/U001"),
+        ("PATCH", "/users/me"),
+        ("POST", "/products"),
+        ("PATCH", "/products/P001"),
+        ("POST", "/products/P001/restock"),
+        ("POST", "/orders"),
+        ("GET", "/orders"),
+        ("GET", "/orders/o-1"),
+        ("POST", "/orders/o-1/cancel"),
+        ("GET", "/orders/o-1/events"),
+    ],
+)
+async def test_what_needs_a_token(http, mesh, is_problem, method, path):
+    answer = await http.request(method, path)
+
+    is_problem(answer, 401, "unauthenticated")
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert mesh.calls == []
