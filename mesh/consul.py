@@ -30,7 +30,7 @@ _FAILURES = (consul.ConsulException, requests.RequestException, OSError)
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """What Consul is told. `port` is where the service is served; `health_url` answers 200 while it is well."""
+    """What Consul is told: `port` is where the service is served, `health_url` says how it is."""
 
     service: str
     address: str

@@ -14,7 +14,7 @@ from nameko.containers import ServiceContainer
 log = logging.getLogger(__name__)
 
 
-class Container(ServiceContainer):  # type: ignore[misc]
+class Container(ServiceContainer):
     def stop(self) -> None:
         if not self._died.ready() and not self._being_killed:
             for extension in self.extensions:

@@ -56,7 +56,7 @@ class Transaction:
         if self.connection.dialect.name == "sqlite":
             text = self.connection.scalar(sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"))
             return datetime.fromisoformat(text).replace(tzinfo=UTC)
-        moment: datetime = self.connection.scalar(sa.select(sa.func.clock_timestamp()))
+        moment: datetime = self.connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         return moment.astimezone(UTC)
 
     def publish(self, news: Iterable[tuple[Event, int]]) -> None:
@@ -161,7 +161,7 @@ settled = retry(
 """Decorates a command that may meet another one at the same rows: run it again, from the start."""
 
 
-class Engine(SharedExtension):  # type: ignore[misc]
+class Engine(SharedExtension):
     """The engine of the service's own database, one for all its extensions."""
 
     def __init__(self) -> None:
@@ -174,7 +174,7 @@ class Engine(SharedExtension):  # type: ignore[misc]
         self.engine.dispose()
 
 
-class Database(DependencyProvider):  # type: ignore[misc]
+class Database(DependencyProvider):
     """Injects a store over this service's own database."""
 
     shared = Engine()

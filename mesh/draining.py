@@ -19,7 +19,7 @@ DRAIN_SECONDS = 20.0
 _POLL_SECONDS = 0.5
 
 
-class DrainingConsumer(Consumer):  # type: ignore[misc]
+class DrainingConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.drained = Event()

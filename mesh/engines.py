@@ -64,10 +64,10 @@ def _wait_in_the_hub(connection: Any, timeout: float = STATEMENT_SECONDS + LOCK_
 
 
 class _Cursor(sqlite3.Cursor):
-    def execute(self, *args: Any) -> sqlite3.Cursor:
+    def execute(self, *args: Any) -> _Cursor:
         return tpool.execute(super().execute, *args)  # type: ignore[no-any-return]
 
-    def executemany(self, *args: Any) -> sqlite3.Cursor:
+    def executemany(self, *args: Any) -> _Cursor:
         return tpool.execute(super().executemany, *args)  # type: ignore[no-any-return]
 
 

@@ -44,7 +44,7 @@ def grpc_error(error: BaseException) -> GrpcError:
     return GrpcError(code=CODES.get(public["code"], StatusCode.UNKNOWN), message=public["message"])
 
 
-class Grpc(stock.Grpc):  # type: ignore[misc]
+class Grpc(stock.Grpc):
     def handle_result(
         self, response_stream: Any, worker_ctx: Any, result: Any, exc_info: Any
     ) -> tuple[Any, Any]:

@@ -29,7 +29,7 @@ PROBE_SECONDS = 0.8
 """Shorter than Consul's own patience with a check."""
 
 
-class Presence(DependencyProvider):  # type: ignore[misc]
+class Presence(DependencyProvider):
     """Serves health on HEALTH_HOST:HEALTH_PORT (port 0: any) and registers with CONSUL_HTTP_ADDR."""
 
     database = Engine()

@@ -6,7 +6,28 @@ How many digits a minor unit has is in ISO 4217: two for most currencies, here a
 from __future__ import annotations
 
 _DIGITS = {
-    **dict.fromkeys(["BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"], 0),
+    **dict.fromkeys(
+        [
+            "BIF",
+            "CLP",
+            "DJF",
+            "GNF",
+            "ISK",
+            "JPY",
+            "KMF",
+            "KRW",
+            "PYG",
+            "RWF",
+            "UGX",
+            "UYI",
+            "VND",
+            "VUV",
+            "XAF",
+            "XOF",
+            "XPF",
+        ],
+        0,
+    ),
     **dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3),
 }
 
@@ -16,7 +37,7 @@ def major_units(minor: int | None, currency: str | None) -> float | None:
     if minor is None or currency is None:
         return None
     digits = _DIGITS.get(currency, 2)
-    return round(minor / 10**digits, digits)
+    return round(minor / float(10**digits), digits)
 
 
 def amount(minor: int | None, currency: str | None) -> str:

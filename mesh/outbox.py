@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from kombu import Exchange
+from kombu.entity import Exchange
 from nameko.amqp.publish import Publisher, UndeliverableMessage
 from nameko.extensions import DependencyProvider
-from tenacity import wait_random_exponential
 
 from mesh import settings
+from mesh.backoff import back_off
 from mesh.database import Engine, Store, Transaction
 from mesh.tables import outbox
 
@@ -91,7 +91,7 @@ class OutboxStore(Store[OutboxTransaction]):
     transaction_cls = OutboxTransaction
 
 
-class OutboxRelay(DependencyProvider):  # type: ignore[misc]
+class OutboxRelay(DependencyProvider):
     """Runs the relay beside the service that owns the outbox. Several instances may run at once."""
 
     shared = Engine()
@@ -122,7 +122,6 @@ class OutboxRelay(DependencyProvider):  # type: ignore[misc]
         return None
 
     def _run(self) -> None:
-        back_off = wait_random_exponential(multiplier=0.2, max=5)
         failures = 0
         while not self._stopping:
             try:
@@ -133,7 +132,7 @@ class OutboxRelay(DependencyProvider):  # type: ignore[misc]
                 busy = False
                 log.warning("outbox relay: %s: %s", type(error).__name__, error)
             if not busy and not self._stopping:
-                self.shared.news.wait(back_off(_Attempt(failures)) if failures else IDLE_SECONDS)
+                self.shared.news.wait(back_off(failures) if failures else IDLE_SECONDS)
 
     def relay(self) -> int:
         """Publish one batch. Returns how many rows it took in hand."""
@@ -178,10 +177,3 @@ class OutboxRelay(DependencyProvider):  # type: ignore[misc]
                 tx.release(self._claimant, [row.seq for row in unroutable], until=later)
             if untried := [row.seq for row in rows if row.seq not in done]:
                 tx.release(self._claimant, untried)
-
-
-class _Attempt:
-    """What tenacity's wait strategies ask of a retry state."""
-
-    def __init__(self, number: int) -> None:
-        self.attempt_number = number

@@ -5,7 +5,7 @@ On the wire an outcome is `{"ok": value}` or `{"error": {"code", "message", "fie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,15 +20,20 @@ class Outcome(Generic[T]):
     value: T | None = None
     error: Exception | None = None
 
-    @classmethod
-    def of(cls, make: Callable[[], T]) -> Outcome[T]:
+    @staticmethod
+    def of(make: Callable[[], U]) -> Outcome[U]:
         """What `make` returns, or the refusal it raised (an exception with a slug; others pass)."""
         try:
-            return cls(make())
+            return Outcome(make())
         except Exception as error:
             if describe(error) is None:
                 raise
-            return cls(error=error)
+            return Outcome(error=error)
+
+    @staticmethod
+    def of_each(make: Callable[[T], U], items: Iterable[T]) -> list[Outcome[U]]:
+        """`of` for every item of a batch."""
+        return [Outcome(item).then(make) for item in items]
 
     def unwrap(self) -> T:
         """The value; raises the error."""
@@ -37,15 +42,20 @@ class Outcome(Generic[T]):
         return self.value  # type: ignore[return-value]
 
     def map(self, encode: Callable[[T], U]) -> Outcome[U]:
+        """The outcome with its value encoded; an error stays as it is."""
         return Outcome(error=self.error) if self.error else Outcome(encode(self.unwrap()))
+
+    def then(self, make: Callable[[T], U]) -> Outcome[U]:
+        """The outcome of going on with the value; an error stays as it is."""
+        return Outcome(error=self.error) if self.error else Outcome.of(lambda: make(self.unwrap()))
 
     def to_wire(self) -> dict[str, Any]:
         if self.error is not None:
             return {"error": describe(self.error)}
         return {"ok": self.value}
 
-    @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> Outcome[Any]:
+    @staticmethod
+    def from_wire(wire: Mapping[str, Any]) -> Outcome[Any]:
         if error := wire.get("error"):
             return Outcome(error=from_public(error))
         return Outcome(wire["ok"])

@@ -55,7 +55,7 @@ def _is_nameko(error: BaseException) -> bool:
     return type(error).__module__ == "nameko.exceptions"
 
 
-class Responder(stock.Responder):  # type: ignore[misc]
+class Responder(stock.Responder):
     """Sends the reply in the encoding of the request; to nobody when there is no reply address."""
 
     def send_response(self, result: Any, exc_info: Any) -> tuple[Any, Any]:
@@ -82,7 +82,7 @@ class Responder(stock.Responder):  # type: ignore[misc]
         return result, exc_info
 
 
-class RpcConsumer(stock.RpcConsumer):  # type: ignore[misc]
+class RpcConsumer(stock.RpcConsumer):
     consumer_cls = DrainingConsumer
 
     def stop(self) -> None:
@@ -93,12 +93,12 @@ class RpcConsumer(stock.RpcConsumer):  # type: ignore[misc]
     def handle_result(self, message: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
         responder = Responder(self.amqp_uri, stock.get_rpc_exchange(), message)
         try:
-            return responder.send_response(result, exc_info)  # type: ignore[no-any-return]
+            return responder.send_response(result, exc_info)
         finally:
             self.consumer.ack_message(message)
 
 
-class Rpc(stock.Rpc):  # type: ignore[misc]
+class Rpc(stock.Rpc):
     """An RPC entrypoint. Drops, with an error for the caller, what arrives after its deadline."""
 
     rpc_consumer = RpcConsumer()
@@ -117,7 +117,7 @@ class Rpc(stock.Rpc):  # type: ignore[misc]
 rpc = Rpc.decorator
 
 
-class ServiceClient(stock.ServiceRpc):  # type: ignore[misc]
+class ServiceClient(stock.ServiceRpc):
     """Injects a client of another service whose calls end within `timeout` seconds, or sooner when
     the request in hand has less time left."""
 
@@ -172,6 +172,6 @@ class Caller:
         finally:
             for correlation_id in pending:
                 listener.pending.pop(correlation_id, None)  # Nameko keeps what was given up, for ever
-        if error := reply.get("error"):
-            raise errors.from_wire(error)
+        if reply.get("error"):
+            raise errors.from_wire(reply["error"])
         return reply["result"]

@@ -8,7 +8,7 @@ from nameko import config
 from nameko.exceptions import ConfigurationError
 
 
-class MissingSetting(ConfigurationError):  # type: ignore[misc]
+class MissingSetting(ConfigurationError):
     """A setting without which the service must not start."""
 
     def __init__(self, name: str) -> None:

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 PAUSE_SECONDS = 2.0
 
 
-class EventHandler(stock.EventHandler):  # type: ignore[misc]
+class EventHandler(stock.EventHandler):
     consumer_cls = DrainingConsumer
 
     def stop(self) -> None:

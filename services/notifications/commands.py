@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from random import uniform
 from typing import Any
 
+from mesh.backoff import back_off
 from mesh.database import settled
 from mesh.money import amount
 from services.notifications import domain
@@ -45,7 +45,7 @@ def send_mails(store: MailsStore, send: Callable[[Mail], None]) -> int:
         try:
             send(mail)
         except OSError as error:  # smtplib's errors are OSErrors
-            delay = timedelta(seconds=uniform(0.5, min(LONGEST_DELAY, 2.0**attempts)))
+            delay = timedelta(seconds=back_off(attempts, first=1.0, longest=LONGEST_DELAY))
             log.warning("mail %s was not sent, attempt %d: %s", mail.id, attempts, error)
             with store.transaction() as tx:
                 tx.put_off(mail.id, delay)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import smtplib
 import ssl
 from email.message import EmailMessage
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from nameko.extensions import DependencyProvider
 
@@ -20,7 +19,7 @@ SMTP_SECONDS = 2.5
 _DOMAIN = "mycelium.invalid"
 
 
-class Postman(DependencyProvider):  # type: ignore[misc]
+class Postman(DependencyProvider):
     """Injects `send(mail)`, which raises OSError when the mail did not leave.
 
     SMTP_URL is smtp://[user:password@]host[:port], or smtps:// for TLS from the start; over smtp://
@@ -45,16 +44,15 @@ class Postman(DependencyProvider):  # type: ignore[misc]
         message["Message-ID"] = f"<{mail.id}@{_DOMAIN}>"
         message.set_content(mail.body)
         if self.server:
-            self._by_smtp(message)
+            self._by_smtp(message, self.server)
         else:
             self._as_file(message, mail.id)
 
-    def _by_smtp(self, message: EmailMessage) -> None:
-        server = self.server
-        assert server is not None and server.hostname
+    def _by_smtp(self, message: EmailMessage, server: SplitResult) -> None:
         secure = server.scheme == "smtps"
         connect = smtplib.SMTP_SSL if secure else smtplib.SMTP
-        with connect(server.hostname, server.port or (465 if secure else 25), timeout=SMTP_SECONDS) as smtp:
+        port = server.port or (465 if secure else 25)
+        with connect(server.hostname or "localhost", port, timeout=SMTP_SECONDS) as smtp:
             if server.username:
                 if not secure:
                     smtp.starttls(context=ssl.create_default_context())
@@ -65,4 +63,4 @@ class Postman(DependencyProvider):  # type: ignore[misc]
         self.outbox.mkdir(parents=True, exist_ok=True)
         unfinished = self.outbox / f".{mail_id}.tmp"
         unfinished.write_bytes(message.as_bytes())
-        os.replace(unfinished, self.outbox / f"{mail_id}.eml")
+        unfinished.replace(self.outbox / f"{mail_id}.eml")

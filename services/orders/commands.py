@@ -5,9 +5,10 @@ Placing an order takes two of them, `accept` and `settle`, with a call to produc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from mesh.database import settled
@@ -52,7 +53,7 @@ def accept(
         for index, request in requests.items():
             before = known.get(request.order_id) or new.get(request.order_id)
             if before:
-                answers[index] = Outcome.of(lambda b=before, r=request: _answered(b, r, leased))  # type: ignore[misc]
+                answers[index] = Outcome.of(partial(_answered, before, request, leased))
                 if answers[index].error is None and before.status == domain.PENDING:
                     leased.discard(before.id)
                     to_drive[index] = before
@@ -75,9 +76,6 @@ def _answered(order: Order, request: Request, leased: set[str]) -> Order:
             "Idempotency-Key: the first request with it is still running", "Idempotency-Key"
         )
     return answer
-
-
-Verdict = Callable[[Order], Order]
 
 
 @settled

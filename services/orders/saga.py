@@ -15,9 +15,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from random import uniform
 from typing import Any, Protocol
 
+from mesh.backoff import back_off
 from mesh.errors import DeadlineExceeded, MeshError, Refused, Unavailable
 from mesh.outcome import Outcome
 from services.orders import commands, domain
@@ -95,8 +95,7 @@ def sweep(store: OrdersStore, products: Products) -> int:
 
 
 def _delay(attempts: int) -> timedelta:
-    """Exponential back-off with full jitter."""
-    return timedelta(seconds=uniform(0.2, min(LONGEST_DELAY, 0.5 * 2**attempts)))
+    return timedelta(seconds=back_off(attempts, first=0.5, longest=LONGEST_DELAY))
 
 
 def _users_of(requests: Mapping[int, Request]) -> set[str]:

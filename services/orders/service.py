@@ -65,5 +65,5 @@ class OrdersService:
         saga.sweep(self.store, self.products)
 
     def _place(self, wishes: list[Any]) -> list[Outcome[domain.Order]]:
-        requests = [Outcome.of(lambda wish=wish: wire.request_from_wire(wish)) for wish in wishes]
+        requests = Outcome.of_each(wire.request_from_wire, wishes)
         return saga.place(self.store, self.products, self.users, requests)

@@ -23,9 +23,7 @@ def get_products(store: ProductsStore, product_ids: Sequence[Any]) -> list[Outco
     checked = [Outcome.of(partial(domain.checked_id, one, "product_id")) for one in product_ids]
     with store.transaction(read_only=True) as tx:
         found = tx.products(one.unwrap() for one in checked if not one.error)
-    return [
-        one if one.error else Outcome.of(partial(domain.existing, found, one.unwrap())) for one in checked
-    ]
+    return [one.then(partial(domain.existing, found)) for one in checked]
 
 
 def list_products(store: ProductsStore, after: str, limit: int, text: str | None) -> list[Product]:

@@ -89,12 +89,11 @@ class ProductsService:
 
     @rpc
     def release_stock(self, order_id: str) -> dict[str, Any]:
-        return self.release_stocks([order_id])[0]["ok"]
+        return self._release([order_id])[0].unwrap()
 
     @rpc
     def release_stocks(self, order_ids: list[str]) -> list[dict[str, Any]]:
-        commands.release_stocks(self.store, [domain.checked_id(one, "order_id") for one in order_ids])
-        return [{"ok": {"order_id": order_id, "released": True}} for order_id in order_ids]
+        return [outcome.to_wire() for outcome in self._release(order_ids)]
 
     @event_handler("orders", "order_cancelled")
     def on_order_cancelled(self, event: dict[str, Any]) -> None:
@@ -124,11 +123,11 @@ class ProductsService:
     @grpc
     def ReserveStock(self, request: pb.ReserveStockRequest, context: Any) -> pb.ReserveStockResponse:
         (reservation,) = commands.reserve_stocks(self.store, [wire.order_from_message(request)])
-        return wire.reservation_message(wire.reservation_outcome(reservation).unwrap())
+        return wire.reservation_message(wire.reserved(reservation))
 
     @grpc
     def ReleaseStock(self, request: pb.ReleaseStockRequest, context: Any) -> pb.ReleaseStockResponse:
-        commands.release_stocks(self.store, [domain.checked_id(request.order_id, "order_id")])
+        self._release([request.order_id])[0].unwrap()
         return pb.ReleaseStockResponse(order_id=request.order_id)
 
     @grpc
@@ -144,7 +143,12 @@ class ProductsService:
 
     def _reserve(self, orders: list[Any]) -> list[Outcome[dict[str, Any]]]:
         """A batch in which some orders are malformed: those get their error, the rest are reserved."""
-        decoded = [Outcome.of(lambda order=order: wire.order_from_wire(order)) for order in orders]
+        decoded = Outcome.of_each(wire.order_from_wire, orders)
         good = [outcome.unwrap() for outcome in decoded if outcome.error is None]
         reserved = iter(commands.reserve_stocks(self.store, good) if good else ())
-        return [outcome if outcome.error else wire.reservation_outcome(next(reserved)) for outcome in decoded]
+        return [outcome.then(lambda _: wire.reserved(next(reserved))) for outcome in decoded]
+
+    def _release(self, order_ids: list[Any]) -> list[Outcome[dict[str, Any]]]:
+        checked = Outcome.of_each(partial(domain.checked_id, field="order_id"), order_ids)
+        commands.release_stocks(self.store, [one.unwrap() for one in checked if one.error is None])
+        return [one.map(lambda order_id: {"order_id": order_id, "released": True}) for one in checked]

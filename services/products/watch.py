@@ -28,7 +28,7 @@ Stock = tuple[str, int, int]
 """Product id, what is on hand, version of the product."""
 
 
-class StockWatch(DependencyProvider):  # type: ignore[misc]
+class StockWatch(DependencyProvider):
     def __init__(self) -> None:
         self._watchers: set[Watcher] = set()
 

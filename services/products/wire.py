@@ -31,12 +31,12 @@ def order_from_wire(wire: Any) -> Order:
     return domain.new_order(wire.get("order_id"), wire.get("items"))
 
 
-def reservation_outcome(reservation: Reservation) -> Outcome[dict[str, Any]]:
-    """What the order gets, or why it gets nothing."""
+def reserved(reservation: Reservation) -> dict[str, Any]:
+    """What the order gets. Raises the refusal when it gets nothing."""
     if reservation.refusal is not None:
-        return Outcome(error=reservation.refusal)
+        raise reservation.refusal
     if reservation.status == domain.RELEASED:
-        return Outcome(error=domain.ReservationReleased(f"order {reservation.order_id} has been cancelled"))
+        raise domain.ReservationReleased(f"order {reservation.order_id} has been cancelled")
     items = [
         {
             "product_id": line.product_id,
@@ -46,7 +46,7 @@ def reservation_outcome(reservation: Reservation) -> Outcome[dict[str, Any]]:
         }
         for line in reservation.lines
     ]
-    return Outcome({"order_id": reservation.order_id, "items": items, "currency": reservation.currency})
+    return {"order_id": reservation.order_id, "items": items, "currency": reservation.currency}
 
 
 def product_message(product: Product) -> pb.ProductResponse:
@@ -72,6 +72,6 @@ def order_from_message(request: pb.ReserveStockRequest) -> Order:
     return domain.new_order(request.order_id, items)
 
 
-def reservation_message(reserved: Mapping[str, Any]) -> pb.ReserveStockResponse:
-    items = [pb.ReservedLine(**item) for item in reserved["items"]]
-    return pb.ReserveStockResponse(order_id=reserved["order_id"], items=items, currency=reserved["currency"])
+def reservation_message(answer: Mapping[str, Any]) -> pb.ReserveStockResponse:
+    items = [pb.ReservedLine(**item) for item in answer["items"]]
+    return pb.ReserveStockResponse(order_id=answer["order_id"], items=items, currency=answer["currency"])

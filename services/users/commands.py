@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from mesh.database import settled
@@ -19,7 +18,7 @@ from services.users.store import UsersStore, UsersTransaction
 
 def get_users(store: UsersStore, user_ids: Sequence[Any]) -> list[Outcome[User]]:
     """An outcome for each id, in the order asked for."""
-    checked = [Outcome.of(partial(domain.checked_id, one)) for one in user_ids]
+    checked = Outcome.of_each(domain.checked_id, user_ids)
     with store.transaction(read_only=True) as tx:
         found = tx.users(one.unwrap() for one in checked if not one.error)
 
@@ -28,7 +27,7 @@ def get_users(store: UsersStore, user_ids: Sequence[Any]) -> list[Outcome[User]]
             raise domain.UnknownUser(f"there is no user {user_id}", "user_id")
         return found[user_id]
 
-    return [one if one.error else Outcome.of(partial(lookup, one.unwrap())) for one in checked]
+    return [one.then(lookup) for one in checked]
 
 
 def authenticate_user(store: UsersStore, email: Any, password: Any) -> User:
