@@ -37,12 +37,12 @@ def main() -> int:
     try:
         settings = load_settings()
         listening = _listen(settings)
+        host, port = listening.getsockname()[:2]
+        settings = settings.model_copy(update={"GATEWAY_PORT": port})
+        app = create_app(settings)
     except (SettingsError, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 1
-    host, port = listening.getsockname()[:2]
-    settings = settings.model_copy(update={"GATEWAY_PORT": port})
-    app = create_app(settings)
     config = uvicorn.Config(
         app,
         loop="uvloop",

@@ -44,7 +44,7 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     ends followed orders on SIGTERM and leaves Consul before it drains.
     """
     settings = settings or load_settings()
-    mesh = mesh or connect(settings.AMQP_URI)
+    mesh = mesh or connect(settings)
     feed = OrderFeed(settings.GATEWAY_STREAMS)
     agent = settings.CONSUL_HTTP_ADDR
     lifecycle = Lifecycle(mesh, feed, Registration(settings, agent) if agent else None)
@@ -79,7 +79,7 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
         orders=Orders(mesh),
         feed=feed,
     )
-    for routes in (auth, users, products, orders, health, docs):
+    for routes in (orders, products, users, auth, health, docs):
         app.include_router(routes.router)
     app.router.routes.append(docs.assets())
     if settings.GATEWAY_CORS_ORIGINS:

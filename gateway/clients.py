@@ -43,7 +43,7 @@ class Rpc(Protocol):
         kwargs: Mapping[str, Any],
         *,
         deadline: float,
-        context: Mapping[str, Any],
+        context: Mapping[str, str],
     ) -> Any: ...
 
 

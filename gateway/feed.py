@@ -25,14 +25,16 @@ class Follower:
         self.ended = False
 
     async def next(self, seconds: float) -> Mapping[str, Any] | None:
-        """The next event, or None when `seconds` have passed without one or the feed has ended."""
+        """The next event, or None when it is time to look for oneself: `seconds` have passed without one,
+        some may have been missed, or the stream is to end.
+        """
         try:
             async with asyncio.timeout(seconds):
                 return await self._waiting.get()
         except TimeoutError:
             return None
 
-    def offer(self, event: Mapping[str, Any]) -> None:
+    def offer(self, event: Mapping[str, Any] | None) -> None:
         if self._waiting.full():
             self.end()
         else:
@@ -74,15 +76,20 @@ class OrderFeed:
             if not followers:
                 del self._followers[follower.order_id]
 
-    def publish(self, event: Mapping[str, Any]) -> None:
-        """Take an event from the broker; one that is no event of an order is dropped."""
-        order_id = event.get("aggregate_id")
-        data = event.get("data")
-        if not isinstance(order_id, str) or not isinstance(data, Mapping) or "status" not in data:
-            log.warning("an event of orders without aggregate_id or status was dropped")
-            return
-        for follower in tuple(self._followers.get(order_id, ())):
-            follower.offer(event)
+    def publish(self, event: Any) -> None:
+        """Take an event from the broker; what is no event of an order is dropped."""
+        match event:
+            case {"aggregate_id": str() as order_id, "data": {"status": str()}}:
+                for follower in tuple(self._followers.get(order_id, ())):
+                    follower.offer(event)
+            case _:
+                log.warning("what came as an event of orders is none; it was dropped")
+
+    def refresh(self) -> None:
+        """Events may have been missed: whoever follows an order should read it again."""
+        for followers in self._followers.values():
+            for follower in followers:
+                follower.offer(None)
 
     def close(self) -> None:
         """End all streams, and let nobody begin another: the process is about to leave."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .clients import Rpc
@@ -10,17 +10,28 @@ from .feed import OrderFeed
 from .registration import Registration
 
 
+ORDER_EVENTS = ("order_placed", "order_confirmed", "order_rejected", "order_cancelled")
+_LAST_CALLS_SECONDS = 1.0
+
+
 class Mesh(Rpc, Protocol):
-    """The connection to the services: it comes back by itself, and says so."""
+    """The connection to the services, which mends itself: `mesh.aio.RpcClient`."""
 
     @property
-    def connected(self) -> bool: ...
+    def is_connected(self) -> bool: ...
 
-    async def start(self) -> None: ...
+    async def start(self, *, wait: float) -> None: ...
 
-    async def stop(self) -> None: ...
+    async def stop(self, *, drain: float) -> None: ...
 
-    async def subscribe(self, service: str, handler: Callable[[Mapping[str, Any]], None]) -> None: ...
+    def subscribe(
+        self,
+        source: str,
+        types: Sequence[str],
+        callback: Callable[[Any], None],
+        *,
+        on_gap: Callable[[], None],
+    ) -> object: ...
 
 
 class Lifecycle:
@@ -36,12 +47,12 @@ class Lifecycle:
         """Why no requests should come, or None when they may."""
         if self._draining:
             return "this instance is about to leave"
-        return None if self._mesh.connected else "the broker is not connected"
+        return None if self._mesh.is_connected else "the broker is not connected"
 
     async def start(self) -> None:
         """Does not wait for the broker: until it is there, requests are answered 503."""
-        await self._mesh.start()
-        await self._mesh.subscribe("orders", self._feed.publish)
+        self._mesh.subscribe("orders", ORDER_EVENTS, self._feed.publish, on_gap=self._feed.refresh)
+        await self._mesh.start(wait=0)
         if self._registration is not None:
             self._registration.start()
 
@@ -56,4 +67,4 @@ class Lifecycle:
 
     async def stop(self) -> None:
         await self.drain()
-        await self._mesh.stop()
+        await self._mesh.stop(drain=_LAST_CALLS_SECONDS)

@@ -19,7 +19,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(case_sensitive=True, env_ignore_empty=True, frozen=True)
 
-    AMQP_URI: Annotated[str, StringConstraints(pattern=r"^amqps?://")]
+    AMQP_URI: Annotated[str, StringConstraints(pattern=r"^(py)?amqps?://")]
     JWT_SECRET: Annotated[SecretStr, Field(min_length=32)]
     CONSUL_HTTP_ADDR: str | None = None
     CONSUL_HTTP_TOKEN: SecretStr | None = None
@@ -36,6 +36,8 @@ class Settings(BaseSettings):
 
     GATEWAY_DEADLINE: Annotated[float, Field(gt=0, le=60)] = 2.0
     """What one request may take behind the gateway, all calls together."""
+    GATEWAY_CALLS: Annotated[int, Field(gt=0)] = 1000
+    """How many calls may be in flight at once; one more is refused with 503."""
     GATEWAY_BODY_BYTES: Annotated[int, Field(gt=0)] = 1_000_000
     GATEWAY_BODY_SECONDS: Annotated[float, Field(gt=0)] = 10.0
     """How long a client may take to send its body."""

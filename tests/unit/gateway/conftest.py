@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -24,8 +24,8 @@ class FakeMesh:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.contexts: list[dict[str, Any]] = []
         self.deadlines: list[float] = []
-        self.connected = True
-        self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {}
+        self.is_connected = True
+        self.subscribed: dict[str, tuple[str, ...]] = {}
 
     async def call(
         self,
@@ -47,14 +47,14 @@ class FakeMesh:
             raise answer
         return answer
 
-    async def start(self) -> None:
-        self.connected = True
+    async def start(self, *, wait: float) -> None:
+        self.is_connected = True
 
-    async def stop(self) -> None:
-        self.connected = False
+    async def stop(self, *, drain: float) -> None:
+        self.is_connected = False
 
-    async def subscribe(self, service: str, handler: Callable[[Mapping[str, Any]], None]) -> None:
-        self.handlers[service] = handler
+    def subscribe(self, source: str, types: Sequence[str], callback: Any, *, on_gap: Any) -> None:
+        self.subscribed[source] = tuple(types)
 
     @property
     def called(self) -> list[str]:

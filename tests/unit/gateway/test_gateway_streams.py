@@ -97,6 +97,18 @@ async def test_a_silence_is_broken_and_heals_what_the_broker_lost(make_settings,
     assert answer.text == told("pending") + ": still here\n\n" * 3 + told("cancelled")
 
 
+async def test_when_events_may_have_been_missed_the_status_is_read_again(http, mesh, alice, an_order, feed):
+    mesh.answers["orders.get_order"] = an_order(status="confirmed")
+    stream = asyncio.create_task(http.get("/orders/o-1/events", headers=alice))
+    await until(lambda: feed._count == 1)
+
+    mesh.answers["orders.get_order"] = an_order(status="cancelled")
+    feed.refresh()
+    answer = await asyncio.wait_for(stream, 5)
+
+    assert answer.text.endswith(told("cancelled"))
+
+
 async def test_a_stream_ends_after_its_time(make_settings, mesh, alice, an_order):
     app = create_app(make_settings(GATEWAY_STREAM_SECONDS=0.05), mesh)
     mesh.answers["orders.get_order"] = an_order(status="confirmed")
@@ -170,7 +182,7 @@ async def test_a_client_too_slow_for_its_events_is_let_go(feed):
     assert feed._count == 0
 
 
-@pytest.mark.parametrize("event", [{}, {"aggregate_id": "o-1"}, {"aggregate_id": "o-1", "data": {}}])
+@pytest.mark.parametrize("event", [None, {}, {"aggregate_id": "o-1"}, {"aggregate_id": "o-1", "data": {}}])
 def test_what_is_no_event_of_an_order_is_dropped(feed, event, caplog):
     follower = feed.follow("o-1")
 
