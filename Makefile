@@ -1,0 +1,70 @@
+# Everything people do with this checkout; each target is a thin call of a real tool.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+SCALE ?=
+PORT ?=
+ARGS ?=
+RUN_OPTIONS := $(if $(SCALE),--scale $(SCALE)) $(if $(PORT),--port $(PORT))
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
+
+.PHONY: run
+run: .venv/ready ## Start the mesh, place an order, run until Ctrl-C (SCALE=products=2,orders=2 PORT=8000)
+	@exec $(BIN)/mycelium run $(RUN_OPTIONS)
+
+.PHONY: demo
+demo: .venv/ready ## Start the mesh, place an order, stop it all
+	@exec $(BIN)/mycelium demo $(RUN_OPTIONS)
+
+.PHONY: ps
+ps: .venv/ready ## List the processes of the running mesh
+	@$(BIN)/mycelium ps
+
+.PHONY: test
+test: .venv/ready ## Run every test against real servers of its own (ARGS='-k order')
+	@$(BIN)/python -m tests $(ARGS)
+
+.PHONY: check
+check: .venv/ready ## Format, lint, types, import rules, generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m mycelium.protos --check
+
+.PHONY: format
+format: .venv/ready ## Format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: protos
+protos: .venv/ready ## Generate the gRPC code from protos/product.proto
+	$(BIN)/python -m mycelium.protos
+
+.PHONY: lock
+lock: .venv/ready ## Pin every dependency anew, with hashes
+	$(BIN)/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --python-version 3.11 --custom-compile-command 'make lock' --group dev -o requirements.lock pyproject.toml
+	echo uv | $(BIN)/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --python-version 3.11 --custom-compile-command 'make lock' -o bootstrap.lock -
+
+.PHONY: clean
+clean: ## Remove the environment and everything that a mesh has left: data, servers, logs
+	rm -rf .venv .mycelium .coverage* .pytest_cache .mypy_cache .ruff_cache
+
+# uv installs in seconds what takes pip half a minute; it comes from the package index, by hash.
+# Where uv does not get through (a mirror that only pip is configured for), pip does the work.
+.venv/ready: requirements.lock bootstrap.lock pyproject.toml
+	@echo "  installing the Python packages"
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed, this is $$(python3 --version)"; exit 1; }
+	@python3 -m venv .venv || { echo "venv does not work here: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r bootstrap.lock
+	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock || \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib || true
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m mycelium`."""
+
+from mycelium.cli import app
+
+app()

@@ -1,0 +1,152 @@
+"""`mycelium`: the one command line. What make's targets do is done here."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mycelium.state import ROOT, AlreadyRunning, State
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Scale = Annotated[str, typer.Option(help="Instances by service, such as products=2,orders=2.")]
+Port = Annotated[int | None, typer.Option(help="The gateway's port; by default 8000, or a free one.")]
+
+
+@app.command()
+def run(scale: Scale = "", port: Port = None) -> None:
+    """Start everything, place one order, and keep running until Ctrl-C."""
+    _run(scale, port, stay=True)
+
+
+@app.command()
+def demo(scale: Scale = "", port: Port = None) -> None:
+    """Start everything, place one order, stop everything; exit 0 when the order was confirmed."""
+    _run(scale, port, stay=False)
+
+
+def _run(scale: str, port: int | None, *, stay: bool) -> None:
+    from mycelium.first_order import OrderFailed
+    from mycelium.plan import BadScale, parse_scale
+    from mycelium.run import Interrupt, running
+    from mycelium.servers import ServerError
+
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        out.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {text}")
+
+    interrupt = Interrupt()
+    try:
+        with running(State(), parse_scale(scale), port, say) as mesh:
+            order, token, refilled = mesh.first_order()
+            if refilled:
+                say("the laptops were sold out: the admin has restocked them")
+            say("ready")
+            _show(mesh.gateway_url, order, token)
+            if stay:
+                out.print("\nCtrl-C stops it all.")
+                interrupt.wait(is_over=lambda: mesh.supervisor.wait(0))
+    except KeyboardInterrupt:
+        err.print("interrupted: everything is stopped")
+        raise typer.Exit(130) from None
+    except AlreadyRunning as error:
+        err.print(f"a mesh is running already (process {error}): mycelium ps shows it")
+        raise typer.Exit(1) from None
+    except (BadScale, OrderFailed, ServerError, TimeoutError) as error:
+        err.print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from None
+
+
+def _show(url: str, order: dict[str, Any], token: str) -> None:
+    out.print("\nThe first order:\n")
+    out.print_json(json.dumps(order))
+    places = Table(show_header=False, box=None, pad_edge=False)
+    places.add_row("gateway", url)
+    places.add_row("its documentation", f"{url}/docs")
+    places.add_row("settings", "set -a; . .mycelium/env; set +a")
+    out.print(places)
+    out.print("\nThe next one is yours:\n")
+    # Printed plainly, so that a narrow terminal does not break what is to be copied.
+    print(
+        f"curl -s {url}/orders -H 'Authorization: Bearer {token}' "
+        """-H 'Content-Type: application/json' -d '{"product_id": "P002", "quantity": 1}'""",
+        flush=True,
+    )
+
+
+@app.command()
+def ps(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """List every process of the running mesh."""
+    from mycelium.supervisor import processes, restarts
+
+    state = State()
+    running = processes(state)
+    if running is None:
+        err.print("no mesh is running here: make run starts one")
+        raise typer.Exit(1)
+    members = {member.name: member for member in state.members()}
+    again = restarts(state)
+    rows = []
+    for process in running:
+        member = members.get(process["name"])
+        rows.append(
+            {
+                "name": process["name"],
+                "service": member.service if member else process["name"],
+                "pid": process["pid"] or None,
+                "address": member.address if member else None,
+                "state": process["statename"].lower(),
+                "restarts": max(0, again[process["name"]]),
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("name", "service", "pid", "address", "state", "restarts")
+    for row in rows:
+        table.add_row(*("-" if value is None else str(value) for value in row.values()))
+    out.print(table)
+
+
+@app.command()
+def migrate(database_url: Annotated[str, typer.Argument(envvar="DATABASE_URL")]) -> None:
+    """Bring the database of every service to the newest version."""
+    from mycelium.seed import migrate as migrate_all
+
+    migrate_all(database_url)
+
+
+@app.command()
+def seed(
+    database_url: Annotated[str, typer.Argument(envvar="DATABASE_URL")],
+    alice: Annotated[str, typer.Option(envvar="ALICE_PASSWORD")],
+    bob: Annotated[str, typer.Option(envvar="BOB_PASSWORD")],
+    admin: Annotated[str, typer.Option(envvar="ADMIN_PASSWORD")],
+) -> None:
+    """Add the two products and three users of the tutorial. Not for production."""
+    from mycelium.seed import seed as seed_all
+
+    seed_all(database_url, {"ALICE_PASSWORD": alice, "BOB_PASSWORD": bob, "ADMIN_PASSWORD": admin})
+
+
+@app.command()
+def new_migration(service: str, message: str) -> None:
+    """Write the next migration of a service, from what its tables.py has and its migrations lack."""
+    import tempfile
+
+    from mesh import migrations
+
+    folder = ROOT / "services" / service / "migrations"
+    with tempfile.TemporaryDirectory() as scratch:
+        url = f"sqlite:///{Path(scratch) / 'scratch.db'}"
+        migrations.upgrade(url, folder)
+        migrations.new(url, folder, message)

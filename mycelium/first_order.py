@@ -1,0 +1,68 @@
+"""The first order, placed the way any client would: over HTTP, as Alice."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+REQUEST_SECONDS = 10
+PRODUCT = "P001"
+REFILL = 10
+
+
+class OrderFailed(Exception):
+    """The gateway did not confirm the order; the message is its answer."""
+
+
+class Gateway:
+    """A client of the gateway's HTTP interface."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def token(self, email: str, password: str) -> str:
+        form = urllib.parse.urlencode({"username": email, "password": password}).encode()
+        return str(self._send("POST", "/auth/token", form, {})["access_token"])
+
+    def get(self, path: str) -> dict[str, Any]:
+        return self._send("GET", path, None, {})
+
+    def post(self, path: str, body: Any, token: str, **headers: str) -> dict[str, Any]:
+        sent = {"Content-Type": "application/json", "Authorization": f"Bearer {token}", **headers}
+        return self._send("POST", path, json.dumps(body).encode(), sent)
+
+    def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
+        request = urllib.request.Request(self.url + path, data=body, headers=dict(headers), method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:  # noqa: S310
+                result: dict[str, Any] = json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise OrderFailed(
+                f"{method} {path}: {error.code} {error.read().decode(errors='replace')}"
+            ) from error
+        except OSError as error:
+            raise OrderFailed(f"{method} {path}: {error}") from error
+        return result
+
+
+def place(gateway_url: str, passwords: Mapping[str, str]) -> tuple[dict[str, Any], str, bool]:
+    """Order one laptop as Alice; when none is left, the admin restocks first.
+
+    Returns the order, Alice's token, and whether the shelf had to be filled. Raises OrderFailed.
+    """
+    gateway = Gateway(gateway_url)
+    refilled = gateway.get(f"/products/{PRODUCT}")["stock"] < 1
+    if refilled:
+        admin = gateway.token("admin@example.com", passwords["ADMIN_PASSWORD"])
+        gateway.post(f"/products/{PRODUCT}/restock", {"quantity": REFILL}, admin)
+    alice = gateway.token("alice@example.com", passwords["ALICE_PASSWORD"])
+    wish = {"product_id": PRODUCT, "quantity": 1}
+    order = gateway.post("/orders", wish, alice, **{"Idempotency-Key": str(uuid.uuid4())})
+    if order["status"] != "confirmed":
+        raise OrderFailed(f"the order {order['order_id']} is {order['status']}")
+    return order, alice, refilled

@@ -1,0 +1,97 @@
+"""What a mesh is made of: one entry for each process, with the settings that it is started with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mycelium.servers import Program, free_port, port_is_free
+from mycelium.state import ROOT, Member
+
+SERVICES = ("products", "users", "orders", "notifications")
+GATEWAY_PORT = 8000
+GRPC_PORT = 50051
+DRAIN_SECONDS = 30.0
+
+
+class BadScale(ValueError):
+    """The SCALE asked for is not one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A process to be started, and where to ask whether it is ready."""
+
+    program: Program
+    member: Member
+    ready_url: str
+
+
+def parse_scale(text: str) -> dict[str, int]:
+    """`products=2,orders=2` -> instances by service; every other service has one. Raises BadScale."""
+    scale = dict.fromkeys(SERVICES, 1)
+    for part in filter(None, text.split(",")):
+        name, _, number = part.partition("=")
+        if name not in scale or not number.isdigit() or not 1 <= int(number) <= 16:
+            raise BadScale(
+                f"SCALE: {part!r} is not one of {', '.join(f'{service}=1..16' for service in SERVICES)}"
+            )
+        scale[name] = int(number)
+    return scale
+
+
+def preferred_port(port: int, taken: set[int]) -> int:
+    """The port people know when it is free, else any."""
+    chosen = port if port not in taken and port_is_free(port) else free_port()
+    while chosen in taken:
+        chosen = free_port()
+    taken.add(chosen)
+    return chosen
+
+
+def plan_services(scale: Mapping[str, int], logs: Path) -> list[Planned]:
+    taken: set[int] = set()
+    planned = []
+    for service in SERVICES:
+        for number in range(1, scale[service] + 1):
+            name = service if scale[service] == 1 else f"{service}-{number}"
+            health_port = preferred_port(free_port(), taken)
+            environment = {"HEALTH_PORT": str(health_port)}
+            address = f"127.0.0.1:{health_port}"
+            if service == "products":
+                grpc_port = preferred_port(GRPC_PORT + number - 1, taken)
+                environment["GRPC_BIND_PORT"] = str(grpc_port)
+                address = f"127.0.0.1:{grpc_port}"
+            program = Program(
+                name=name,
+                command=(_bin("nameko"), "run", "--config", "config.yml", f"services.{service}.service"),
+                environment=environment,
+                directory=ROOT,
+                stop_seconds=DRAIN_SECONDS,
+            )
+            member = Member(name, service, address)
+            planned.append(Planned(program, member, f"http://127.0.0.1:{health_port}/ready"))
+    return planned
+
+
+def plan_gateway(port: int, products_grpc: list[str]) -> Planned:
+    program = Program(
+        name="gateway",
+        command=(sys.executable, "-m", "gateway"),
+        environment={
+            "GATEWAY_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(port),
+            "PRODUCTS_GRPC": ",".join(products_grpc),
+        },
+        directory=ROOT,
+        stop_seconds=DRAIN_SECONDS,
+    )
+    member = Member("gateway", "gateway", f"127.0.0.1:{port}")
+    return Planned(program, member, f"http://127.0.0.1:{port}/ready")
+
+
+def _bin(name: str) -> str:
+    """A command of the environment that this interpreter belongs to."""
+    return str(Path(sys.executable).parent / name)

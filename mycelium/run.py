@@ -1,0 +1,203 @@
+"""From nothing to a placed order: private servers, databases, services, gateway, and back again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mycelium import first_order
+from mycelium.plan import DRAIN_SECONDS, GATEWAY_PORT, Planned, plan_gateway, plan_services, preferred_port
+from mycelium.seed import migrate, seed
+from mycelium.servers import Program, ServerError, wait_until
+from mycelium.servers.consul import Consul
+from mycelium.servers.rabbitmq import RabbitMQ
+from mycelium.state import Member, State
+from mycelium.supervisor import Supervisor
+
+SERVERS_SECONDS = 90.0
+READY_SECONDS = 60.0
+PROBE_SECONDS = 2.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What the services connect to: ours to run, or named by the environment."""
+
+    amqp_uri: str
+    consul_addr: str | None
+    programs: Sequence[Program]
+    members: Sequence[Member]
+    is_ready: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A mesh that answers."""
+
+    state: State
+    supervisor: Supervisor
+    environment: Mapping[str, str]
+    gateway_url: str
+
+    def first_order(self) -> tuple[dict[str, Any], str, bool]:
+        return first_order.place(self.gateway_url, self.environment)
+
+
+@contextmanager
+def running(state: State, scale: Mapping[str, int], port: int | None, say: Say) -> Iterator[Running]:
+    """Start everything, wait until it is ready, and stop it all at the end.
+
+    Raises AlreadyRunning, ServerError, or TimeoutError naming what did not become ready.
+    """
+    state.make()
+    with state.locked():
+        servers = find_servers(state, say)
+        services = plan_services(scale, state.logs)
+        grpc = [one.member.address or "" for one in services if one.member.service == "products"]
+        gateway = plan_gateway(_gateway_port(port, say), grpc)
+        environment = _environment(state, servers, gateway, grpc)
+        supervisor = Supervisor(state)
+        mesh = [*services, gateway]
+        try:
+            groups = {"servers": servers.programs, "services": [one.program for one in services]}
+            groups |= {"edge": [gateway.program]}
+            supervisor.start({name: programs for name, programs in groups.items() if programs}, environment)
+            _start_servers(supervisor, servers, environment, say)
+            say(f"starting {', '.join(one.member.name for one in mesh)}")
+            supervisor.start_group("services")
+            supervisor.start_group("edge")
+            _wait_until_ready(mesh, supervisor, state)
+            state.write_members([*servers.members, *(one.member for one in mesh)])
+            state.write_env(_for_people(environment))
+            yield Running(state, supervisor, environment, environment["GATEWAY_URL"])
+        finally:
+            say("stopping")
+            supervisor.stop(2 * DRAIN_SECONDS)
+            state.write_members([])
+
+
+def find_servers(state: State, say: Say) -> Servers:
+    """The broker and Consul: named by the environment, or private ones, fetched when need be."""
+    amqp_uri, consul_addr = os.environ.get("AMQP_URI"), os.environ.get("CONSUL_HTTP_ADDR")
+    with ThreadPoolExecutor(2) as fetching:
+        rabbit = (
+            None if amqp_uri else fetching.submit(RabbitMQ.prepare, state.data / "rabbitmq", state.cache, say)
+        )
+        agent = (
+            None if consul_addr else fetching.submit(Consul.prepare, state.data / "consul", state.cache, say)
+        )
+        broker = rabbit.result() if rabbit else None
+        consul = agent.result() if agent else None
+    if consul is None and not consul_addr:
+        say("no Consul here and none to be had: running on static addresses")
+    own = [server for server in (broker, consul) if server is not None]
+    members = []
+    if broker:
+        members.append(Member("rabbitmq", "rabbitmq", f"127.0.0.1:{broker.port}"))
+    if consul:
+        members.append(Member("consul", "consul", f"127.0.0.1:{consul.port}"))
+    return Servers(
+        amqp_uri=amqp_uri or (broker.amqp_uri if broker else ""),
+        consul_addr=consul_addr or (consul.http_addr if consul else None),
+        programs=[program for server in own for program in server.programs],
+        members=members,
+        is_ready=lambda: all(server.is_ready() for server in own),
+    )
+
+
+def _gateway_port(port: int | None, say: Say) -> int:
+    if port is not None:
+        return port
+    chosen = preferred_port(GATEWAY_PORT, set())
+    if chosen != GATEWAY_PORT:
+        say(f"port {GATEWAY_PORT} is in use: the gateway takes {chosen}")
+    return chosen
+
+
+def _environment(state: State, servers: Servers, gateway: Planned, grpc: Sequence[str]) -> dict[str, str]:
+    return {
+        "AMQP_URI": servers.amqp_uri,
+        **({"CONSUL_HTTP_ADDR": servers.consul_addr} if servers.consul_addr else {}),
+        "DATABASE_URL": os.environ.get("DATABASE_URL") or f"sqlite:///{state.data}/{{service}}.db",
+        "GATEWAY_URL": f"http://{gateway.member.address}",
+        "PRODUCTS_GRPC": ",".join(grpc),
+        "OUTBOX_DIR": str(state.home / "outbox"),
+        **state.secrets(),
+    }
+
+
+def _for_people(environment: Mapping[str, str]) -> dict[str, str]:
+    """What `.mycelium/env` tells: all but the key that signs tokens."""
+    return {name: value for name, value in environment.items() if name != "JWT_SECRET"}
+
+
+def _start_servers(
+    supervisor: Supervisor, servers: Servers, environment: Mapping[str, str], say: Say
+) -> None:
+    """The databases are made ready while the servers start."""
+    if servers.programs:
+        say(f"starting {' and '.join(member.name for member in servers.members)}")
+        supervisor.start_group("servers")
+    say("migrating and seeding the databases")
+    migrate(environment["DATABASE_URL"])
+    seed(environment["DATABASE_URL"], environment)
+    wait_until(servers.is_ready, SERVERS_SECONDS, "RabbitMQ and Consul")
+
+
+def _wait_until_ready(mesh: Sequence[Planned], supervisor: Supervisor, state: State) -> None:
+    waiting = {one.member.name: one.ready_url for one in mesh}
+
+    def all_ready() -> bool:
+        if supervisor.wait(0):
+            raise ServerError(f"the supervisor has ended: see {state.supervisor_log}")
+        for name, url in list(waiting.items()):
+            if _answers(url):
+                del waiting[name]
+        return not waiting
+
+    try:
+        wait_until(all_ready, READY_SECONDS, "the mesh")
+    except TimeoutError:
+        raise TimeoutError(
+            f"not ready after {READY_SECONDS:.0f} s: {', '.join(waiting)}; see {state.logs}"
+        ) from None
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+class Interrupt:
+    """Set by the first SIGINT or SIGTERM: time to stop in good order."""
+
+    def __init__(self) -> None:
+        self._set = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if not self._set.is_set():
+            self._set.set()
+            raise KeyboardInterrupt
+
+    def wait(self, is_over: Callable[[], bool]) -> None:
+        """Until a signal comes, or it is over anyway."""
+        try:
+            while not is_over():
+                time.sleep(0.2)
+        except KeyboardInterrupt:
+            return

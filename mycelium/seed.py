@@ -1,0 +1,65 @@
+"""The databases as a newcomer finds them: migrated, with two products and three users in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mesh import migrations
+from mesh.engines import open_engine
+from mycelium.plan import SERVICES
+from mycelium.state import ROOT
+from services.products import commands as products
+from services.products.domain import ProductExists
+from services.products.store import ProductsStore
+from services.users import commands as users
+from services.users.domain import ADMIN, USER, EmailTaken
+from services.users.store import UsersStore
+
+PRODUCTS = (
+    {"product_id": "P001", "name": "Laptop", "price_minor": 120050, "currency": "USD", "stock": 10},
+    {"product_id": "P002", "name": "Keyboard", "price_minor": 7599, "currency": "USD", "stock": 50},
+)
+USERS = (
+    ("U001", "Alice", "alice@example.com", USER),
+    ("U002", "Bob", "bob@example.com", USER),
+    ("U000", "Admin", "admin@example.com", ADMIN),
+)
+
+
+def url_for(database_url: str, service: str) -> str:
+    return database_url.replace("{service}", service)
+
+
+def migrate(database_url: str) -> None:
+    """Bring the database of every service to the newest version."""
+    for service in SERVICES:
+        migrations.upgrade(url_for(database_url, service), ROOT / "services" / service / "migrations")
+
+
+def seed(database_url: str, passwords: Mapping[str, str]) -> None:
+    """Add what is missing of the seed data; what is there stays as it is.
+
+    `passwords` has ALICE_PASSWORD, BOB_PASSWORD and ADMIN_PASSWORD.
+    """
+    engine = open_engine(url_for(database_url, "products"))
+    for fields in PRODUCTS:
+        try:
+            products.create_product(ProductsStore(engine), None, **fields)
+        except ProductExists:
+            continue
+    engine.dispose()
+
+    engine = open_engine(url_for(database_url, "users"))
+    store = UsersStore(engine)
+    with store.transaction(read_only=True) as tx:
+        known = tx.users([user_id for user_id, *_ in USERS])
+    for user_id, name, email, role in USERS:
+        if user_id not in known:
+            password = passwords[f"{name.upper()}_PASSWORD"]
+            try:
+                users.register_user(
+                    store, user_id=user_id, name=name, email=email, role=role, password=password
+                )
+            except EmailTaken:
+                continue
+    engine.dispose()

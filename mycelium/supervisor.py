@@ -1,0 +1,168 @@
+"""supervisord, which keeps the processes of the mesh alive: its configuration, and talking to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault, ServerProxy
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from mycelium.servers import Program, wait_until
+from mycelium.state import State
+
+START_SECONDS = 3
+"""Who dies sooner counts as not started: the next try comes later, by one second each time."""
+STARTING_SECONDS = 10.0
+
+
+class Supervisor:
+    """One supervisord in a process of its own; it goes when we go, and everything with it."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, groups: Mapping[str, Sequence[Program]], environment: Mapping[str, str]) -> None:
+        """Start supervisord with nothing running yet. Groups are stopped in the reverse order.
+
+        `environment` is what all programs share; it may hold secrets, so it is in no file.
+        """
+        self._state.supervisor_config.write_text(_render(self._state, groups))
+        self._state.supervisor_log.unlink(missing_ok=True)
+        self._state.socket.unlink(missing_ok=True)
+        self._process = subprocess.Popen(
+            _dies_with_parent(
+                [
+                    sys.executable,
+                    "-m",
+                    "supervisor.supervisord",
+                    "-n",
+                    "-c",
+                    str(self._state.supervisor_config),
+                ]
+            ),
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is ours to answer: we stop things in order
+        )
+        wait_until(self.is_running, STARTING_SECONDS, "the supervisor")
+
+    def start_group(self, name: str) -> None:
+        self._call("startProcessGroup", name, False)
+
+    def is_running(self) -> bool:
+        return (
+            self._process is not None
+            and self._process.poll() is None
+            and bool(processes(self._state) is not None)
+        )
+
+    def wait(self, seconds: float) -> bool:
+        """Whether supervisord has ended by itself within so many seconds."""
+        assert self._process is not None
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def stop(self, seconds: float) -> None:
+        """Stop every program, the last group first, then supervisord."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        return getattr(_proxy(self._state).supervisor, method)(*arguments)
+
+
+def processes(state: State) -> list[dict[str, Any]] | None:
+    """What supervisord says of each process; None when there is no supervisord to ask."""
+    try:
+        answer: list[dict[str, Any]] = _proxy(state).supervisor.getAllProcessInfo()
+    except (OSError, Fault):
+        return None
+    return answer
+
+
+def restarts(state: State) -> Counter[str]:
+    """How often each process was started again, from the supervisor's own log."""
+    if not state.supervisor_log.exists():
+        return Counter()
+    started = Counter(re.findall(r"spawned: '([^']+)'", state.supervisor_log.read_text()))
+    return Counter({name: times - 1 for name, times in started.items()})
+
+
+def _proxy(state: State) -> Any:
+    transport = SupervisorTransport(None, None, f"unix://{state.socket}")
+    return ServerProxy("http://127.0.0.1", transport=transport)
+
+
+def _render(state: State, groups: Mapping[str, Sequence[Program]]) -> str:
+    sections = [
+        _section(
+            "supervisord",
+            logfile=state.supervisor_log,
+            logfile_maxbytes=0,  # restarts are counted in it
+            pidfile=state.home / "supervisord.pid",
+            childlogdir=state.logs,
+            **({"user": "root"} if os.geteuid() == 0 else {}),
+        ),
+        _section("unix_http_server", file=state.socket, chmod="0600"),
+        _section(
+            "rpcinterface:supervisor",
+            **{"supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"},
+        ),
+    ]
+    for priority, (group, programs) in enumerate(groups.items(), start=1):
+        sections += [_program(program, state.logs) for program in programs]
+        members = ",".join(program.name for program in programs)
+        sections.append(_section(f"group:{group}", programs=members, priority=priority))
+    return "\n".join(sections)
+
+
+def _program(program: Program, logs: Path) -> str:
+    return _section(
+        f"program:{program.name}",
+        command=shlex.join(_dies_with_parent(program.command)),
+        directory=program.directory,
+        environment=",".join(f'{name}="{value}"' for name, value in program.environment.items()),
+        autostart="false",
+        autorestart="true",
+        startsecs=START_SECONDS,
+        startretries=10**6,
+        stopsignal=program.stop_signal,
+        stopwaitsecs=int(program.stop_seconds),
+        killasgroup="true",
+        redirect_stderr="true",
+        stdout_logfile=logs / f"{program.name}.log",
+        stdout_logfile_maxbytes="10MB",
+        stdout_logfile_backups=1,
+    )
+
+
+def _section(name: str, **options: Any) -> str:
+    lines = [f"{option}={str(value).replace('%', '%%')}" for option, value in options.items()]
+    return "\n".join([f"[{name}]", *lines, ""])
+
+
+def _dies_with_parent(command: Iterable[str]) -> list[str]:
+    """On Linux a process can ask to be told when its parent has died, even by kill -9."""
+    setpriv = shutil.which("setpriv")
+    return [*([setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []), *command]
