@@ -107,6 +107,9 @@ class Link:
                 await self._connect_once(address)
             except Unavailable as error:
                 self.problem = str(error)
+            except Exception as error:  # a defect of ours must not leave the client disconnected for ever
+                log.exception("%s: the connection failed in an unforeseen way", self._name)
+                self.problem = repr(error)
             # One that a broker accepts and drops again and again must not reset the back-off.
             attempt = 0 if loop.time() - began > LONGEST_BACKOFF else attempt + 1
             level = logging.DEBUG if self.problem == told else logging.WARNING
