@@ -1,0 +1,97 @@
+"""The rules of orders."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.orders import domain
+from tests.builders import NOON, a_customer, a_pending_order, a_request, a_reservation, lines
+
+
+def test_the_same_user_and_key_are_the_same_order():
+    assert a_request(key="k").order_id == a_request(key="k", items={"P002": 3}).order_id
+
+
+def test_two_users_may_use_the_same_key():
+    assert a_request("U001", key="k").order_id != a_request("U002", key="k").order_id
+
+
+def test_without_a_key_every_request_is_an_order_of_its_own():
+    assert a_request().order_id != a_request().order_id
+
+
+def test_the_fingerprint_does_not_depend_on_the_order_of_the_lines():
+    one = a_request(key="k", items={"P001": 1, "P002": 2})
+    other = a_request(key="k", items={"P002": 2, "P001": 1})
+    assert one.fingerprint == other.fingerprint
+
+
+def test_a_confirmed_order_keeps_names_and_prices():
+    order = domain.confirmed(a_pending_order(), a_reservation(quantity=2, unit_price_minor=500), NOON)
+
+    assert order.status == domain.CONFIRMED
+    assert order.lines == (domain.Line("P001", 2, "Laptop", 500),)
+    assert (order.total_minor, order.currency, order.version) == (1000, "USD", 2)
+
+
+def test_an_order_is_settled_once():
+    cancelled = domain.cancelled(a_pending_order())
+    assert domain.confirmed(cancelled, a_reservation(), NOON) is cancelled
+    assert domain.rejected(cancelled, {"code": "out-of-stock", "message": "none"}) is cancelled
+
+
+def test_a_rejected_order_can_not_be_cancelled():
+    order = domain.rejected(a_pending_order(), {"code": "out-of-stock", "message": "none left"})
+    with pytest.raises(domain.Refusal, match="rejected"):
+        domain.cancelled(order)
+
+
+def test_a_cancelled_order_stays_as_it_is():
+    order = domain.cancelled(a_pending_order())
+    assert domain.cancelled(order) is order
+
+
+def test_a_repeated_request_gets_the_first_answer_even_after_a_cancel():
+    request = a_request(key="k")
+    confirmed = domain.confirmed(a_pending_order(request), a_reservation(), NOON)
+    assert domain.replayed(domain.cancelled(confirmed), request).status == domain.CONFIRMED
+
+
+def test_a_repeated_request_is_rejected_again():
+    request = a_request(key="k")
+    reason = {"code": "out-of-stock", "message": "none left", "field": "quantity"}
+    order = domain.rejected(a_pending_order(request), reason)
+    with pytest.raises(domain.Rejected, match="none left") as refused:
+        domain.replayed(order, request)
+    assert (refused.value.slug, refused.value.field) == ("out-of-stock", "quantity")
+
+
+def test_another_request_under_the_same_key_is_refused():
+    order = a_pending_order(a_request(key="k"))
+    with pytest.raises(domain.KeyReused):
+        domain.replayed(order, a_request(key="k", items={"P001": 2}))
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "two words", "tschüss", 7])
+def test_a_bad_key_is_refused(key):
+    with pytest.raises(domain.Invalid) as refused:
+        domain.new_request("U001", lines({"P001": 1}), key)
+    assert refused.value.field == "idempotency_key"
+
+
+@pytest.mark.parametrize("items", [None, [], "P001", [1], [{"product_id": "P001"}]])
+def test_bad_items_are_refused(items):
+    with pytest.raises(domain.Invalid) as refused:
+        domain.new_request("U001", items, None)
+    assert str(refused.value.field).startswith("items")
+
+
+def test_too_much_of_one_product_is_refused_when_the_lines_are_merged():
+    items = [{"product_id": "P001", "quantity": 10**6}, {"product_id": "P001", "quantity": 1}]
+    with pytest.raises(domain.Invalid, match="in all"):
+        domain.new_request("U001", items, None)
+
+
+def test_the_order_keeps_the_customer_of_that_day():
+    order = domain.pending(a_request(), a_customer(name="Alice", email="a@example.com"), NOON)
+    assert (order.user_name, order.user_email, order.total_minor) == ("Alice", "a@example.com", None)

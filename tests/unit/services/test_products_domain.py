@@ -1,0 +1,153 @@
+"""The rules of products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.products import domain
+from tests.builders import a_product, an_order, stock_of
+
+
+def test_a_reservation_takes_every_line_at_todays_price():
+    on_hand = stock_of(a_product("P001", stock=10, price_minor=500), a_product("P002", stock=3, price_minor=70))
+
+    (decision,), changed = domain.reserve_all(on_hand, [an_order(items={"P001": 2, "P002": 3})])
+
+    assert decision.status == domain.RESERVED
+    assert [(line.product_id, line.quantity, line.unit_price_minor) for line in decision.lines] == [
+        ("P001", 2, 500),
+        ("P002", 3, 70),
+    ]
+    assert {product.id: product.stock for product in changed.values()} == {"P001": 8, "P002": 0}
+
+
+def test_an_order_that_is_short_of_one_line_takes_none():
+    on_hand = stock_of(a_product("P001", stock=10), a_product("P002", stock=1))
+
+    (decision,), changed = domain.reserve_all(on_hand, [an_order(items={"P001": 1, "P002": 2})])
+
+    assert decision.status == domain.REFUSED
+    assert isinstance(decision.refusal, domain.OutOfStock)
+    assert changed == {}
+
+
+def test_orders_of_one_batch_share_the_stock_in_their_order():
+    on_hand = stock_of(a_product(stock=3))
+    orders = [an_order("o-1", {"P001": 2}), an_order("o-2", {"P001": 2}), an_order("o-3", {"P001": 1})]
+
+    decisions, changed = domain.reserve_all(on_hand, orders)
+
+    assert [decision.status for decision in decisions] == [domain.RESERVED, domain.REFUSED, domain.RESERVED]
+    assert changed["P001"].stock == 0
+
+
+def test_every_change_of_stock_is_a_new_version():
+    decisions, changed = domain.reserve_all(
+        stock_of(a_product(stock=5, version=7)), [an_order("o-1"), an_order("o-2")]
+    )
+    assert changed["P001"].version == 9
+    assert len(decisions) == 2
+
+
+def test_an_unknown_product_refuses_the_order():
+    with pytest.raises(domain.UnknownProduct, match="P404"):
+        domain.reserve(stock_of(a_product()), an_order(items={"P404": 1}))
+
+
+def test_an_order_is_priced_in_one_currency():
+    on_hand = stock_of(a_product("P001", currency="USD"), a_product("P002", currency="EUR"))
+    with pytest.raises(domain.Invalid, match="EUR, USD"):
+        domain.reserve(on_hand, an_order(items={"P001": 1, "P002": 1}))
+
+
+def test_the_same_product_twice_is_one_line():
+    items = [{"product_id": "P001", "quantity": 2}, {"product_id": "P001", "quantity": 3}]
+    assert domain.new_order("o-1", items).lines == (domain.Line("P001", 5),)
+
+
+def test_a_release_gives_back_what_was_reserved():
+    on_hand = stock_of(a_product(stock=10))
+    (decision,), changed = domain.reserve_all(on_hand, [an_order(items={"P001": 4})])
+
+    given_back = domain.release_all(changed, [decision])
+
+    assert given_back["P001"].stock == 10
+
+
+@pytest.mark.parametrize("status", [domain.REFUSED, domain.RELEASED])
+def test_what_is_not_reserved_gives_nothing_back(status):
+    reservation = domain.Reservation(order_id="o-1", status=status)
+    assert domain.release_all(stock_of(a_product()), [reservation]) == {}
+
+
+BAD_ITEMS: dict[str, tuple[Any, str]] = {
+    "no list": ("P001", "items"),
+    "an empty list": ([], "items"),
+    "too many lines": ([{"product_id": f"P{n}", "quantity": 1} for n in range(10_000)], "items"),
+    "a line that is no object": (["P001"], "items[0]"),
+    "no product": ([{"quantity": 1}], "items[0].product_id"),
+    "quantity 0": ([{"product_id": "P001", "quantity": 0}], "items[0].quantity"),
+    "a negative quantity": ([{"product_id": "P001", "quantity": -1}], "items[0].quantity"),
+    "a string": ([{"product_id": "P001", "quantity": "2"}], "items[0].quantity"),
+    "a fraction": ([{"product_id": "P001", "quantity": 1.5}], "items[0].quantity"),
+    "true": ([{"product_id": "P001", "quantity": True}], "items[0].quantity"),
+    "a billion": ([{"product_id": "P001", "quantity": 10**9}], "items[0].quantity"),
+    "a million twice": (
+        [{"product_id": "P001", "quantity": 10**6}, {"product_id": "P001", "quantity": 10**6}],
+        "items[1].quantity",
+    ),
+}
+
+
+@pytest.mark.parametrize(("items", "field"), BAD_ITEMS.values(), ids=BAD_ITEMS)
+def test_a_bad_line_is_refused_by_name(items, field):
+    with pytest.raises(domain.Invalid) as refused:
+        domain.new_order("o-1", items)
+    assert refused.value.field == field
+    assert refused.value.slug == "validation-failed"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", ""),
+        ("name", "x" * 201),
+        ("name", None),
+        ("price_minor", -1),
+        ("price_minor", 12.5),
+        ("currency", "usd"),
+        ("currency", "EURO"),
+        ("stock", -1),
+        ("stock", 10**9),
+        ("id", "no spaces"),
+        ("id", "x" * 65),
+    ],
+)
+def test_a_bad_product_is_refused_by_name(field, value):
+    fields: dict[str, Any] = {"id": "P001", "name": "Laptop", "price_minor": 1, "currency": "USD", "stock": 1}
+    fields[field] = value
+    with pytest.raises(domain.Invalid) as refused:
+        domain.new_product(product_id=fields.pop("id"), **fields)
+    assert refused.value.field == field
+
+
+def test_a_change_needs_something_to_change():
+    with pytest.raises(domain.Invalid):
+        domain.changed(a_product())
+
+
+def test_a_change_is_a_new_version():
+    product = domain.changed(a_product(version=3), price_minor=99)
+    assert (product.price_minor, product.version) == (99, 4)
+
+
+@pytest.mark.parametrize("quantity", [0, -5, "3", 10**9])
+def test_a_restock_needs_a_quantity(quantity):
+    with pytest.raises(domain.Invalid):
+        domain.restocked(a_product(), quantity)
+
+
+def test_a_restock_adds_up():
+    assert domain.restocked(a_product(stock=1), 4).stock == 5

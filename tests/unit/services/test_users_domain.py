@@ -1,0 +1,42 @@
+"""The rules of users."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.users import domain
+from tests.builders import NOON, a_user
+
+
+@pytest.mark.parametrize("email", ["alice@example.com", "  Alice@Example.COM ", "a.b+c@sub.example.org"])
+def test_an_address_has_one_spelling(email):
+    assert domain.normal_email(email) == email.strip().lower()
+
+
+@pytest.mark.parametrize(
+    "email", ["", "alice", "@example.com", "a@", "a b@example.com", "a@exa mple.com", "a@.com", "a..b@c.d", 7, None,
+              "x" * 250 + "@example.com", "a@b\nBcc: c@d"]
+)  # fmt: skip
+def test_what_is_no_address_is_refused(email):
+    with pytest.raises(domain.Invalid) as refused:
+        domain.normal_email(email)
+    assert refused.value.field == "email"
+
+
+@pytest.mark.parametrize("password", ["short", "x" * 129, None, 12345678])
+def test_a_password_has_a_length(password):
+    with pytest.raises(domain.Invalid) as refused:
+        domain.checked_password(password)
+    assert refused.value.field == "password"
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 201, None, "two\nlines"])
+def test_a_name_is_one_line(name):
+    with pytest.raises(domain.Invalid) as refused:
+        domain.new_user(user_id="U1", name=name, email="a@example.com", now=NOON)
+    assert refused.value.field == "name"
+
+
+def test_a_change_is_a_new_version_and_keeps_the_rest():
+    user = domain.changed(a_user(version=1), email="New@Example.com")
+    assert (user.name, user.email, user.version) == ("Alice", "new@example.com", 2)
