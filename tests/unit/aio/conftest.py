@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import uvloop
+from fake_broker import FakeBroker
+
+from mesh.aio import RpcClient
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[FakeBroker]:
+    async with FakeBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+async def connect(broker: FakeBroker) -> AsyncIterator[Callable[..., Any]]:
+    """Makes clients that are stopped at the end, after which nothing of theirs may be left on the loop."""
+    before = asyncio.all_tasks()
+    clients: list[RpcClient] = []
+
+    async def make(*, start: bool = True, **options: Any) -> RpcClient:
+        client = RpcClient(broker.uri, **{"name": "test", "default_timeout": 5.0} | options)
+        clients.append(client)
+        if start:
+            await client.start()
+        return client
+
+    yield make
+    for client in clients:
+        await client.stop(drain=0)
+    await broker.shut()
+    left = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]
+    assert not left, f"tasks were left behind: {left}"

@@ -1,0 +1,219 @@
+"""A connection that ends in every way there is, and comes back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fake_broker import FakeBroker
+from pamqp import commands
+from pamqp.heartbeat import Heartbeat
+from test_aio_calls import fails, started
+from waiting import until
+
+from mesh import errors
+from mesh.aio import RpcClient, backoff
+
+Connect = Callable[..., Any]
+
+
+async def echoes(client: RpcClient, broker: FakeBroker, session: int) -> None:
+    """A call goes through on the client's connection number `session`."""
+    call = started(client.call("s", "m", {"n": 1}))
+    (await broker.request(session)).answer("answered")
+    async with asyncio.timeout(5):
+        assert await call == "answered"
+
+
+def test_backoff_grows_to_its_limit_with_full_jitter() -> None:
+    def longest(attempt: int) -> float:
+        return max(backoff(attempt) for _ in range(2000))
+
+    assert 0.045 < longest(0) <= 0.05
+    assert 0.35 < longest(3) <= 0.4
+    assert 4.5 < longest(20) <= 5.0
+    assert longest(10_000) <= 5.0
+    assert min(backoff(20) for _ in range(2000)) < 0.5
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        pytest.param(b"\x00" * 64, id="zeros"),
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="http"),
+        pytest.param(b"\x03\x00\x01" + (2**30).to_bytes(4, "big") + b"x" * 1000, id="frame over frame_max"),
+        pytest.param(b"\x01\x00\x01\x00\x00\x00\x04\xff\xff\xff\xff\xce", id="unknown method"),
+        pytest.param(b"\x08\x00\x00\x00\x00\x00\x00\x00", id="no end mark"),
+        pytest.param(b"\x01\x00\x07\x00\x00\x00\x05\x00\x14\x00\x0b\x00\xce", id="channel nobody opened"),
+    ],
+)
+async def test_garbage_ends_the_connection_and_a_new_one_comes(
+    broker: FakeBroker, connect: Connect, garbage: bytes
+) -> None:
+    client = await connect()
+    call = started(client.call("s", "m"))
+    request = await broker.request()
+
+    request.session.send_bytes(garbage)
+
+    await fails(call, errors.Disconnected)
+    await echoes(client, broker, session=1)
+    assert request.session.ended.is_set()
+
+
+@pytest.mark.parametrize("how", ["reset", "connection.close", "channel.close", "cancel"])
+async def test_whatever_ends_the_connection_it_comes_back(
+    broker: FakeBroker, connect: Connect, how: str
+) -> None:
+    client = await connect()
+    calls = [started(client.call("s", "m")) for _ in range(20)]
+    session = (await broker.request()).session
+
+    if how == "reset":
+        session.reset()
+    elif how == "connection.close":
+        session.send(commands.Connection.Close(320, "CONNECTION_FORCED", 0, 0), channel=0)
+    elif how == "channel.close":
+        session.send(commands.Channel.Close(404, "NOT_FOUND", 0, 0))
+    else:
+        session.send(commands.Basic.Cancel("consumer", True))
+
+    for call in calls:
+        await fails(call, errors.Disconnected)
+    await echoes(client, broker, session=1)
+    names = [broker.sessions[n].declared(commands.Queue.Declare)[0].queue for n in (0, 1)]
+    assert names[0] != names[1]  # the old one may still be locked by its dead owner
+
+
+async def test_a_call_made_while_disconnected_is_sent_when_the_broker_is_back(
+    broker: FakeBroker, connect: Connect
+) -> None:
+    client = await connect()
+    await broker.shut()
+    await until(lambda: not client.is_connected)
+
+    call = started(client.call("s", "m"))
+    await broker.listen()
+    (await broker.request(1)).answer("after all")
+
+    assert await call == "after all"
+
+
+async def test_a_call_waits_for_a_connection_until_its_own_deadline_only(
+    broker: FakeBroker, connect: Connect
+) -> None:
+    client = await connect(patience=60)
+    await broker.shut()
+    await until(lambda: not client.is_connected)
+
+    began = time.monotonic()
+    await fails(started(client.call("s", "m", timeout=0.2)), errors.Unavailable)
+
+    assert 0.15 < time.monotonic() - began < 1.0
+    assert client.in_flight == 0
+
+
+async def test_a_mute_peer_is_given_up(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.aio.link.CONNECT_TIMEOUT", 0.1)
+    broker.mute = True
+    client = RpcClient(broker.uri)
+
+    await client.start(wait=0)
+    try:
+        await broker.session(1)  # it has tried again
+        await fails(started(client.call("s", "m", timeout=0.1)), errors.Unavailable)
+    finally:
+        async with asyncio.timeout(3):
+            await client.stop()
+
+
+async def test_start_says_when_there_is_no_broker(broker: FakeBroker) -> None:
+    await broker.shut()
+    client = RpcClient(broker.uri)
+
+    with pytest.raises(errors.Unavailable, match=r"."):
+        await client.start(wait=0.2)
+
+
+async def test_a_broker_without_plain_login_is_told_apart(broker: FakeBroker) -> None:
+    broker.mechanisms = "EXTERNAL"
+
+    with pytest.raises(errors.Unavailable, match="PLAIN"):
+        await RpcClient(broker.uri).start(wait=0.3)
+
+
+async def test_a_silent_broker_is_taken_for_dead(broker: FakeBroker, connect: Connect) -> None:
+    client = await connect(heartbeat=1)
+    call = started(client.call("s", "m", timeout=10))
+    request = await broker.request()
+
+    began = time.monotonic()
+    await fails(call, errors.Disconnected, within=4)
+
+    assert time.monotonic() - began > 1.0
+    assert request.session.heartbeats >= 1  # and the client was not silent itself
+    (tune_ok,) = request.session.declared(commands.Connection.TuneOk)
+    assert tune_ok.heartbeat == 1
+    await broker.session(1)
+
+
+async def test_heartbeats_keep_an_idle_connection(broker: FakeBroker, connect: Connect) -> None:
+    client = await connect(heartbeat=1)
+    session = await broker.session()
+    for _ in range(6):
+        session.send(Heartbeat(), channel=0)
+        await asyncio.sleep(0.5)
+
+    assert client.is_connected
+    assert len(broker.sessions) == 1
+    assert session.heartbeats >= 3
+
+
+async def test_an_alarm_of_the_broker_makes_calls_unavailable_within_their_deadline(
+    broker: FakeBroker, connect: Connect
+) -> None:
+    client = await connect(patience=60)
+    session = await broker.session()
+    session.send(commands.Connection.Blocked("low on memory"), channel=0)
+    await until(lambda: not client.is_connected)
+
+    error = await fails(started(client.call("s", "m", timeout=0.1)), errors.Unavailable)
+    assert "low on memory" in str(error)
+    waiting = started(client.call("s", "m"))
+    session.send(commands.Connection.Unblocked(), channel=0)
+
+    (await broker.request()).answer("taken")
+    assert await waiting == "taken"
+    assert len(broker.sessions) == 1
+
+
+async def test_a_broker_that_reads_nothing_fills_no_memory(broker: FakeBroker, connect: Connect) -> None:
+    client = await connect(max_in_flight=10_000, patience=60)
+    (await broker.session()).pause()
+    big = {"x": "x" * 100_000}
+
+    calls = [started(client.call("s", "m", big, timeout=0.5)) for _ in range(300)]
+    await until(lambda: not client.is_connected)
+    late = [started(client.call("s", "m", big, timeout=0.2)) for _ in range(300)]
+
+    for call in late:
+        await fails(call, errors.Unavailable)
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(result) for result in results} <= {errors.DeadlineExceeded, errors.Unavailable}
+
+
+async def test_a_broker_that_drops_each_connection_is_not_hammered(
+    broker: FakeBroker, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr("mesh.aio.link.backoff", lambda attempt: waits.append(attempt) or 0.001)
+    broker.answers[commands.Connection.Open] = lambda: commands.Connection.Close(530, "NOT_ALLOWED", 0, 0)
+    client = await connect(start=False)
+
+    await client.start(wait=0)
+    await broker.session(4)
+
+    assert waits == sorted(set(waits))  # each attempt backs off further than the one before

@@ -1,0 +1,159 @@
+"""Events reach their callback, whatever it does with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from fake_broker import FakeBroker, Session
+from pamqp import commands
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+from test_aio_calls import started
+from waiting import until
+
+Connect = Callable[..., Any]
+
+
+def bindings(session: Session) -> set[tuple[str, str]]:
+    return {(bind.exchange, bind.routing_key) for bind in session.declared(commands.Queue.Bind)}
+
+
+def publish(session: Session, body: bytes, tag: int = 1) -> None:
+    """Delivers on channel 2, which the subscription has opened after that of the calls."""
+    deliver = commands.Basic.Deliver("consumer", tag, False, "orders.events", "order_placed")
+    session.send(deliver, ContentHeader(0, len(body)), *([ContentBody(body)] if body else []), channel=2)
+
+
+async def consuming(session: Session, consumers: int = 2) -> None:
+    await until(lambda: len(session.declared(commands.Basic.Consume)) >= consumers)
+
+
+async def test_it_binds_as_nameko_declares(broker: FakeBroker, connect: Connect) -> None:
+    client = await connect()
+    client.subscribe("orders", ["order_placed", "order_confirmed"], print)
+    session = await broker.session()
+    await consuming(session)
+
+    exchange = session.declared(commands.Exchange.Declare)[-1]
+    assert (exchange.exchange, exchange.exchange_type) == ("orders.events", "topic")
+    assert (exchange.durable, exchange.auto_delete, exchange.internal) == (True, False, False)
+    queue = session.declared(commands.Queue.Declare)[-1]
+    assert (queue.exclusive, queue.auto_delete) == (True, True)
+    assert bindings(session) >= {("orders.events", "order_placed"), ("orders.events", "order_confirmed")}
+
+
+async def test_callbacks_may_be_plain_or_async_and_may_raise(broker: FakeBroker, connect: Connect) -> None:
+    client = await connect()
+    seen: list[Any] = []
+    done = asyncio.Event()
+
+    async def callback(event: Any) -> None:
+        await asyncio.sleep(0)
+        seen.append(event)
+        if event == {"n": 1}:
+            raise ZeroDivisionError
+        if event == {"n": 3}:
+            done.set()
+
+    client.subscribe("orders", ["#"], callback)
+    session = await broker.session()
+    await consuming(session)
+    for tag, body in enumerate([b'{"n": 1}', b"no json", b"", b'{"n": 2}', b'{"n": 3}'], 1):
+        publish(session, body, tag)
+
+    async with asyncio.timeout(5):
+        await done.wait()
+    assert seen == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert len(broker.sessions) == 1
+
+
+async def test_a_callback_that_hangs_holds_up_no_call(broker: FakeBroker, connect: Connect) -> None:
+    client = await connect()
+    entered = asyncio.Event()
+
+    async def callback(event: Any) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    client.subscribe("orders", ["#"], callback)
+    session = await broker.session()
+    await consuming(session)
+    publish(session, b"{}")
+    async with asyncio.timeout(5):
+        await entered.wait()
+
+    call = started(client.call("s", "m"))
+    (await broker.request()).answer("through")
+
+    assert await call == "through"
+
+
+async def test_a_subscription_comes_back_and_tells_of_the_gap(broker: FakeBroker, connect: Connect) -> None:
+    client = await connect()
+    events: asyncio.Queue[Any] = asyncio.Queue()
+    gaps: asyncio.Queue[None] = asyncio.Queue()
+    client.subscribe("orders", ["#"], events.put_nowait, on_gap=lambda: gaps.put_nowait(None))
+    first = await broker.session()
+    await consuming(first)
+    assert gaps.empty()
+
+    first.reset()
+    second = await broker.session(1)
+    await consuming(second)
+    publish(second, orjson.dumps({"n": 2}))
+
+    async with asyncio.timeout(5):
+        await gaps.get()
+        assert await events.get() == {"n": 2}
+
+
+async def test_a_closed_subscription_hands_over_nothing_more(broker: FakeBroker, connect: Connect) -> None:
+    client = await connect()
+    events: asyncio.Queue[Any] = asyncio.Queue()
+    subscription = client.subscribe("orders", ["#"], events.put_nowait)
+    session = await broker.session()
+    await consuming(session)
+
+    await subscription.close()
+    publish(session, b"{}")
+    call = started(client.call("s", "m"))
+    (await broker.request()).answer("after the event")
+    await call
+
+    assert events.empty()
+    assert len(broker.sessions) == 1
+
+
+async def test_more_events_than_agreed_end_the_connection(broker: FakeBroker, connect: Connect) -> None:
+    client = await connect()
+    hang = asyncio.Event()
+
+    async def callback(event: Any) -> None:
+        await hang.wait()
+
+    client.subscribe("orders", ["#"], callback, prefetch=5)
+    session = await broker.session()
+    await consuming(session)
+    for tag in range(20):
+        publish(session, b"{}", tag)
+
+    await broker.session(1)
+
+
+async def test_a_subscription_that_is_refused_leaves_calls_alone(
+    broker: FakeBroker, connect: Connect
+) -> None:
+    client = await connect()
+    broker.answers[commands.Exchange.Declare] = lambda: commands.Channel.Close(406, "PRECONDITION", 0, 0)
+
+    client.subscribe("orders", ["#"], print)
+    session = await broker.session()
+    await until(lambda: session.declared(commands.Channel.CloseOk))
+
+    call = started(client.call("s", "m"))
+    (await broker.request()).answer("through")
+    assert await call == "through"
+    assert len(broker.sessions) == 1

@@ -1,0 +1,105 @@
+"""What leaves: bytes written by hand must read, in pamqp's eyes, as the message that was meant."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from pamqp import commands, frame
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+
+from mesh.aio.publish import RequestEncoder, encode_ack
+
+FRAME_MAX = 4096
+
+
+def encoded(**changes: Any) -> bytes:
+    request: dict[str, Any] = {
+        "routing_key": "products.get_product",
+        "body": b'{"args":[],"kwargs":{}}',
+        "correlation_id": "p-1",
+        "call_id": "gateway.products.1",
+        "deadline": 1763900000.25,
+        "expiration_ms": 1500,
+        "context": {"request_id": "r-é"},
+    }
+    return RequestEncoder(1, FRAME_MAX, "nameko-rpc", "reply-1").encode(**request | changes)
+
+
+def frames(data: bytes) -> list[Any]:
+    found = []
+    while data:
+        size, channel, item = frame.unmarshal(data)
+        assert channel == 1
+        assert size <= FRAME_MAX
+        found.append(item)
+        data = data[size:]
+    return found
+
+
+def test_a_request_is_the_one_that_stock_nameko_expects() -> None:
+    publish, header, body = frames(encoded())
+
+    assert isinstance(publish, commands.Basic.Publish)
+    assert (publish.exchange, publish.routing_key) == ("nameko-rpc", "products.get_product")
+    assert publish.mandatory
+    assert isinstance(header, ContentHeader)
+    assert header.body_size == len(body.value)
+    assert dict(header.properties) == {
+        **dict.fromkeys(commands.Basic.Properties.attributes()),
+        "cluster_id": "",
+        "content_type": "application/json",
+        "content_encoding": "utf-8",
+        "delivery_mode": 1,
+        "correlation_id": "p-1",
+        "reply_to": "reply-1",
+        "expiration": "1500",
+        "headers": {
+            "nameko.call_id_stack": ["gateway.products.1"],
+            "nameko.deadline": 1763900000.25,
+            "nameko.request_id": "r-é",
+        },
+    }
+
+
+def test_no_context_is_no_header() -> None:
+    _, header, _ = frames(encoded(context=None))
+
+    assert set(header.properties.headers) == {"nameko.call_id_stack", "nameko.deadline"}
+
+
+@pytest.mark.parametrize("size", [0, 1, FRAME_MAX - 8, FRAME_MAX - 7, 3 * FRAME_MAX])
+def test_a_body_is_cut_into_frames_of_the_agreed_size(size: int) -> None:
+    body = bytes(range(256)) * (size // 256 + 1)
+
+    _, header, *chunks = frames(encoded(body=body[:size]))
+
+    assert header.body_size == size
+    assert all(isinstance(chunk, ContentBody) for chunk in chunks)
+    assert b"".join(chunk.value for chunk in chunks) == body[:size]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"routing_key": "s." + "m" * 255},
+        {"context": {"request_id": "x" * FRAME_MAX}},
+        {"context": {"k" * 255: "x"}},
+        {"context": {"call_id_stack": "x"}},
+        {"context": {"deadline": "x"}},
+    ],
+)
+def test_what_no_frame_can_say_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, struct.error)) as caught:
+        encoded(**changes)
+
+    assert caught.type is ValueError
+
+
+def test_an_acknowledgement_names_one_delivery() -> None:
+    (ack,) = frames(encode_ack(1, 2**40))
+
+    assert isinstance(ack, commands.Basic.Ack)
+    assert (ack.delivery_tag, ack.multiple) == (2**40, False)
