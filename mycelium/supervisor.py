@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
-from mycelium.servers import Program, wait_until
+from mycelium.servers import Program, tied_to_parent, wait_until
 from mycelium.state import State
 
 START_SECONDS = 3
@@ -40,7 +39,7 @@ class Supervisor:
         self._state.supervisor_log.unlink(missing_ok=True)
         self._state.socket.unlink(missing_ok=True)
         self._process = subprocess.Popen(
-            _dies_with_parent(
+            tied_to_parent(
                 [
                     sys.executable,
                     "-m",
@@ -140,14 +139,14 @@ def _render(state: State, groups: Mapping[str, Sequence[Program]]) -> str:
 def _program(program: Program, logs: Path) -> str:
     return _section(
         f"program:{program.name}",
-        command=shlex.join(_dies_with_parent(program.command)),
+        command=shlex.join(tied_to_parent(program.command, program.stop_signal)),
         directory=program.directory,
         environment=",".join(f'{name}="{value}"' for name, value in program.environment.items()),
         autostart="false",
         autorestart="true",
         startsecs=START_SECONDS,
         startretries=10**6,
-        stopsignal=program.stop_signal,
+        stopsignal=program.stop_signal.name.removeprefix("SIG"),
         stopwaitsecs=int(program.stop_seconds),
         killasgroup="true",
         redirect_stderr="true",
@@ -160,9 +159,3 @@ def _program(program: Program, logs: Path) -> str:
 def _section(name: str, **options: Any) -> str:
     lines = [f"{option}={str(value).replace('%', '%%')}" for option, value in options.items()]
     return "\n".join([f"[{name}]", *lines, ""])
-
-
-def _dies_with_parent(command: Iterable[str]) -> list[str]:
-    """On Linux a process can ask to be told when its parent has died, even by kill -9."""
-    setpriv = shutil.which("setpriv")
-    return [*([setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []), *command]

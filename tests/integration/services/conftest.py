@@ -1,0 +1,104 @@
+"""Stores of the services over real databases: every test here runs on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from mesh import migrations
+from mesh.database import Bell
+from mesh.engines import open_engine
+from mycelium.state import ROOT
+from services.notifications import tables as notifications_tables
+from services.notifications.store import MailsStore
+from services.orders import tables as orders_tables
+from services.orders.store import OrdersStore
+from services.products import tables as products_tables
+from services.products.store import ProductsStore
+from services.users import tables as users_tables
+from services.users.store import UsersStore
+
+METADATA = {
+    "products": products_tables.metadata,
+    "users": users_tables.metadata,
+    "orders": orders_tables.metadata,
+    "notifications": notifications_tables.metadata,
+}
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A template with `{service}` in it, of migrated databases."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('databases')}/{{service}}.db"
+    else:
+        postgresql = request.getfixturevalue("postgresql")
+        for service in METADATA:
+            postgresql.create_database(service)
+        url = postgresql.url_template
+    for service in METADATA:
+        migrations.upgrade(url.replace("{service}", service), migrations_of(service))
+    return url
+
+
+def migrations_of(service: str) -> Path:
+    return ROOT / "services" / service / "migrations"
+
+
+@pytest.fixture(scope="session")
+def engines(database_url: str) -> Iterator[Callable[[str], sa.Engine]]:
+    opened: dict[str, sa.Engine] = {}
+
+    def engine_of(service: str) -> sa.Engine:
+        if service not in opened:
+            opened[service] = open_engine(database_url.replace("{service}", service))
+        return opened[service]
+
+    yield engine_of
+    for engine in opened.values():
+        engine.dispose()
+
+
+@pytest.fixture
+def bell() -> Bell:
+    return Bell()
+
+
+@pytest.fixture
+def empty_engine(engines: Callable[[str], sa.Engine]) -> Iterator[Callable[[str], sa.Engine]]:
+    """The engine of a service whose tables are empty, now and after the test."""
+    used: set[str] = set()
+
+    def engine_of(service: str) -> sa.Engine:
+        used.add(service)
+        return engines(service)
+
+    yield engine_of
+    for service in used:
+        with engines(service).begin() as connection:
+            for table in METADATA[service].sorted_tables:
+                connection.execute(table.delete())
+
+
+@pytest.fixture
+def products_store(empty_engine: Any, bell: Bell) -> ProductsStore:
+    return ProductsStore(empty_engine("products"), bell)
+
+
+@pytest.fixture
+def users_store(empty_engine: Any, bell: Bell) -> UsersStore:
+    return UsersStore(empty_engine("users"), bell)
+
+
+@pytest.fixture
+def orders_store(empty_engine: Any, bell: Bell) -> OrdersStore:
+    return OrdersStore(empty_engine("orders"), bell)
+
+
+@pytest.fixture
+def mails_store(empty_engine: Any) -> MailsStore:
+    return MailsStore(empty_engine("notifications"))

@@ -1,0 +1,19 @@
+"""What a service has put into its outbox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from mesh.tables import outbox
+
+
+def published(store: Any) -> list[dict[str, Any]]:
+    """The envelopes in the outbox, in the order of their commits."""
+    with store.transaction(read_only=True) as tx:
+        return list(tx.connection.scalars(sa.select(outbox.c.envelope).order_by(outbox.c.seq)))
+
+
+def types(store: Any) -> list[str]:
+    return [envelope["type"] for envelope in published(store)]

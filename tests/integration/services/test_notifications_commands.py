@@ -1,0 +1,59 @@
+"""Keeping and sending mails, on both databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.notifications import commands
+from services.notifications.tables import mails
+from tests.builders import an_order_event
+
+
+@pytest.fixture
+def store(mails_store):
+    return mails_store
+
+
+class Server:
+    def __init__(self, failures=0):
+        self.failures = failures
+        self.sent = []
+
+    def __call__(self, mail):
+        if self.failures:
+            self.failures -= 1
+            raise OSError("the mail server is away")
+        self.sent.append(mail)
+
+
+def due_now(store):
+    with store.transaction() as tx:
+        tx.connection.execute(mails.update().values(due_at=datetime.now(UTC) - timedelta(seconds=1)))
+
+
+def test_the_same_event_twice_is_one_mail(store):
+    server = Server()
+    commands.keep_mail(store, an_order_event())
+    commands.keep_mail(store, an_order_event())
+    assert commands.send_mails(store, server) == 1
+    assert commands.send_mails(store, server) == 0
+    (mail,) = server.sent
+    assert "Total: 2401.00 USD" in mail.body
+
+
+def test_a_mail_that_could_not_be_sent_is_sent_later(store):
+    server = Server(failures=2)
+    commands.keep_mail(store, an_order_event())
+    for _ in range(3):
+        due_now(store)
+        commands.send_mails(store, server)
+    assert len(server.sent) == 1
+
+
+def test_one_bad_mail_holds_up_no_other(store):
+    server = Server(failures=1)
+    for number in (1, 2):
+        commands.keep_mail(store, an_order_event() | {"event_id": f"e-{number}"})
+    assert commands.send_mails(store, server) == 1

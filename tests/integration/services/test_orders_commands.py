@@ -1,0 +1,262 @@
+"""Placing, settling, cancelling, sweeping: on both databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import eventlet
+import pytest
+import sqlalchemy as sa
+
+from mesh.errors import DeadlineExceeded, Refused, Unavailable
+from mesh.outcome import Outcome
+from services.orders import commands, domain, saga
+from services.orders.tables import orders
+from tests.builders import a_customer, a_request
+from tests.integration.services.published import published, types
+
+
+@pytest.fixture
+def store(orders_store):
+    with orders_store.transaction() as tx:
+        tx.learn(a_customer())
+    return orders_store
+
+
+class Products:
+    """Products as a double: it has so many of everything, or it is away."""
+
+    def __init__(self, stock=100, away=None):
+        self.stock = stock
+        self.away = away
+        self.decided = {}
+
+    def reserve_stocks(self, *, orders):
+        if self.away:
+            raise self.away
+        return [self.decided.setdefault(order["order_id"], self._decide(order)) for order in orders]
+
+    def _decide(self, order):
+        if order["order_id"] in self.decided:
+            return self.decided[order["order_id"]]
+        wanted = sum(item["quantity"] for item in order["items"])
+        if wanted > self.stock:
+            return {"error": {"code": "out-of-stock", "message": "none left", "field": "quantity"}}
+        self.stock -= wanted
+        items = [{**item, "name": "Laptop", "unit_price_minor": 500} for item in order["items"]]
+        return {"ok": {"order_id": order["order_id"], "items": items, "currency": "USD"}}
+
+
+class Users:
+    def __init__(self, known=(), away=None):
+        self.known = {user["id"]: user for user in known}
+        self.away = away
+        self.asked = []
+
+    def get_users(self, *, user_ids):
+        self.asked.append(user_ids)
+        if self.away:
+            raise self.away
+        missing = {"error": {"code": "not-found", "message": "nobody"}}
+        return [{"ok": self.known[one]} if one in self.known else missing for one in user_ids]
+
+
+BOB = {"id": "U002", "name": "Bob", "email": "bob@example.com", "version": 1}
+
+
+def place(store, *requests, products=None, users=None):
+    wishes = [Outcome(request) for request in requests]
+    return saga.place(store, products or Products(), users or Users(), wishes)
+
+
+def due_now(store):
+    with store.transaction() as tx:
+        tx.connection.execute(orders.update().values(due_at=datetime.now(UTC) - timedelta(seconds=1)))
+
+
+def test_an_order_is_confirmed_with_prices_and_both_events(store):
+    (outcome,) = place(store, a_request(items={"P001": 2}))
+    order = outcome.unwrap()
+    assert (order.status, order.total_minor, order.currency) == (domain.CONFIRMED, 1000, "USD")
+    assert commands.get_order(store, order.id) == order
+    assert types(store) == ["order_placed", "order_confirmed"]
+    assert [event["aggregate_version"] for event in published(store)] == [1, 2]
+
+
+def test_an_order_that_can_not_be_had_is_rejected_and_kept(store):
+    request = a_request(items={"P001": 2})
+    (outcome,) = place(store, request, products=Products(stock=1))
+    assert outcome.error.slug == "out-of-stock"
+    order = commands.get_order(store, request.order_id)
+    assert (order.status, order.reason["code"]) == (domain.REJECTED, "out-of-stock")
+    assert types(store) == ["order_placed", "order_rejected"]
+
+
+def test_the_same_key_is_answered_again_and_reserved_once(store):
+    products = Products(stock=10)
+    request = a_request(key="k", items={"P001": 2})
+    (first,) = place(store, request, products=products)
+    (second,) = place(store, request, products=products)
+    assert first == second
+    assert products.stock == 8
+    assert types(store) == ["order_placed", "order_confirmed"]
+
+
+def test_the_same_key_for_another_order_is_refused(store):
+    place(store, a_request(key="k"))
+    (outcome,) = place(store, a_request(key="k", items={"P002": 1}))
+    assert outcome.error.slug == "idempotency-key-reused"
+
+
+def test_a_rejected_key_is_rejected_again(store):
+    products = Products(stock=0)
+    (first,) = place(store, a_request(key="k"), products=products)
+    products.stock = 10
+    (second,) = place(store, a_request(key="k"), products=products)
+    assert str(first.error) == str(second.error)
+
+
+def test_the_same_key_ten_times_at_once_is_one_order(store):
+    products = Products(stock=10)
+    pool = eventlet.GreenPool(10)
+    outcomes = list(pool.imap(lambda _: place(store, a_request(key="k"), products=products)[0], range(10)))
+    confirmed = [outcome for outcome in outcomes if outcome.error is None]
+    assert confirmed
+    assert {outcome.unwrap().id for outcome in confirmed} == {a_request(key="k").order_id}
+    assert {outcome.error.slug for outcome in outcomes if outcome.error} <= {"request-in-progress"}
+    assert products.stock == 9
+
+
+def test_the_same_key_twice_in_one_batch_is_one_order(store):
+    products = Products(stock=10)
+    first, second = place(store, a_request(key="k"), a_request(key="k"), products=products)
+    assert first.unwrap().status == domain.CONFIRMED
+    assert second.error.slug == "request-in-progress"
+    assert products.stock == 9
+
+
+def test_a_bad_wish_spoils_no_other(store):
+    wishes = [Outcome(error=Refused("validation-failed", "bad", "items")), Outcome(a_request())]
+    bad, good = saga.place(store, Products(), Users(), wishes)
+    assert bad.error.slug == "validation-failed"
+    assert good.unwrap().status == domain.CONFIRMED
+
+
+def test_orders_of_a_batch_are_each_their_own(store):
+    outcomes = place(
+        store, a_request(items={"P001": 3}), a_request(items={"P001": 9}), a_request(), products=Products(stock=5)
+    )
+    assert [outcome.error.slug if outcome.error else "ok" for outcome in outcomes] == ["ok", "out-of-stock", "ok"]
+
+
+@pytest.mark.parametrize("away", [Unavailable("away"), DeadlineExceeded("late")])
+def test_an_order_is_pending_while_products_is_away_and_then_swept(store, away):
+    products = Products(away=away)
+    (outcome,) = place(store, a_request(key="k"), products=products)
+    assert outcome.unwrap().status == domain.PENDING
+
+    assert saga.sweep(store, products) == 0  # leased to the request for a while
+    due_now(store)
+    assert saga.sweep(store, products) == 1
+    assert commands.get_order(store, outcome.unwrap().id).status == domain.PENDING
+    products.away = None
+    due_now(store)
+    saga.sweep(store, products)
+
+    assert commands.get_order(store, outcome.unwrap().id).status == domain.CONFIRMED
+    assert types(store) == ["order_placed", "order_confirmed"]
+
+
+def test_a_retry_drives_an_order_on_that_was_left_behind(store):
+    request = a_request(key="k")
+    place(store, request, products=Products(away=Unavailable("away")))
+    (early,) = place(store, request)
+    assert early.error.slug == "request-in-progress"
+    due_now(store)
+    (late,) = place(store, request)
+    assert late.unwrap().status == domain.CONFIRMED
+
+
+def test_two_sweepers_never_hold_the_same_order(store):
+    for number in range(6):
+        place(store, a_request(key=f"k{number}"), products=Products(away=Unavailable("away")))
+    due_now(store)
+    pool = eventlet.GreenPool(3)
+    leased = [order.id for some in pool.imap(lambda _: commands.lease_due(store, 2), range(3)) for order, _ in some]
+    assert len(leased) == len(set(leased)) == 6
+
+
+def test_a_cancelled_order_tells_products_and_the_customer(store):
+    (outcome,) = place(store, a_request())
+    order = commands.cancel_order(store, outcome.unwrap().id)
+    assert order.status == domain.CANCELLED
+    assert types(store)[-1] == "order_cancelled"
+    assert commands.cancel_order(store, order.id) == order
+    assert types(store).count("order_cancelled") == 1
+
+
+def test_a_cancel_wins_over_a_late_answer_of_products(store):
+    (outcome,) = place(store, a_request(), products=Products(away=Unavailable("away")))
+    commands.cancel_order(store, outcome.unwrap().id)
+    due_now(store)
+    assert saga.sweep(store, Products()) == 0
+    reservation = {"order_id": outcome.unwrap().id, "items": [], "currency": "USD"}
+    after = commands.settle(store, {outcome.unwrap().id: Outcome(reservation)})
+    assert after[outcome.unwrap().id].status == domain.CANCELLED
+
+
+def test_a_rejected_order_can_not_be_cancelled(store):
+    request = a_request()
+    place(store, request, products=Products(stock=0))
+    with pytest.raises(domain.Refusal, match="rejected"):
+        commands.cancel_order(store, request.order_id)
+
+
+def test_an_unknown_order_can_not_be_cancelled(store):
+    with pytest.raises(domain.UnknownOrder):
+        commands.cancel_order(store, "o-404")
+
+
+def test_an_unknown_customer_is_asked_about_once_and_then_known(store):
+    users = Users([BOB])
+    for _ in range(2):
+        (outcome,) = place(store, a_request("U002"), users=users)
+        assert outcome.unwrap().user_email == "bob@example.com"
+    assert users.asked == [["U002"]]
+
+
+def test_a_user_who_does_not_exist_orders_nothing(store):
+    (outcome,) = place(store, a_request("U404"))
+    assert outcome.error.slug == "not-found"
+    assert types(store) == []
+
+
+def test_an_unknown_customer_while_users_is_away_is_told_so(store):
+    known, unknown = place(store, a_request("U001"), a_request("U002"), users=Users(away=Unavailable("away")))
+    assert known.unwrap().status == domain.CONFIRMED
+    assert unknown.error.slug == "unavailable"
+
+
+def test_news_of_a_customer_applies_only_when_newer(store):
+    commands.learn_customer(store, a_customer(name="Alicia", version=3))
+    commands.learn_customer(store, a_customer(name="Ally", version=2))
+    commands.learn_customer(store, a_customer(name="Ally", version=3))
+    with store.transaction(read_only=True) as tx:
+        assert tx.customers(["U001"])["U001"].name == "Alicia"
+
+
+def test_orders_are_listed_newest_first_page_by_page(store):
+    placed = [place(store, a_request())[0].unwrap() for _ in range(5)]
+    first = commands.list_orders(store, "U001", None, 3)
+    rest = commands.list_orders(store, "U001", (first[-1].created_at, first[-1].id), 3)
+    assert [order.id for order in [*first, *rest]] == [order.id for order in reversed(placed)]
+    assert commands.list_orders(store, "U002", None, 3) == []
+
+
+def test_a_database_that_is_away_is_unavailable_not_a_crash(tmp_path):
+    from mesh.engines import open_engine
+    from services.orders.store import OrdersStore
+
+    engine = open_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none")
+    with pytest.raises(Unavailable), OrdersStore(engine).transaction() as tx:
+        tx.connection.execute(sa.text("SELECT 1"))

@@ -1,0 +1,194 @@
+"""Commands of products: one transaction each, on both databases."""
+
+from __future__ import annotations
+
+import eventlet
+import pytest
+
+from services.products import commands, domain
+from tests.builders import an_order
+from tests.integration.services.published import published, types
+
+
+@pytest.fixture
+def store(products_store):
+    return products_store
+
+
+def stocked(store, product_id="P001", stock=10, **fields):
+    values = {"name": "Laptop", "price_minor": 120050, "currency": "USD", **fields}
+    return commands.create_product(store, None, product_id=product_id, stock=stock, **values)
+
+
+def stock(store, product_id="P001"):
+    return commands.get_products(store, [product_id])[0].unwrap().stock
+
+
+def test_a_product_is_created_with_its_event(store):
+    product = stocked(store)
+    assert commands.get_products(store, ["P001"])[0].unwrap() == product
+    (event,) = published(store)
+    assert (event["type"], event["aggregate_id"], event["aggregate_version"]) == ("product_created", "P001", 1)
+    assert event["data"]["stock"] == 10
+
+
+def test_a_taken_id_is_refused(store):
+    stocked(store)
+    with pytest.raises(domain.ProductExists):
+        stocked(store)
+
+
+def test_a_product_without_an_id_gets_one(store):
+    product = commands.create_product(
+        store, None, product_id=None, name="Pen", price_minor=1, currency="EUR", stock=1
+    )
+    assert len(product.id) == 32
+
+
+def test_a_repeated_command_has_one_effect_and_one_answer(store):
+    stocked(store, stock=1)
+    first = commands.restock(store, "c-1", "P001", 5)
+    second = commands.restock(store, "c-1", "P001", 5)
+    assert first == second
+    assert stock(store) == 6
+    assert types(store) == ["product_created", "stock_changed"]
+
+
+def test_an_update_changes_what_is_named(store):
+    stocked(store)
+    assert commands.update_product(store, None, "P001", None, 99).price_minor == 99
+    assert commands.update_product(store, None, "P001", "Notebook", None).name == "Notebook"
+    assert types(store) == ["product_created", "product_updated", "product_updated"]
+
+
+def test_an_unknown_product_can_not_be_changed(store):
+    with pytest.raises(domain.UnknownProduct):
+        commands.restock(store, "c", "P404", 1)
+
+
+def test_unknown_and_malformed_ids_spoil_no_batch(store):
+    stocked(store)
+    found, unknown, malformed = commands.get_products(store, ["P001", "P404", 7])
+    assert found.unwrap().id == "P001"
+    assert unknown.error.slug == "not-found"
+    assert malformed.error.slug == "validation-failed"
+
+
+def test_products_are_listed_in_id_order_and_searched_in_any_case(store):
+    stocked(store, "P002", name="Keyboard 100%")
+    stocked(store, "P001", name="Laptop")
+    assert [product.id for product in commands.list_products(store, "", 10, None)] == ["P001", "P002"]
+    assert [product.id for product in commands.list_products(store, "P001", 10, None)] == ["P002"]
+    assert [product.id for product in commands.list_products(store, "", 10, "LAP")] == ["P001"]
+    assert [product.id for product in commands.list_products(store, "", 10, "0%")] == ["P002"]
+    assert commands.list_products(store, "", 10, "%") == commands.list_products(store, "P001", 10, None)
+
+
+def test_all_products_come_page_by_page(store, monkeypatch):
+    monkeypatch.setattr(commands, "STREAM_PAGE", 2)
+    for number in range(5):
+        stocked(store, f"P{number}")
+    assert [product.id for product in commands.all_products(store)] == [f"P{number}" for number in range(5)]
+
+
+def test_a_reservation_takes_stock_and_tells(store):
+    stocked(store, stock=5)
+    (reservation,) = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
+    assert reservation.status == domain.RESERVED
+    assert stock(store) == 3
+    assert published(store)[-1]["data"] == {"product_id": "P001", "stock": 3}
+
+
+def test_a_repeated_order_reserves_once(store):
+    stocked(store, stock=5)
+    first = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
+    second = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
+    assert first == second
+    assert stock(store) == 3
+
+
+def test_the_same_order_twice_in_one_batch_reserves_once(store):
+    stocked(store, stock=5)
+    one, other = commands.reserve_stocks(store, [an_order(items={"P001": 2})] * 2)
+    assert one == other
+    assert stock(store) == 3
+
+
+def test_a_refused_order_stays_refused_after_a_restock(store):
+    stocked(store, stock=1)
+    (refused,) = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
+    commands.restock(store, "c", "P001", 10)
+    (again,) = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
+    assert again.status == domain.REFUSED
+    assert again.refusal.slug == refused.refusal.slug == "out-of-stock"
+    assert str(again.refusal) == str(refused.refusal)
+    assert stock(store) == 11
+
+
+def test_a_release_gives_back_once(store):
+    stocked(store, stock=5)
+    commands.reserve_stocks(store, [an_order(items={"P001": 2})])
+    commands.release_stocks(store, ["o-1"])
+    commands.release_stocks(store, ["o-1"])
+    assert stock(store) == 5
+
+
+def test_a_release_for_the_same_event_is_done_once(store):
+    stocked(store, stock=5)
+    commands.release_stocks(store, ["o-1"], ("on_order_cancelled", "e-1"))
+    commands.release_stocks(store, ["o-1"], ("on_order_cancelled", "e-1"))
+    assert stock(store) == 5
+
+
+def test_a_release_that_overtakes_its_reserve_leaves_a_tombstone(store):
+    stocked(store, stock=5)
+    commands.release_stocks(store, ["o-1"])
+    (late,) = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
+    assert late.status == domain.RELEASED
+    assert stock(store) == 5
+
+
+def test_twenty_at_once_for_the_last_ten_are_exactly_ten(store):
+    stocked(store, stock=10)
+    pool = eventlet.GreenPool(20)
+    orders = [[an_order(f"o-{number}")] for number in range(20)]
+    answers = list(pool.imap(lambda batch: commands.reserve_stocks(store, batch)[0].status, orders))
+    assert sorted(answers) == [domain.REFUSED] * 10 + [domain.RESERVED] * 10
+    assert stock(store) == 0
+
+
+def test_the_same_order_ten_times_at_once_reserves_once(store):
+    stocked(store, stock=10)
+    pool = eventlet.GreenPool(10)
+    answers = list(pool.imap(lambda _: commands.reserve_stocks(store, [an_order()])[0], range(10)))
+    assert all(answer == answers[0] for answer in answers)
+    assert stock(store) == 9
+
+
+def test_orders_in_opposite_order_do_not_deadlock(store):
+    stocked(store, "P001", stock=100)
+    stocked(store, "P002", stock=100)
+    pool = eventlet.GreenPool(20)
+
+    def reserve(number):
+        pairs = [("P001", 1), ("P002", 1)]
+        order = an_order(f"o-{number}", dict(pairs if number % 2 else reversed(pairs)))
+        return commands.reserve_stocks(store, [order])[0].status
+
+    assert set(pool.imap(reserve, range(40))) == {domain.RESERVED}
+    assert (stock(store, "P001"), stock(store, "P002")) == (60, 60)
+
+
+def test_reserve_and_release_at_once_end_in_balance(store):
+    stocked(store, stock=50)
+    pool = eventlet.GreenPool(20)
+
+    def reserve_and_release(number):
+        order = an_order(f"o-{number}")
+        pile = eventlet.GreenPile(2)
+        pile.spawn(commands.reserve_stocks, store, [order])
+        pile.spawn(commands.release_stocks, store, [order.order_id])
+        return list(pile)
+
+    assert len(list(pool.imap(reserve_and_release, range(20)))) == 20
+    assert stock(store) == 50

@@ -1,0 +1,112 @@
+"""The small parts: amounts, pages, back-off, context, errors, settings."""
+
+from __future__ import annotations
+
+import pytest
+from nameko import config
+
+from mesh import errors, money, settings
+from mesh.backoff import back_off
+from mesh.context import deadline_of, validated_context
+from mesh.paging import checked_limit, decode_cursor, page
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "number", "text"),
+    [
+        (120050, "USD", 1200.5, "1200.50 USD"),
+        (5, "EUR", 0.05, "0.05 EUR"),
+        (500, "JPY", 500, "500 JPY"),
+        (1234, "KWD", 1.234, "1.234 KWD"),
+        (None, "USD", None, ""),
+        (1, None, None, ""),
+    ],
+)
+def test_amounts_have_the_digits_of_their_currency(minor, currency, number, text):
+    assert money.major_units(minor, currency) == number
+    assert money.amount(minor, currency) == text
+
+
+def test_pages_follow_each_other_without_gap_or_overlap():
+    rows = [f"{n:02}" for n in range(7)]
+    seen, cursor = [], None
+    while True:
+        after = (decode_cursor(cursor) or [""])[0]
+        found = [row for row in rows if row > after][: 3 + 1]
+        answer = page(found, 3, lambda row: {"row": row}, lambda row: [row])
+        seen += [item["row"] for item in answer["items"]]
+        cursor = answer["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == rows
+
+
+@pytest.mark.parametrize("cursor", ["%%%", "e30=", "WzFd", "", 7, "WyJhIiwiYiJd"])
+def test_a_forged_cursor_is_refused(cursor):
+    with pytest.raises(errors.Refused) as refused:
+        decode_cursor(cursor)
+    assert refused.value.field == "cursor"
+
+
+@pytest.mark.parametrize("limit", [0, -1, 201, "10", True, None])
+def test_a_page_has_bounds(limit):
+    with pytest.raises(errors.Refused) as refused:
+        checked_limit(limit)
+    assert refused.value.field == "limit"
+
+
+def test_back_off_grows_to_its_bound_and_overflows_nothing():
+    assert all(0 <= back_off(n, first=0.1, longest=2) <= min(2, 0.1 * 2**n) for n in range(20))
+    assert back_off(10**9, longest=2) <= 2
+
+
+@pytest.mark.parametrize("stack", [5, "a.b.c", [1], ["a"] * 101, {"a": 1}])
+def test_a_hostile_call_stack_is_dropped(stack):
+    assert validated_context({"nameko.call_id_stack": stack, "nameko.x": 1}) == {"nameko.x": 1}
+
+
+def test_a_sound_call_stack_is_kept():
+    headers = {"nameko.call_id_stack": ["a.b.1"], "nameko.deadline": 1.5}
+    assert validated_context(headers) == headers
+    assert validated_context(None) == {}
+
+
+@pytest.mark.parametrize("deadline", ["soon", True, -1, float("inf"), float("nan"), None])
+def test_a_hostile_deadline_is_none(deadline):
+    assert deadline_of({"deadline": deadline}) is None
+    assert "nameko.deadline" not in validated_context({"nameko.deadline": deadline}) or deadline is None
+
+
+def test_only_an_error_with_a_slug_has_a_public_face():
+    assert errors.describe(ValueError("secret")) is None
+    assert errors.describe(errors.Refused("not-found", "gone", "id")) == {
+        "code": "not-found",
+        "message": "gone",
+        "field": "id",
+    }
+
+
+@pytest.mark.parametrize(
+    ("wire", "kind", "slug"),
+    [
+        ({"exc_type": "OutOfStock", "value": "none", "slug": "out-of-stock"}, errors.Refused, "out-of-stock"),
+        ({"exc_type": "MethodNotFound", "value": "x"}, errors.Refused, "validation-failed"),
+        ({"exc_type": "KeyError", "value": "'x'"}, errors.RemoteFault, "internal"),
+    ],
+)
+def test_errors_from_the_wire(wire, kind, slug):
+    error = errors.from_wire(wire)
+    assert type(error) is kind
+    assert error.slug == slug
+
+
+def test_a_missing_setting_is_named():
+    with config.patch({"AMQP_URI": ""}, clear=True):
+        with pytest.raises(settings.MissingSetting, match="AMQP_URI"):
+            settings.required("AMQP_URI")
+        assert settings.optional("AMQP_URI", "x") == "x"
+
+
+def test_every_service_has_a_database_of_its_own():
+    with config.patch({"DATABASE_URL": "sqlite:///{service}.db"}):
+        assert settings.database_url("orders") == "sqlite:///orders.db"

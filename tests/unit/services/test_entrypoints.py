@@ -1,0 +1,146 @@
+"""Entrypoints decode, delegate and encode: tested with Nameko's worker_factory."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import pytest
+from nameko.testing.services import worker_factory
+
+from mesh.errors import Refused, Unavailable
+from mesh.outcome import Outcome
+from services.orders import domain as orders
+from services.orders import saga
+from services.orders.service import OrdersService
+from services.products import domain as products
+from services.products.service import ProductsService
+from services.users.service import UsersService
+from tests.builders import a_pending_order, a_product, a_request, a_reservation, a_user
+
+
+def test_a_product_on_the_wire():
+    service = worker_factory(ProductsService)
+    with patch("services.products.commands.get_products", return_value=[Outcome(a_product())]):
+        assert service.get_product("P001") == {
+            "id": "P001",
+            "name": "Laptop",
+            "price": 1200.5,
+            "price_minor": 120050,
+            "currency": "USD",
+            "stock": 10,
+            "version": 1,
+        }
+
+
+def test_a_malformed_order_spoils_no_other_of_its_batch():
+    service = worker_factory(ProductsService)
+    reserved = products.Reservation(
+        order_id="o-2",
+        status=products.RESERVED,
+        lines=(products.ReservedLine(product_id="P001", name="Laptop", quantity=1, unit_price_minor=5),),
+        currency="USD",
+    )
+    orders_asked = ["nonsense", {"order_id": "o-2", "items": [{"product_id": "P001", "quantity": 1}]}]
+    with patch("services.products.commands.reserve_stocks", return_value=[reserved]) as reserve:
+        answers = service.reserve_stocks(orders_asked)
+
+    assert answers[0]["error"]["code"] == "validation-failed"
+    assert answers[1]["ok"]["items"][0]["unit_price_minor"] == 5
+    assert [order.order_id for order in reserve.call_args.args[1]] == ["o-2"]
+
+
+def test_a_late_reserve_meets_the_tombstone():
+    service = worker_factory(ProductsService)
+    tombstone = products.Reservation(order_id="o-1", status=products.RELEASED)
+    with (
+        patch("services.products.commands.reserve_stocks", return_value=[tombstone]),
+        pytest.raises(products.ReservationReleased),
+    ):
+        service.reserve_stock("o-1", [{"product_id": "P001", "quantity": 1}])
+
+
+def test_a_user_on_the_wire_has_no_password():
+    service = worker_factory(UsersService)
+    with patch("services.users.commands.get_users", return_value=[Outcome(a_user())]):
+        assert service.get_user("U001") == {
+            "id": "U001",
+            "name": "Alice",
+            "email": "alice@example.com",
+            "role": "user",
+            "version": 1,
+            "created_at": "2026-01-02T12:00:00.000000Z",
+        }
+
+
+def test_a_pending_order_has_no_prices_yet():
+    service = worker_factory(OrdersService)
+    with patch("services.orders.commands.get_order", return_value=a_pending_order()):
+        order = service.get_order("o-1")
+    assert order["status"] == "pending"
+    assert order["items"] == [
+        {"product": {"id": "P001", "name": None}, "quantity": 1, "unit_price_minor": None, "line_total_minor": None}
+    ]
+    assert (order["total_price"], order["total_minor"], order["currency"]) == (None, None, None)
+
+
+class FakeProducts:
+    """Products as the saga sees it."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.asked = []
+
+    def reserve_stocks(self, *, orders):
+        self.asked.append(orders)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return [self.answer for _ in orders]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Unavailable("products is away"),
+        {"error": {"code": "unavailable", "message": "the database does not answer"}},
+        {"error": {"code": "internal", "message": "internal error"}},
+    ],
+)
+def test_an_order_that_products_did_not_decide_stays_pending(answer):
+    order = a_pending_order()
+    after = saga.drive(None, FakeProducts(answer), [order])
+    assert after == {order.id: order}
+
+
+def test_an_order_that_products_decided_is_settled():
+    order = a_pending_order(a_request())
+    confirmed = orders.confirmed(order, a_reservation(order.id), order.created_at)
+    with patch("services.orders.commands.settle", return_value={order.id: confirmed}) as settle:
+        after = saga.drive(None, FakeProducts({"ok": a_reservation(order.id)}), [order])
+    assert after[order.id].status == orders.CONFIRMED
+    assert settle.call_args.args[1][order.id].unwrap() == a_reservation(order.id)
+
+
+def test_users_who_can_not_be_asked_are_not_unknown():
+    class Away:
+        def get_users(self, *, user_ids):
+            raise Unavailable("users is away")
+
+    found, failed = saga._ask_users(Away(), {"U001"})
+    assert found == {}
+    assert isinstance(failed["U001"], Unavailable)
+
+
+def test_a_user_who_does_not_exist_is_neither_found_nor_failed():
+    class Knowing:
+        def get_users(self, *, user_ids):
+            return [{"error": {"code": "not-found", "message": "nobody"}}]
+
+    assert saga._ask_users(Knowing(), {"U404"}) == ({}, {})
+
+
+def test_a_refused_placement_is_raised_with_its_slug():
+    service = worker_factory(OrdersService)
+    refusal = Outcome(error=Refused("out-of-stock", "none left", "quantity"))
+    with patch("services.orders.saga.place", return_value=[refusal]), pytest.raises(Refused) as refused:
+        service.place_order("U001", [{"product_id": "P001", "quantity": 1}])
+    assert refused.value.slug == "out-of-stock"
