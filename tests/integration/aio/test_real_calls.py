@@ -1,0 +1,150 @@
+"""Calls to stock Nameko over a real broker."""
+
+import asyncio
+import time
+
+import pytest
+
+from mesh.errors import (
+    DeadlineExceeded,
+    Disconnected,
+    Overloaded,
+    Refused,
+    RemoteFault,
+    Unavailable,
+    UnknownService,
+)
+from tests.integration.aio.waiting import answering, until
+
+
+async def test_two_hundred_calls_at_once_each_get_their_own_answer(client):
+    answers = await asyncio.gather(*(client.call("stock", "echo", {"value": n}) for n in range(200)))
+
+    assert answers == list(range(200))
+    assert client.in_flight == 0
+
+
+@pytest.mark.parametrize("value", ["x" * 1_500_000, [], None, {"ü": [1.5, True, {"deep": None}]}])
+async def test_any_json_comes_back_whole(client, value):
+    assert await client.call("stock", "echo", {"value": value}) == value
+
+
+async def test_a_value_that_kombu_wraps_stays_wrapped(client):
+    assert await client.call("stock", "price") == {"__type__": "decimal", "__value__": "1.50"}
+
+
+async def test_context_and_call_stack_reach_the_service(client):
+    data = await client.call("stock", "context_data", context={"request_id": "r-1"})
+
+    assert data["request_id"] == "r-1"
+    assert data["deadline"] > time.time()
+    caller, own = data["call_id_stack"]
+    assert caller.startswith(f"{client.name}.call.")
+    assert own.startswith("stock.context_data.")
+
+
+async def test_a_service_that_never_started_is_unknown_at_once(client):
+    began = time.monotonic()
+    with pytest.raises(UnknownService, match="nobody"):
+        await client.call("nobody", "anything", timeout=10)
+
+    assert time.monotonic() - began < 5
+
+
+async def test_what_the_service_cannot_begin_is_refused(client):
+    with pytest.raises(Refused, match="MethodNotFound"):
+        await client.call("stock", "no_such_method")
+    with pytest.raises(Refused, match="IncorrectSignature"):
+        await client.call("stock", "echo", {"wrong": 1})
+
+
+async def test_an_exception_of_the_service_is_a_remote_fault(client):
+    with pytest.raises(RemoteFault) as caught:
+        await client.call("stock", "fail")
+
+    assert caught.value.args[0] == "ValueError"
+
+
+async def test_an_answer_after_the_deadline_is_ignored(client):
+    with pytest.raises(DeadlineExceeded):
+        await client.call("stock", "sleep", {"seconds": 0.3}, timeout=0.1)
+
+    assert await client.call("stock", "sleep", {"seconds": 0.5}) == 0.5  # the late one came in between
+    assert client.in_flight == 0
+    assert client.is_connected
+
+
+async def test_a_cancelled_call_leaves_nothing_and_disturbs_nobody(client):
+    cancelled = asyncio.create_task(client.call("stock", "sleep", {"seconds": 0.3}))
+    other = asyncio.create_task(client.call("stock", "sleep", {"seconds": 0.5}))
+    await until(lambda: client.in_flight == 2)
+    cancelled.cancel()
+
+    assert await other == 0.5
+    assert cancelled.cancelled()
+    assert client.in_flight == 0
+
+
+async def test_a_call_over_the_bound_fails_at_once(connect):
+    client = await connect(max_in_flight=2)
+    await answering(client)
+    slow = [asyncio.create_task(client.call("stock", "sleep", {"seconds": 0.3})) for _ in range(2)]
+    await until(lambda: client.in_flight == 2)
+    with pytest.raises(Overloaded):
+        await client.call("stock", "echo", {"value": 1})
+
+    assert await asyncio.gather(*slow) == [0.3, 0.3]
+    assert await client.call("stock", "echo", {"value": 1}) == 1
+
+
+async def test_a_request_whose_deadline_passed_is_never_executed(client, services):
+    services.stop()
+    with pytest.raises(DeadlineExceeded):  # its queue is there, so this is not an unknown service
+        await client.call("stock", "record", {"mark": "too late"}, timeout=0.2)
+    services.start()
+    await answering(client)
+
+    assert "too late" not in await client.call("stock", "recorded")
+
+
+async def test_a_closed_connection_fails_its_calls_and_mends_itself(client, broker):
+    await until(lambda: broker.connections(client.name))
+    lost = asyncio.create_task(client.call("stock", "sleep", {"seconds": 20}, timeout=30))
+    await until(lambda: client.in_flight == 1)
+    assert broker.close_connections(client.name) == 1
+
+    with pytest.raises(Disconnected, match="320"):
+        await asyncio.wait_for(lost, 10)
+    assert await client.call("stock", "echo", {"value": "back"}) == "back"
+
+
+async def test_an_alarm_of_the_broker_makes_calls_unavailable_and_passes(connect, broker):
+    client = await connect(patience=60.0)
+    await answering(client)
+    try:
+        await broker.control("set_vm_memory_high_watermark", "absolute", "1")
+        # The broker only tells of its alarm to who publishes.
+        with pytest.raises(DeadlineExceeded):
+            await client.call("stock", "echo", {"value": 1}, timeout=0.5)
+        await until(lambda: not client.is_connected)
+        with pytest.raises(Unavailable, match="takes no messages"):
+            await client.call("stock", "echo", {"value": 1}, timeout=0.5)
+        waiting = asyncio.create_task(client.call("stock", "echo", {"value": "waited"}, timeout=30))
+    finally:
+        await broker.control("set_vm_memory_high_watermark", "0.4")
+
+    assert await waiting == "waited"
+
+
+async def test_stop_lets_calls_end_and_leaves_no_queue(connect, broker):
+    client = await connect()
+    await answering(client)
+    assert broker.queues(f"rpc.reply-{client.name}")
+    slow = asyncio.create_task(client.call("stock", "sleep", {"seconds": 0.3}))
+    await until(lambda: client.in_flight == 1)
+    await client.stop()
+
+    assert await slow == 0.3
+    with pytest.raises(Unavailable):
+        await client.call("stock", "echo", {"value": 1})
+    await until(lambda: not broker.queues(f"rpc.reply-{client.name}"))

@@ -1,0 +1,62 @@
+"""Events of stock Nameko over a real broker."""
+
+import asyncio
+
+from tests.integration.aio.waiting import until
+
+
+async def _subscribed(client, types, callback, **options):
+    subscription = client.subscribe("stock", types, callback, **options)
+    await asyncio.wait_for(subscription.bound(), 10)
+    return subscription
+
+
+async def _publish(client, event_type, payload):
+    await client.call("stock", "publish", {"event_type": event_type, "payload": payload})
+
+
+async def test_the_events_asked_for_arrive_in_order(client):
+    seen = []
+    await _subscribed(client, ["sold", "restocked"], seen.append)
+    await _publish(client, "moved", "not asked for")
+    for n in range(50):
+        await _publish(client, "sold" if n % 2 else "restocked", n)
+
+    await until(lambda: len(seen) >= 50)
+    assert seen == list(range(50))
+
+
+async def test_a_callback_that_raises_misses_that_event_alone(client):
+    seen = []
+
+    async def handle(payload):
+        seen.append(payload)
+        if payload == "bad":
+            raise RuntimeError(payload)
+
+    await _subscribed(client, ["sold"], handle)
+    for payload in ("bad", "good"):
+        await _publish(client, "sold", payload)
+
+    await until(lambda: seen == ["bad", "good"])
+    assert client.is_connected
+
+
+async def test_events_flow_again_after_the_connection_was_closed(client, broker):
+    seen, gaps = [], []
+    await _subscribed(client, ["sold"], seen.append, on_gap=lambda: gaps.append(True))
+    await until(lambda: broker.connections(client.name))
+    assert broker.close_connections(client.name) == 1
+    await until(lambda: gaps)
+    await _publish(client, "sold", "after")
+
+    await until(lambda: seen == ["after"])
+
+
+async def test_a_closed_subscription_leaves_no_queue_and_the_calls_alone(client, broker):
+    subscription = await _subscribed(client, ["sold"], print)
+    assert broker.queues(f"evt-stock-{client.name}")
+    await subscription.close()
+
+    await until(lambda: not broker.queues(f"evt-stock-{client.name}"))
+    assert await client.call("stock", "echo", {"value": 1}) == 1
