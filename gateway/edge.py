@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import uuid
+from contextlib import suppress
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +15,8 @@ from .errors import Problem
 
 log = logging.getLogger(__name__)
 
+_DISCARDED = 8
+"""How many times the limit is read and thrown away before the connection is closed."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -52,10 +55,13 @@ class Edge:
 
         try:
             announced = headers.get(b"content-length", b"")
+            ends = asyncio.get_running_loop().time() + self._body_seconds
             if announced.isdigit() and int(announced) > self._body_bytes:
+                if b"expect" not in headers:  # who asks before sending is told before sending
+                    await self._discard(receive, ends)
                 await self._too_large().response(scope["path"])(scope, receive, send_with_headers)
                 return
-            await self._app(scope, self._bounded(receive), send_with_headers)
+            await self._app(scope, self._bounded(receive, ends), send_with_headers)
         except Exception:
             # The server would answer too, but in plain text and without the request's id.
             log.exception("request %s broke: %s %s", request_id, scope["method"], scope["path"])
@@ -64,10 +70,9 @@ class Edge:
             problem = Problem("internal", f"it is logged under the request id {request_id}")
             await problem.response(scope["path"])(scope, receive, send_with_headers)
 
-    def _bounded(self, receive: Receive) -> Receive:
+    def _bounded(self, receive: Receive, ends: float) -> Receive:
         size = 0
         complete = False
-        ends = asyncio.get_running_loop().time() + self._body_seconds
 
         async def bounded() -> Message:
             nonlocal size, complete
@@ -80,12 +85,26 @@ class Edge:
                 detail = f"the body has to arrive within {self._body_seconds:g} s"
                 raise Problem("request-timeout", detail, headers={"Connection": "close"}) from None
             size += len(message.get("body", b""))
-            if size > self._body_bytes:
-                raise self._too_large()
             complete = not message.get("more_body", False)
+            if size > self._body_bytes:
+                if not complete:
+                    await self._discard(receive, ends)
+                raise self._too_large()
             return message
 
         return bounded
+
+    async def _discard(self, receive: Receive, ends: float) -> None:
+        """Let a client end its body, within reason: a connection that is closed while one side still
+        sends is reset, and takes the answer with it (RFC 9112, section 9.6)."""
+        left = _DISCARDED * self._body_bytes
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(ends):
+                while left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
 
     def _too_large(self) -> Problem:
         detail = f"body: it may have {self._body_bytes} bytes at most"

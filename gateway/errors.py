@@ -13,6 +13,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from mesh.errors import DeadlineExceeded, MeshError, Refused, Unavailable
 
@@ -103,8 +104,9 @@ def from_mesh(error: MeshError) -> Problem:
     if isinstance(error, Refused) and error.slug in _OF_A_PEER:
         if error.field is None:
             return Problem(error.slug, error.message)
-        told = error.message if error.field in error.message else f"{error.field}: {error.message}"
-        return Problem(error.slug, told, errors=[{"field": error.field, "message": error.message}])
+        message = error.message.removeprefix(f"{error.field}: ")
+        told = [{"field": error.field, "message": message}]
+        return Problem(error.slug, f"{error.field}: {message}", errors=told)
     if isinstance(error, DeadlineExceeded):
         return Problem("deadline-exceeded", "no answer arrived in time; whether it was done is not known")
     if isinstance(error, Unavailable):
@@ -120,21 +122,35 @@ def from_validation(errors: Iterable[Any]) -> Problem:
 
 
 def _field(error: Mapping[str, Any]) -> str:
-    location = [str(part) for part in error["loc"]]
+    """Where the mistake is, as the services write it too: `items[0].quantity`."""
+    location = list(error["loc"])
     if location and location[0] in {"body", "query", "path", "header"}:
         del location[0]
     if location and location[0] in _TAGS:  # which of two forms of a body it was taken for
         del location[0]
-    return ".".join(location) or "body"
+    written = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return written.removeprefix(".") or "body"
 
 
 async def on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if not isinstance(error, Problem):
         code = _OF_THE_ROUTER.get(error.status_code, "internal")
-        detail = f"there is no {request.url.path[:200]} here" if code == "not-found" else error.detail
-        error = Problem(code, detail, headers=error.headers)
+        detail, headers = error.detail, dict(error.headers or {})
+        if code == "not-found":
+            detail = f"there is no {request.url.path[:200]} here"
+        elif code == "method-not-allowed":
+            headers["Allow"] = _allowed(request) or headers["Allow"]
+            detail = f"only {headers['Allow']} can be asked of {request.url.path[:200]}"
+        error = Problem(code, detail, headers=headers)
     return error.response(request.url.path)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of a path; the router itself knows those of the first route alone."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    matching = (methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path))
+    return ", ".join(sorted({method.upper() for methods in matching for method in methods}))
 
 
 async def on_validation(request: Request, error: Exception) -> Response:

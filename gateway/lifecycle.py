@@ -9,7 +9,6 @@ from .clients import Rpc
 from .feed import OrderFeed
 from .registration import Registration
 
-
 ORDER_EVENTS = ("order_placed", "order_confirmed", "order_rejected", "order_cancelled")
 _LAST_CALLS_SECONDS = 1.0
 

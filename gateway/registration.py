@@ -12,14 +12,14 @@ from mesh.consul import Instance, Registrar
 from .settings import Settings
 
 _STOP_SECONDS = 5.0
-_WILDCARDS = frozenset({"", "0.0.0.0", "::"})
+_WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 
 
 class Registration:
     """Registered from `start` until `stop`; without an agent it keeps trying and hurts nobody."""
 
     def __init__(self, settings: Settings, agent: str) -> None:
-        address = settings.GATEWAY_ADDRESS or _reachable(settings.GATEWAY_HOST, agent)
+        address = settings.ADVERTISE_ADDRESS or _reachable(settings.GATEWAY_HOST, agent)
         host = f"[{address}]" if ":" in address else address
         instance = Instance(
             service="gateway",

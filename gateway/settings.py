@@ -23,12 +23,12 @@ class Settings(BaseSettings):
     JWT_SECRET: Annotated[SecretStr, Field(min_length=32)]
     CONSUL_HTTP_ADDR: str | None = None
     CONSUL_HTTP_TOKEN: SecretStr | None = None
+    ADVERTISE_ADDRESS: str | None = None
+    """Under which others reach this process, for Consul; found out when GATEWAY_HOST is a wildcard."""
 
     GATEWAY_HOST: str = "127.0.0.1"
     GATEWAY_PORT: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes a free port."""
-    GATEWAY_ADDRESS: str | None = None
-    """What others reach it by, for Consul; found out when GATEWAY_HOST is a wildcard."""
     GATEWAY_TRUSTED_PROXIES: str = ""
     """Addresses whose X-Forwarded-For is believed, with commas between; none unless told."""
     GATEWAY_CORS_ORIGINS: list[str] = []

@@ -67,13 +67,13 @@ async def test_the_same_product_twice_is_left_to_the_service(http, mesh, alice, 
     ],
 )
 async def test_a_refused_order_has_the_status_of_its_code(http, mesh, alice, is_problem, code, status):
-    placed(mesh, {"error": {"code": code, "message": "P001: no", "field": "items.0.product_id"}})
+    placed(mesh, {"error": {"code": code, "message": "P001: no", "field": "items[0].product_id"}})
 
     answer = await http.post("/orders", json=LINE, headers=alice)
 
     problem = is_problem(answer, status, code)
-    assert problem["detail"].startswith("items.0.product_id: P001: no")
-    assert problem["errors"] == [{"field": "items.0.product_id", "message": "P001: no"}]
+    assert problem["detail"].startswith("items[0].product_id: P001: no")
+    assert problem["errors"] == [{"field": "items[0].product_id", "message": "P001: no"}]
 
 
 async def test_a_rejected_order_that_is_replayed_is_refused_again(http, mesh, alice, is_problem, an_order):

@@ -30,7 +30,7 @@ def told(status, version=None):
 
 async def until(condition):
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(0)
 
 

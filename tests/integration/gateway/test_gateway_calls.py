@@ -1,0 +1,143 @@
+"""HTTP to stock Nameko services over a real broker, and what a client gets when they are not well."""
+
+import asyncio
+import time
+
+import httpx
+
+SLOW = {"product_id": "SLOW", "quantity": 1}
+FAST = {"product_id": "P001", "quantity": 1}
+DEADLINE = 2.0
+
+
+async def test_a_stock_service_answers_through_the_gateway(http, alice):
+    product = await http.get("/products/P001")
+    order = await http.post("/orders", json=FAST, headers=alice)
+
+    assert (product.status_code, product.json()["name"]) == (200, "Laptop")
+    assert (order.status_code, order.headers["location"]) == (201, "/orders/o-1")
+
+
+async def test_many_requests_at_once_share_one_connection(http, alice):
+    answers = await asyncio.gather(*(http.post("/orders", json=FAST, headers=alice) for _ in range(50)))
+
+    assert {answer.status_code for answer in answers} == {201}
+
+
+async def test_a_refused_order(http, alice):
+    answer = await http.post("/orders", json={"product_id": "NONE", "quantity": 1}, headers=alice)
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "out-of-stock")
+
+
+async def test_a_service_that_is_too_slow_is_given_up_at_the_deadline(http, alice):
+    began = time.monotonic()
+    answer = await http.post("/orders", json=SLOW, headers={**alice, "Idempotency-Key": "slow"})
+    took = time.monotonic() - began
+
+    assert (answer.status_code, answer.json()["code"]) == (504, "deadline-exceeded")
+    assert answer.headers["idempotency-key"] == "slow"
+    assert DEADLINE * 0.9 < took < DEADLINE + 1
+
+
+async def test_a_service_that_never_started_is_told_at_once(http):
+    began = time.monotonic()
+    answer = await http.post("/auth/token", data={"username": "a@example.com", "password": "long enough"})
+    took = time.monotonic() - began
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert took < DEADLINE
+
+
+async def test_a_service_that_breaks_is_no_500_and_tells_nothing(http, gateway, alice):
+    answer = await http.post(
+        "/orders", json={"product_id": "CRASH", "quantity": 1}, headers={**alice, "X-Request-Id": "the-crash"}
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert "secret" not in answer.text
+    assert "the-crash" in gateway.output
+
+
+async def test_a_broker_that_is_not_there_yet_keeps_nobody_from_starting(start_gateway, unused_port, alice):
+    process = start_gateway(f"amqp://guest:guest@127.0.0.1:{unused_port}//")
+
+    async with httpx.AsyncClient(base_url=process.url) as http:
+        ready = await http.get("/ready")
+        began = time.monotonic()
+        answer = await http.post("/orders", json=FAST, headers=alice)
+        took = time.monotonic() - began
+
+    assert (ready.status_code, ready.json()["code"]) == (503, "unavailable")
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert took < DEADLINE
+
+
+async def test_a_broker_that_goes_and_comes_back(start_gateway, proxy, stubs, arrived, alice, eventually):
+    process = start_gateway(proxy.uri)
+    async with httpx.AsyncClient(base_url=process.url, timeout=10) as http:
+
+        async def is_ready():
+            return (await http.get("/ready")).is_success
+
+        await eventually(is_ready)
+        assert (await http.post("/orders", json=FAST, headers=alice)).status_code == 201
+
+        headers = {**alice, "Idempotency-Key": f"lost-{time.monotonic_ns()}"}
+        in_flight = asyncio.create_task(http.post("/orders", json=SLOW, headers=headers))
+
+        async def it_arrived():
+            return (arrived / headers["Idempotency-Key"]).exists()
+
+        await eventually(it_arrived)
+        await proxy.close()
+        lost = await in_flight
+        refused = await http.post("/orders", json=FAST, headers=alice)
+
+        assert (lost.status_code, lost.json()["code"]) == (503, "unavailable")
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        assert (await http.get("/ready")).status_code == 503
+        assert (await http.get("/health")).status_code == 200
+
+        await proxy.open(proxy.port)
+        await eventually(is_ready)
+        assert (await http.post("/orders", json=FAST, headers=alice)).status_code == 201
+
+
+async def test_an_order_is_followed_to_its_end(http, alice):
+    async with http.stream("GET", "/orders/o-9/events", headers=alice) as stream:
+        lines = stream.aiter_lines()
+
+        async def next_event():
+            event = {}
+            async for line in lines:
+                if not line:
+                    return event
+                name, _, value = line.partition(": ")
+                event[name] = value
+            return event
+
+        async with asyncio.timeout(10):
+            first = await next_event()
+            assert (await http.post("/orders/o-9/cancel", headers=alice)).status_code == 200
+            second = await next_event()
+            rest = [line async for line in lines]
+
+    assert first == {"event": "status", "data": '{"order_id":"o-9","status":"confirmed"}'}
+    assert second == {"id": "3", "event": "status", "data": '{"order_id":"o-9","status":"cancelled"}'}
+    assert rest == []
+
+
+async def test_a_body_too_large_is_refused_while_it_is_sent(http, alice):
+    async def endless():
+        for _ in range(64):
+            yield b" " * 65536
+
+    headers = {**alice, "Content-Type": "application/json"}
+    announced = await http.post("/orders", content=b" " * 2_000_000, headers=headers)
+    streamed = await http.post("/orders", content=endless(), headers=headers)
+
+    for answer in (announced, streamed):
+        assert (answer.status_code, answer.json()["code"]) == (413, "payload-too-large")
+    assert (await http.get("/health")).status_code == 200

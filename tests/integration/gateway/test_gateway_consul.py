@@ -1,0 +1,49 @@
+"""The gateway in the catalogue of a real Consul agent."""
+
+import asyncio
+
+import httpx
+
+
+async def test_it_is_found_while_it_serves_and_comes_back_to_an_agent_that_forgot_it(
+    start_gateway, amqp_uri, consul, eventually
+):
+    agent, processes = consul
+    process = start_gateway(amqp_uri, CONSUL_HTTP_ADDR=agent.http_addr)
+    port = int(process.url.rpartition(":")[2])
+
+    async with httpx.AsyncClient(base_url=agent.http_addr) as catalogue:
+
+        async def passing():
+            try:
+                answer = await catalogue.get("/v1/health/service/gateway?passing")
+            except httpx.TransportError:
+                return None
+            return answer.json() if answer.is_success else None
+
+        [entry] = await eventually(passing)
+        assert (entry["Service"]["Address"], entry["Service"]["Port"]) == ("127.0.0.1", port)
+
+        [program] = agent.programs
+        await asyncio.to_thread(processes.stop, program)
+        assert (await catalogue.get(f"{process.url}/ready")).is_success
+        await asyncio.to_thread(processes.start, program)
+        await asyncio.to_thread(processes.wait_until, agent.is_ready, 30, "Consul")
+        await eventually(passing)
+
+        process.ask_to_stop()
+        assert await asyncio.to_thread(process.exit_code) == 0
+        assert (await catalogue.get("/v1/catalog/service/gateway")).json() == []
+
+
+async def test_it_serves_without_an_agent(start_gateway, amqp_uri, unused_port, eventually):
+    process = start_gateway(amqp_uri, CONSUL_HTTP_ADDR=f"127.0.0.1:{unused_port}")
+
+    async with httpx.AsyncClient(base_url=process.url) as http:
+
+        async def ready():
+            return (await http.get("/ready")).is_success
+
+        await eventually(ready)
+    process.ask_to_stop()
+    assert await asyncio.to_thread(process.exit_code) == 0
