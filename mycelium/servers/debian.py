@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from mycelium.servers.private import write_private
 from mycelium.servers.program import NotReady, ServerError, wait_until
 from mycelium.servers.sources import Release, distribution_sources
 
@@ -128,8 +129,7 @@ class Apt:
         machine = self._run("apt-config", "dump", environment={})
         network = [line for line in machine.splitlines() if line.startswith("Acquire::")]
         settings = "\n".join(network) + SETTINGS.format(apt=self.folder)
-        with open(os.open(self._settings, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(settings)  # for its owner alone: a proxy's address may hold a password
+        write_private(self._settings, settings)  # a proxy's address may hold a password
 
     @property
     def _settings(self) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mycelium.servers.program import Program
 
+ASK = ("docker", "version", "--format", "{{.Server.Version}}")
 ANSWER_SECONDS = 5.0
 
 
@@ -20,9 +21,7 @@ def answers() -> bool:
     if shutil.which("docker") is None:
         return False
     try:
-        asked = subprocess.run(
-            ("docker", "version", "--format", "{{.Server.Version}}"), capture_output=True, timeout=ANSWER_SECONDS
-        )
+        asked = subprocess.run(ASK, capture_output=True, timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
         return False
     return asked.returncode == 0

@@ -9,6 +9,6 @@ from pathlib import Path
 def write_private(path: Path, text: str) -> None:
     """Write a file that its owner alone can read, at no moment half written or readable by others."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")
-    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     unfinished.replace(path)

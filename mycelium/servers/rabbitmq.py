@@ -21,10 +21,16 @@ USER = "mycelium"
 NODE = "mycelium@localhost"
 STOP_SECONDS = 20.0
 EPMD_STOP_SECONDS = 2.0
-EPMD_TRIES = 100
+
+# Both are started at the same time, and the node gives up at once when epmd does not answer.
+WHEN_EPMD_ANSWERS = """
+tries=0
+until epmd -names >/dev/null 2>&1 || [ $tries -ge 100 ]; do tries=$((tries + 1)); sleep 0.05; done
+exec "$0"
+""".strip()
 
 # Needed by Debian's own scripts and unit, not by the node.
-NOT_NEEDED = ("adduser", "logrotate", "socat", "libpopt0", "libwrap0", "init-system-helpers", "*-perl", "perl*")
+NOT_NEEDED = ("adduser", "init-system-helpers", "libpopt0", "libwrap0", "logrotate", "*perl*", "socat")
 
 ABSENT = (
     "RabbitMQ is not on this machine and can't be fetched ({why}): "
@@ -87,12 +93,13 @@ def find_or_fetch(cache: Path, say: Say, *, use_machine: bool = True) -> Install
     if use_machine and (installed := _of_machine()):
         return installed
     try:
-        return _Native(unpacked("rabbitmq", ["rabbitmq-server"], cache, say, drop=NOT_NEEDED, finish=_relocate))
+        root = unpacked("rabbitmq", ["rabbitmq-server"], cache, say, drop=NOT_NEEDED, finish=_relocate)
     except ServerError as error:
         if docker.answers():
             say(f"Running RabbitMQ in Docker ({error})")
             return _Docker()
         raise ServerError(ABSENT.format(why=error)) from error
+    return _Native(root)
 
 
 def _of_machine() -> Installation | None:
@@ -106,7 +113,8 @@ def _relocate(root: Path) -> None:
     """Make `erl` look for Erlang beside itself instead of in /usr/lib/erlang."""
     erl = root / "usr/lib/erlang/bin/erl"
     here = '$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)'
-    erl.write_text(re.sub(r"(?m)^(\s*)ROOTDIR=.*$", lambda found: f"{found[1]}ROOTDIR={here}", erl.read_text()))
+    fixed = re.compile(r"^(\s*)ROOTDIR=.*$", re.MULTILINE)
+    erl.write_text(fixed.sub(lambda found: f"{found[1]}ROOTDIR={here}", erl.read_text()))
 
 
 @dataclass(frozen=True)
@@ -125,11 +133,9 @@ class _Native:
             stop_seconds=EPMD_STOP_SECONDS,
         )
         server = self.root / "usr/lib/rabbitmq/bin/rabbitmq-server"
-        # Both are started at the same time, and the node gives up at once when epmd does not answer.
-        wait = f"n=0; until epmd -names >/dev/null 2>&1 || [ $n -ge {EPMD_TRIES} ]; do n=$((n+1)); sleep 0.05; done"
         node = Program(
             name="rabbitmq",
-            command=("sh", "-c", f'{wait}; exec "$0"', str(server)),
+            command=("sh", "-c", WHEN_EPMD_ANSWERS, str(server)),
             directory=data,
             environment=environment,
             stop_seconds=STOP_SECONDS,
