@@ -1,0 +1,26 @@
+"""Folders for real servers, and the check that no test leaves a process behind."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.servers.observed import processes_of
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session")
+def cache():
+    """Where fetched servers are kept between runs; the only folder that a test does not clean up."""
+    return REPOSITORY / ".mycelium" / "cache"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running(tmp_path):
+    yield
+    assert processes_of(tmp_path) == set()
+
+
+@pytest.fixture
+def logs(tmp_path):
+    return tmp_path / "logs"
