@@ -5,7 +5,7 @@ BIN := .venv/bin
 SCALE ?=
 PORT ?=
 ARGS ?=
-RUN_OPTIONS := $(if $(SCALE),--scale $(SCALE)) $(if $(PORT),--port $(PORT))
+RUN_OPTIONS := $(if $(SCALE),--scale $(SCALE)) $(if $(PORT),--port $(PORT)) $(ARGS)
 
 .PHONY: help
 help: ## List the targets

@@ -19,21 +19,22 @@ err = Console(stderr=True, highlight=False)
 
 Scale = Annotated[str, typer.Option(help="Instances by service, such as products=2,orders=2.")]
 Port = Annotated[int | None, typer.Option(help="The gateway's port; by default 8000, or a free one.")]
+Management = Annotated[bool, typer.Option(help="With RabbitMQ's management pages.")]
 
 
 @app.command()
-def run(scale: Scale = "", port: Port = None) -> None:
+def run(scale: Scale = "", port: Port = None, management: Management = False) -> None:
     """Start everything, place one order, and keep running until Ctrl-C."""
-    _run(scale, port, stay=True)
+    _run(scale, port, management, stay=True)
 
 
 @app.command()
-def demo(scale: Scale = "", port: Port = None) -> None:
+def demo(scale: Scale = "", port: Port = None, management: Management = False) -> None:
     """Start everything, place one order, stop everything; exit 0 when the order was confirmed."""
-    _run(scale, port, stay=False)
+    _run(scale, port, management, stay=False)
 
 
-def _run(scale: str, port: int | None, *, stay: bool) -> None:
+def _run(scale: str, port: int | None, management: bool, *, stay: bool) -> None:
     from mycelium.first_order import OrderFailed
     from mycelium.plan import BadScale, parse_scale
     from mycelium.run import Interrupt, running
@@ -46,7 +47,7 @@ def _run(scale: str, port: int | None, *, stay: bool) -> None:
 
     interrupt = Interrupt()
     try:
-        with running(State(), parse_scale(scale), port, say) as mesh:
+        with running(State(), parse_scale(scale), port, say, management=management) as mesh:
             order, token, refilled = mesh.first_order()
             if refilled:
                 say("the laptops were sold out: the admin has restocked them")

@@ -1,4 +1,4 @@
-"""Generates the gRPC code, or checks that it is what the .proto gives: `python -m mycelium.protos [--check]`."""
+"""`python -m mycelium.protos [--check]`: generates the gRPC code, or checks that it is up to date."""
 
 from __future__ import annotations
 

@@ -16,9 +16,7 @@ from typing import Any
 from mycelium import first_order
 from mycelium.plan import DRAIN_SECONDS, GATEWAY_PORT, Planned, plan_gateway, plan_services, preferred_port
 from mycelium.seed import migrate, seed
-from mycelium.servers import Program, ServerError, wait_until
-from mycelium.servers.consul import Consul
-from mycelium.servers.rabbitmq import RabbitMQ
+from mycelium.servers import Program, ServerError, consul, rabbitmq, wait_until
 from mycelium.state import Member, State
 from mycelium.supervisor import Supervisor
 
@@ -54,14 +52,16 @@ class Running:
 
 
 @contextmanager
-def running(state: State, scale: Mapping[str, int], port: int | None, say: Say) -> Iterator[Running]:
+def running(
+    state: State, scale: Mapping[str, int], port: int | None, say: Say, *, management: bool = False
+) -> Iterator[Running]:
     """Start everything, wait until it is ready, and stop it all at the end.
 
     Raises AlreadyRunning, ServerError, or TimeoutError naming what did not become ready.
     """
     state.make()
     with state.locked():
-        servers = find_servers(state, say)
+        servers = find_servers(state, say, management=management)
         services = plan_services(scale, state.logs)
         grpc = [one.member.address or "" for one in services if one.member.service == "products"]
         gateway = plan_gateway(_gateway_port(port, say), grpc)
@@ -69,9 +69,13 @@ def running(state: State, scale: Mapping[str, int], port: int | None, say: Say) 
         supervisor = Supervisor(state)
         mesh = [*services, gateway]
         try:
-            groups = {"servers": servers.programs, "services": [one.program for one in services]}
-            groups |= {"edge": [gateway.program]}
-            supervisor.start({name: programs for name, programs in groups.items() if programs}, environment)
+            # Stopped the other way round: the broker outlives its clients, and epmd the broker.
+            groups = {
+                **{f"server-{program.name}": [program] for program in servers.programs},
+                "services": [one.program for one in services],
+                "edge": [gateway.program],
+            }
+            supervisor.start(groups, environment)
             _start_servers(supervisor, servers, environment, say)
             say(f"starting {', '.join(one.member.name for one in mesh)}")
             supervisor.start_group("services")
@@ -86,29 +90,31 @@ def running(state: State, scale: Mapping[str, int], port: int | None, say: Say) 
             state.write_members([])
 
 
-def find_servers(state: State, say: Say) -> Servers:
-    """The broker and Consul: named by the environment, or private ones, fetched when need be."""
+def find_servers(state: State, say: Say, *, management: bool) -> Servers:
+    """The broker and Consul: named by the environment, or private ones, fetched when need be.
+
+    The broker's management plugin costs 5 s when the broker stops, so it is there on demand alone.
+    """
     amqp_uri, consul_addr = os.environ.get("AMQP_URI"), os.environ.get("CONSUL_HTTP_ADDR")
     with ThreadPoolExecutor(2) as fetching:
-        rabbit = (
-            None if amqp_uri else fetching.submit(RabbitMQ.prepare, state.data / "rabbitmq", state.cache, say)
-        )
-        agent = (
-            None if consul_addr else fetching.submit(Consul.prepare, state.data / "consul", state.cache, say)
-        )
-        broker = rabbit.result() if rabbit else None
-        consul = agent.result() if agent else None
-    if consul is None and not consul_addr:
-        say("no Consul here and none to be had: running on static addresses")
-    own = [server for server in (broker, consul) if server is not None]
+        rabbit = None if amqp_uri else fetching.submit(rabbitmq.find_or_fetch, state.cache, say)
+        agent = None if consul_addr else fetching.submit(consul.find_or_fetch, state.cache, say)
+        broker = rabbit.result().node(state.data / "rabbitmq", management=management) if rabbit else None
+        installed = agent.result() if agent else None
+    registry = installed.agent(state.data / "consul") if installed else None
+    if registry is None and not consul_addr:
+        say("running without Consul, on static addresses")
+    if broker and broker.management_url:
+        say(f"RabbitMQ's management: {broker.management_url}")
+    own = [server for server in (broker, registry) if server is not None]
     members = []
     if broker:
-        members.append(Member("rabbitmq", "rabbitmq", f"127.0.0.1:{broker.port}"))
-    if consul:
-        members.append(Member("consul", "consul", f"127.0.0.1:{consul.port}"))
+        members.append(Member("rabbitmq", "rabbitmq", f"127.0.0.1:{broker.ports.amqp}"))
+    if registry:
+        members.append(Member("consul", "consul", f"127.0.0.1:{registry.ports.http}"))
     return Servers(
         amqp_uri=amqp_uri or (broker.amqp_uri if broker else ""),
-        consul_addr=consul_addr or (consul.http_addr if consul else None),
+        consul_addr=consul_addr or (registry.http_addr if registry else None),
         programs=[program for server in own for program in server.programs],
         members=members,
         is_ready=lambda: all(server.is_ready() for server in own),
@@ -132,13 +138,15 @@ def _environment(state: State, servers: Servers, gateway: Planned, grpc: Sequenc
         "GATEWAY_URL": f"http://{gateway.member.address}",
         "PRODUCTS_GRPC": ",".join(grpc),
         "OUTBOX_DIR": str(state.home / "outbox"),
+        "PYTHONWARNINGS": "ignore::Warning:nameko.extensions",  # where eventlet's retirement is announced
         **state.secrets(),
     }
 
 
 def _for_people(environment: Mapping[str, str]) -> dict[str, str]:
-    """What `.mycelium/env` tells: all but the key that signs tokens."""
-    return {name: value for name, value in environment.items() if name != "JWT_SECRET"}
+    """What `.mycelium/env` tells: all but the key that signs tokens, and what concerns nobody."""
+    hidden = ("JWT_SECRET", "PYTHONWARNINGS")
+    return {name: value for name, value in environment.items() if name not in hidden}
 
 
 def _start_servers(
@@ -147,7 +155,8 @@ def _start_servers(
     """The databases are made ready while the servers start."""
     if servers.programs:
         say(f"starting {' and '.join(member.name for member in servers.members)}")
-        supervisor.start_group("servers")
+        for program in servers.programs:
+            supervisor.start_group(f"server-{program.name}")
     say("migrating and seeding the databases")
     migrate(environment["DATABASE_URL"])
     seed(environment["DATABASE_URL"], environment)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 from mesh import migrations
-from mesh.engines import open_engine
+
+with warnings.catch_warnings(action="ignore"):  # eventlet announces at length that it is retiring
+    from mesh.engines import open_engine
 from mycelium.plan import SERVICES
 from mycelium.state import ROOT
 from services.products import commands as products

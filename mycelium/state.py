@@ -43,6 +43,7 @@ class State:
         self.env_file = self.home / "env"
         self.logs = self.home / "logs"
         self.data = self.home / "data"
+        self.programs = self.home / "programs"
         self.cache = Path(os.environ.get("MYCELIUM_CACHE", self.home / "cache")).resolve()
         self.supervisor_config = self.home / "supervisord.conf"
         self.supervisor_log = self.logs / "supervisord.log"
@@ -58,7 +59,7 @@ class State:
 
     def make(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in (self.logs, self.data, self.cache, self.home / "outbox"):
+        for folder in (self.logs, self.data, self.programs, self.cache, self.home / "outbox"):
             folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager

@@ -15,7 +15,8 @@ from xmlrpc.client import Fault, ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
-from mycelium.servers import Program, tied_to_parent, wait_until
+from mycelium.servers import Program, wait_until
+from mycelium.servers.program import tied_to_parent
 from mycelium.state import State
 
 START_SECONDS = 3
@@ -130,18 +131,17 @@ def _render(state: State, groups: Mapping[str, Sequence[Program]]) -> str:
         ),
     ]
     for priority, (group, programs) in enumerate(groups.items(), start=1):
-        sections += [_program(program, state.logs) for program in programs]
+        sections += [_program(program, state) for program in programs]
         members = ",".join(program.name for program in programs)
         sections.append(_section(f"group:{group}", programs=members, priority=priority))
     return "\n".join(sections)
 
 
-def _program(program: Program, logs: Path) -> str:
+def _program(program: Program, state: State) -> str:
     return _section(
         f"program:{program.name}",
-        command=shlex.join(tied_to_parent(program.command, program.stop_signal)),
+        command=_script(program, state),
         directory=program.directory,
-        environment=",".join(f'{name}="{value}"' for name, value in program.environment.items()),
         autostart="false",
         autorestart="true",
         startsecs=START_SECONDS,
@@ -150,10 +150,20 @@ def _program(program: Program, logs: Path) -> str:
         stopwaitsecs=int(program.stop_seconds),
         killasgroup="true",
         redirect_stderr="true",
-        stdout_logfile=logs / f"{program.name}.log",
+        stdout_logfile=state.logs / f"{program.name}.log",
         stdout_logfile_maxbytes="10MB",
         stdout_logfile_backups=1,
     )
+
+
+def _script(program: Program, state: State) -> Path:
+    """The program as a script of its own: a shell has rules of quoting that an .ini file lacks."""
+    path = state.programs / program.name
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in program.environment.items()]
+    command = shlex.join(tied_to_parent(program.command, program.stop_signal))
+    path.write_text("\n".join(["#!/bin/sh", *exports, f"exec {command}", ""]))
+    path.chmod(0o700)
+    return path
 
 
 def _section(name: str, **options: Any) -> str:
