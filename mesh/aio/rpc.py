@@ -14,6 +14,7 @@ import orjson
 
 from mesh.aio.address import parse_addresses
 from mesh.aio.calls import Calls
+from mesh.aio.channel import Channel
 from mesh.aio.connection import Connection
 from mesh.aio.events import Callback, Subscription
 from mesh.aio.gate import Gate
@@ -69,6 +70,8 @@ class RpcClient:
         Raises Unavailable when there is no connection after `wait`, and has stopped then. With
         `wait=0` it returns at once and never raises: for a program that must come up before its broker.
         """
+        if self._started or self._stopping:
+            raise RuntimeError("a client is started once")
         self._loop = asyncio.get_running_loop()
         self._started = True
         self._gate.shut(self._link.problem)
@@ -120,7 +123,7 @@ class RpcClient:
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request
         deadline: float | None = None,
-        context: Mapping[str, str] | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> Any:
         """What `service.method(**kwargs)` returned.
 
@@ -166,8 +169,11 @@ class RpcClient:
     ) -> Subscription:
         """Hands every event of these types that the service `source` publishes to `callback`.
 
-        Begins at once, or at `start`; see `Subscription` for what is promised.
+        Begins at once, or at `start`; see `Subscription` for what is promised. At most `prefetch` events
+        wait in this process. Raises Unavailable when the client was stopped.
         """
+        if self._stopping:
+            raise Unavailable("the client is not running")
         subscription = Subscription(
             self._link,
             self.name,
@@ -184,12 +190,16 @@ class RpcClient:
         return subscription
 
     async def _attach(self, connection: Connection) -> None:
-        await self._calls.attach(connection)
-        connection.on_flow = lambda: self._flow(connection)
-        connection.lost.add_done_callback(lambda lost: self._gate.shut(str(lost.result())))
-        self._flow(connection)
+        channel = await self._calls.attach(connection)
+        connection.on_flow = lambda: self._flow(channel)
+        # The channel ends before its connection does: a call let through in between would find nobody.
+        channel.closed.add_done_callback(lambda closed: self._gate.shut(str(closed.result())))
+        self._flow(channel)
 
-    def _flow(self, connection: Connection) -> None:
+    def _flow(self, channel: Channel) -> None:
+        connection = channel.connection
+        if channel.closed.done():
+            return
         if connection.blocked:
             self._gate.shut(f"the broker takes no messages: {connection.blocked}")
         elif connection.paused:
