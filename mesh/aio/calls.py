@@ -42,8 +42,8 @@ class Calls:
     def __len__(self) -> int:
         return len(self._pending)
 
-    async def attach(self, connection: Connection) -> None:
-        """Consumes replies on this connection from now on, and sends on it.
+    async def attach(self, connection: Connection) -> Channel:
+        """Consumes replies on this connection from now on, and sends on it, until the channel has closed.
 
         The queue has a new name each time: while the broker has not noticed that the connection before
         is dead, the old one is still locked. Raises Unavailable; the caller bounds the wait.
@@ -64,6 +64,7 @@ class Calls:
         self._encoder = RequestEncoder(channel.number, connection.frame_max, self._exchange, reply_to)
         self._write = connection.write
         channel.closed.add_done_callback(lambda closed: self._detached(channel, closed.result()))
+        return channel
 
     async def ask(
         self,
@@ -73,7 +74,7 @@ class Calls:
         until: float,
         deadline: float,
         left: float,
-        context: Mapping[str, str] | None,
+        context: Mapping[str, Any] | None,
     ) -> Any:
         """Sends one request and waits for its result.
 
@@ -85,7 +86,7 @@ class Calls:
             f"{service}.{method}",
             body,
             correlation_id,
-            f"{self._name}.call.{correlation_id}",
+            f"{self._name}.{service}.{correlation_id}",
             deadline,
             max(1, int(left * 1000)),
             context,

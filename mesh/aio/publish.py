@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from struct import Struct
+from typing import Any
 
 from mesh.aio.wire import BODY, HEADER, METHOD
 
@@ -18,6 +19,7 @@ _content = Struct("!HHQH")
 _ack = Struct("!BHIIQBB")
 _long = Struct("!I")
 _double = Struct("!d")
+_signed = Struct("!q")
 
 # content type, content encoding, headers, delivery mode, correlation id, reply to, expiration
 _FLAGS = 0x8000 | 0x4000 | 0x2000 | 0x1000 | 0x0400 | 0x0200 | 0x0100
@@ -52,7 +54,7 @@ class RequestEncoder:
         call_id: str,
         deadline: float,
         expiration_ms: int,
-        context: Mapping[str, str] | None,
+        context: Mapping[str, Any] | None,
     ) -> bytes:
         """One request, ready for the socket. `deadline` is Unix seconds.
 
@@ -105,14 +107,42 @@ def encode_ack(channel: int, delivery_tag: int) -> bytes:
     return _ack.pack(METHOD, channel, 13, _ACK, delivery_tag, 0, 0xCE)
 
 
-def _context_fields(context: Mapping[str, str]) -> bytes:
+def _context_fields(context: Mapping[str, Any]) -> bytes:
     parts: list[bytes] = []
     for key, value in context.items():
         if key in _OURS:  # a call_id_stack that is no list ends every instance of a stock service it reaches
             raise ValueError(f"{key!r} in the context of a call is the client's own")
-        encoded = value.encode()
-        parts += (_shortstr(f"nameko.{key}"), b"S", _long.pack(len(encoded)), encoded)
+        parts += (_shortstr(f"nameko.{key}"), _field(value))
     return b"".join(parts)
+
+
+def _field(value: Any) -> bytes:
+    """One value of an AMQP table, in the few types that every client reads alike.
+
+    pamqp would pick the shortest integer, `s` for 16 bits, which releases of py-amqp have read as a
+    string (celery/kombu#2354): 64 bits always, then.
+    Raises TypeError for a value without such a type, ValueError for an integer beyond 64 bits.
+    """
+    if isinstance(value, str):
+        encoded = value.encode()
+        return b"S" + _long.pack(len(encoded)) + encoded
+    if value is None:
+        return b"V"
+    if isinstance(value, bool):
+        return b"t\1" if value else b"t\0"
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"{value} in the context of a call has more than 64 bits")
+        return b"l" + _signed.pack(value)
+    if isinstance(value, float):
+        return b"d" + _double.pack(value)
+    if isinstance(value, Mapping):
+        table = b"".join(_shortstr(str(key)) + _field(item) for key, item in value.items())
+        return b"F" + _long.pack(len(table)) + table
+    if isinstance(value, list | tuple):
+        array = b"".join(map(_field, value))
+        return b"A" + _long.pack(len(array)) + array
+    raise TypeError(f"a {type(value).__name__} in the context of a call is nothing that AMQP can carry")
 
 
 def _shortstr(text: str) -> bytes:
