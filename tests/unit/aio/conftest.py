@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import uvloop
-from fake_broker import FakeBroker
 
 from mesh.aio import RpcClient
+from tests.unit.aio.fake_broker import FakeBroker
 
 
 def pytest_asyncio_loop_factories(

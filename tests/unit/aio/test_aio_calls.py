@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_broker import FakeBroker
 
 from mesh import errors
+from tests.unit.aio.fake_broker import FakeBroker
 
 Connect = Callable[..., Any]
 

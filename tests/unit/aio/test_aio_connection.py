@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_broker import FakeBroker
 from pamqp import commands
 from pamqp.heartbeat import Heartbeat
-from test_aio_calls import fails, started
-from waiting import until
 
 from mesh import errors
 from mesh.aio import RpcClient, backoff
+from tests.unit.aio.fake_broker import FakeBroker
+from tests.unit.aio.test_aio_calls import fails, started
+from tests.unit.aio.waiting import until
 
 Connect = Callable[..., Any]
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from fake_broker import FakeBroker, Session
 from pamqp import commands
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
-from test_aio_calls import started
-from waiting import until
+
+from tests.unit.aio.fake_broker import FakeBroker, Session
+from tests.unit.aio.test_aio_calls import started
+from tests.unit.aio.waiting import until
 
 Connect = Callable[..., Any]
 

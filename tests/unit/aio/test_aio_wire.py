@@ -198,3 +198,12 @@ def test_random_bytes_raise_nothing_else_and_are_not_hoarded() -> None:
         except ProtocolError:
             continue
         assert len(decoder._rest) <= FRAME_MAX
+
+
+def test_a_correlation_id_is_not_read_from_the_next_frame() -> None:
+    header = raw(2, 1, b"\0\x3c\0\0" + (1).to_bytes(8, "big") + b"\x04\0\x09ab")
+
+    with pytest.raises(ProtocolError):
+        read(DELIVER + header + frame.marshal(ContentBody(b"xxxxxxxxxxxxx"[:1]), 1))
+    with pytest.raises(ProtocolError):
+        read(DELIVER + raw(2, 1, b"\0\x3c\0\0" + (0).to_bytes(8, "big") + b"\x84\0\x02j"))
