@@ -233,7 +233,11 @@ def run_gateway():
     """Runs a gateway that is expected to end by itself."""
 
     def run(**environment):
-        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "HOME")}
+        kept = {
+            name: os.environ[name]
+            for name in os.environ
+            if name in ("PATH", "HOME") or name[:8] == "COVERAGE"
+        }
         return subprocess.run(
             [sys.executable, "-m", "gateway"],
             env={**kept, **environment},

@@ -121,6 +121,19 @@ async def test_a_body_over_the_limit_is_refused_by_its_announced_length(http, me
     assert mesh.calls == []
 
 
+async def test_who_asks_before_sending_too_much_is_told_before_sending(http, is_problem):
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        sent += 1
+        yield b" " * 2_000_000
+
+    headers = {**JSON, "Content-Length": "2000000", "Expect": "100-continue"}
+    is_problem(await http.post("/orders", content=body(), headers=headers), 413, "payload-too-large")
+    assert sent == 0
+
+
 async def test_a_body_over_the_limit_is_refused_while_it_streams(http, mesh, alice, is_problem):
     sent = 0
 

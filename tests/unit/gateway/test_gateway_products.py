@@ -44,6 +44,13 @@ async def test_products_that_are_away(http, mesh, is_problem, error, status, cod
     assert int(answer.headers["retry-after"]) >= 1
 
 
+@pytest.mark.parametrize("nonsense", [None, [], "a product", 5])
+async def test_a_service_that_answers_no_object(http, mesh, is_problem, nonsense):
+    mesh.answers["products.get_product"] = nonsense
+
+    is_problem(await http.get("/products/P001"), 503, "unavailable")
+
+
 async def test_products_are_listed_by_pages(http, mesh):
     mesh.answers["products.list_products"] = {"items": [LAPTOP], "next_cursor": None}
 

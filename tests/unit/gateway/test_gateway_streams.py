@@ -124,7 +124,8 @@ async def test_there_is_room_for_so_many_and_no_more(http, mesh, alice, an_order
     streams = [asyncio.create_task(http.get("/orders/o-1/events", headers=alice)) for _ in range(2)]
     await until(lambda: feed._count == 2)
 
-    is_problem(await http.get("/orders/o-1/events", headers=alice), 503, "unavailable")
+    refused = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
+    is_problem(refused, 503, "unavailable")
 
     feed.close()
     for answer in await asyncio.wait_for(asyncio.gather(*streams), 5):
@@ -143,7 +144,8 @@ async def test_who_may_not_follow_takes_no_room(http, mesh, alice, an_order, fee
 async def test_nobody_begins_to_follow_while_the_process_leaves(http, feed, alice, is_problem):
     feed.close()
 
-    is_problem(await http.get("/orders/o-1/events", headers=alice), 503, "unavailable")
+    refused = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
+    is_problem(refused, 503, "unavailable")
 
 
 async def test_a_client_that_leaves_gives_its_place_back(feed):
