@@ -36,10 +36,10 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('databases')}/{{service}}.db"
     else:
-        postgresql = request.getfixturevalue("postgresql")
+        server = request.getfixturevalue("postgresql_server")
         for service in METADATA:
-            postgresql.create_database(service)
-        url = postgresql.url_template
+            server.create_database(service)
+        url = server.url_for("{service}")
     for service in METADATA:
         migrations.upgrade(url.replace("{service}", service), migrations_of(service))
     return url

@@ -1,0 +1,62 @@
+"""The numbers on the wire are a promise: the classic tutorial's client has them compiled in."""
+
+from __future__ import annotations
+
+import pytest
+
+from mycelium import protos
+from protos import product_pb2 as pb
+
+MESSAGES = {
+    "ProductRequest": {"product_id": 1},
+    "ProductResponse": {"id": 1, "name": 2, "price": 3, "stock": 4, "price_minor": 5, "currency": 6},
+    "BatchGetProductsRequest": {"product_ids": 1},
+    "BatchGetProductsResponse": {"results": 1},
+    "ProductResult": {"product": 1, "problem": 2},
+    "Problem": {"code": 1, "message": 2},
+    "ListProductsRequest": {"query": 1},
+    "OrderLine": {"product_id": 1, "quantity": 2},
+    "ReserveStockRequest": {"order_id": 1, "items": 2},
+    "ReservedLine": {"product_id": 1, "name": 2, "quantity": 3, "unit_price_minor": 4},
+    "ReserveStockResponse": {"order_id": 1, "items": 2, "currency": 3},
+    "ReleaseStockRequest": {"order_id": 1},
+    "ReleaseStockResponse": {"order_id": 1},
+    "WatchStockRequest": {"product_ids": 1},
+    "StockChange": {"product_id": 1, "stock": 2, "version": 3},
+}
+METHODS = {
+    "GetProduct": ("ProductRequest", "ProductResponse", False),
+    "BatchGetProducts": ("BatchGetProductsRequest", "BatchGetProductsResponse", False),
+    "ListProducts": ("ListProductsRequest", "ProductResponse", True),
+    "ReserveStock": ("ReserveStockRequest", "ReserveStockResponse", False),
+    "ReleaseStock": ("ReleaseStockRequest", "ReleaseStockResponse", False),
+    "WatchStock": ("WatchStockRequest", "StockChange", True),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_message_keeps_its_numbers(name):
+    fields = pb.DESCRIPTOR.message_types_by_name[name].fields
+    assert {field.name: field.number for field in fields} == MESSAGES[name]
+
+
+def test_there_is_no_message_without_a_promise():
+    assert set(pb.DESCRIPTOR.message_types_by_name) == set(MESSAGES)
+
+
+def test_the_methods_keep_their_types():
+    service = pb.DESCRIPTOR.services_by_name["ProductService"]
+    assert service.full_name == "product.ProductService"
+    found = {m.name: (m.input_type.name, m.output_type.name, m.server_streaming) for m in service.methods}
+    assert found == METHODS
+
+
+def test_the_first_four_fields_have_the_tutorials_types():
+    kinds = {field.name: field.type for field in pb.ProductResponse.DESCRIPTOR.fields}
+    field = pb.ProductResponse.DESCRIPTOR.fields[0]
+    assert kinds["price"] == field.TYPE_DOUBLE
+    assert kinds["stock"] == field.TYPE_INT32
+
+
+def test_the_generated_code_is_what_the_proto_gives():
+    assert protos.stale() == []

@@ -1,0 +1,54 @@
+"""Nameko containers over a real broker: every test has a virtual host of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nameko import config
+
+from mesh import tables
+from mesh.engines import open_engine
+from mesh.outbox import OutboxStore
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _broker(rabbitmq_node: Any, request: pytest.FixtureRequest) -> None:
+    """Nameko's own fixtures take the broker from these options."""
+    request.config.option.RABBIT_AMQP_URI = rabbitmq_node.amqp_uri
+    request.config.option.RABBIT_API_URI = rabbitmq_node.management_url
+
+
+@pytest.fixture(autouse=True)
+def mesh_config(rabbit_config: None, tmp_path: Path) -> Iterator[None]:
+    settings = {
+        "DATABASE_URL": f"sqlite:///{tmp_path}/{{service}}.db",
+        "HEALTH_PORT": 0,
+        "SERVICE_CONTAINER_CLS": "mesh.container.Container",
+        "HEARTBEAT": 10,
+    }
+    with config.patch(settings):
+        yield
+
+
+@pytest.fixture
+def outbox_store(tmp_path: Path) -> Iterator[OutboxStore]:
+    """The outbox of a service called `source`."""
+    engine = open_engine(f"sqlite:///{tmp_path}/source.db")
+    tables.metadata.create_all(engine)
+    yield OutboxStore(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def queue_of(rabbit_manager: Any) -> Callable[[str], dict[str, Any]]:
+    """What the broker says of a queue."""
+
+    def ask(name: str) -> dict[str, Any]:
+        vhost = config["AMQP_URI"].rsplit("/", 1)[1]
+        answer: dict[str, Any] = rabbit_manager.get_queue(vhost, name)
+        return answer
+
+    return ask

@@ -1,0 +1,215 @@
+"""The outbox relay and the event handlers: nothing lost, in order, once the broker can take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import sqlalchemy as sa
+from nameko.events import event_handler as stock_event_handler
+from nameko.testing.services import dummy
+
+from mesh import subscription
+from mesh.database import Bell, Database
+from mesh.events import Event
+from mesh.outbox import OutboxRelay, OutboxStore
+from mesh.subscription import event_handler
+from mesh.tables import outbox
+from tests.waiting import eventually
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happened(Event):
+    TYPE: ClassVar[str] = "happened"
+    AGGREGATE: ClassVar[str] = "thing"
+
+    thing: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited(Happened):
+    TYPE: ClassVar[str] = "awaited"
+    AWAITED: ClassVar[bool] = True
+
+
+class Source:
+    name = "source"
+    store = Database(OutboxStore)
+    relay = OutboxRelay()
+
+    @dummy
+    def nothing(self):
+        pass
+
+
+class Listener:
+    name = "listener"
+    heard: list[dict] = []
+    failures = 0
+
+    @event_handler("source", "happened")
+    def on_happened(self, event):
+        if Listener.failures:
+            Listener.failures -= 1
+            raise RuntimeError("not now")
+        self.heard.append(event)
+
+    @event_handler("source", "awaited")
+    def on_awaited(self, event):
+        self.heard.append(event)
+
+
+class StockListener:
+    name = "stock_listener"
+    heard: list[dict] = []
+
+    @stock_event_handler("source", "happened")
+    def on_happened(self, event):
+        self.heard.append(event)
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch):
+    Listener.heard.clear()
+    StockListener.heard.clear()
+    Listener.failures = 0
+    monkeypatch.setattr(subscription, "PAUSE_SECONDS", 0.1)
+
+
+@pytest.fixture
+def start(container_factory):
+    def start_service(service):
+        container = container_factory(service)
+        container.start()
+        return container
+
+    return start_service
+
+
+def publish(store, *events):
+    with store.transaction() as tx:
+        tx.publish([(event, number) for number, event in enumerate(events, start=1)])
+
+
+def unsent(store):
+    with store.transaction(read_only=True) as tx:
+        return tx.connection.scalar(sa.select(sa.func.count()).where(outbox.c.sent_at.is_(None)))
+
+
+def numbers():
+    return [event["data"]["number"] for event in Listener.heard]
+
+
+def test_events_arrive_in_the_order_of_their_commits(outbox_store, start):
+    start(Listener)
+    for number in range(30):
+        publish(outbox_store, Happened(thing="a", number=number))
+    start(Source)
+    eventually(lambda: len(Listener.heard) == 30)
+    assert numbers() == list(range(30))
+    assert unsent(outbox_store) == 0
+
+
+def test_a_commit_wakes_the_relay(outbox_store, start):
+    start(Listener)
+    source = start(Source)
+    (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
+    publish(OutboxStore(relay.shared.engine, relay.shared.news), Happened(thing="a", number=1))
+    eventually(lambda: numbers() == [1])
+
+
+def test_an_envelope_says_what_when_and_of_whom(outbox_store, start):
+    start(Listener)
+    publish(outbox_store, Happened(thing="a", number=1))
+    start(Source)
+    (event,) = eventually(lambda: list(Listener.heard))
+    assert event | {"event_id": "?", "occurred_at": "?"} == {
+        "event_id": "?",
+        "type": "happened",
+        "version": 1,
+        "occurred_at": "?",
+        "aggregate_id": "a",
+        "aggregate_version": 1,
+        "data": {"thing": "a", "number": 1},
+    }
+
+
+def test_an_awaited_event_waits_for_its_consumer(outbox_store, start):
+    publish(outbox_store, Awaited(thing="a", number=1), Happened(thing="a", number=2))
+    publish(outbox_store, Happened(thing="b", number=3))
+    start(Source)
+    eventually(lambda: unsent(outbox_store) == 2)  # b has left; a waits, its second event behind its first
+    start(Listener)
+    eventually(lambda: unsent(outbox_store) == 0)
+    eventually(lambda: set(numbers()) >= {1, 2})
+
+
+def test_an_event_whose_handler_failed_comes_back(outbox_store, start):
+    Listener.failures = 3
+    start(Listener)
+    publish(outbox_store, Happened(thing="a", number=1))
+    start(Source)
+    eventually(lambda: numbers() == [1])
+
+
+def test_a_stock_listener_hears_too(outbox_store, start):
+    start(StockListener)
+    publish(outbox_store, Happened(thing="a", number=1))
+    start(Source)
+    eventually(lambda: [event["data"]["number"] for event in StockListener.heard] == [1])
+
+
+def test_two_relays_send_each_event_once(outbox_store, start):
+    start(Listener)
+    for number in range(200):
+        publish(outbox_store, Happened(thing=f"t{number % 7}", number=number))
+    start(Source)
+    start(Source)
+    eventually(lambda: unsent(outbox_store) == 0)
+    eventually(lambda: len(Listener.heard) >= 200)
+    assert sorted(numbers()) == list(range(200))
+    for thing in range(7):
+        own = [event["data"]["number"] for event in Listener.heard if event["aggregate_id"] == f"t{thing}"]
+        assert own == sorted(own)
+
+
+def test_a_dead_relays_claims_are_taken_over(outbox_store, start):
+    publish(outbox_store, Happened(thing="a", number=1))
+    with outbox_store.transaction() as tx:
+        assert len(tx.claim("somebody who died", 10)) == 1
+        past = tx.now().replace(year=2000)
+        tx.connection.execute(outbox.update().values(claimed_until=past))
+    start(Listener)
+    start(Source)
+    eventually(lambda: numbers() == [1])
+
+
+def test_a_later_event_waits_for_an_earlier_one_in_other_hands(outbox_store):
+    publish(outbox_store, Happened(thing="a", number=1), Happened(thing="b", number=2))
+    with outbox_store.transaction() as tx:
+        assert len(tx.claim("one", 1)) == 1
+    publish(outbox_store, Happened(thing="a", number=3))
+    with outbox_store.transaction() as tx:
+        assert [row.aggregate_id for row in tx.claim("other", 10)] == ["b"]
+
+
+def test_a_message_that_is_no_event_kills_nobody(outbox_store, start):
+    from kombu import Connection
+    from nameko import config
+
+    listener = start(Listener)
+    with Connection(config["AMQP_URI"]) as connection:
+        for body in ([], 7, "x", None):
+            connection.Producer().publish(body, routing_key="evt-source-happened--listener.on_happened")
+    publish(outbox_store, Happened(thing="a", number=1))
+    start(Source)
+    eventually(lambda: numbers() == [1])
+    assert not listener._died.ready()
+
+
+def test_a_bell_rung_before_the_wait_is_heard():
+    bell = Bell()
+    bell.ring()
+    bell.wait(5)

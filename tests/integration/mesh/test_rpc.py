@@ -1,0 +1,228 @@
+"""RPC: errors that mean something, deadlines that hold, nothing executed twice, stock on the other side."""
+
+from __future__ import annotations
+
+import time
+
+import eventlet
+import pytest
+from kombu import Connection, Exchange, Producer
+from nameko import config
+from nameko.exceptions import RemoteError
+from nameko.rpc import rpc as stock_rpc
+from nameko.standalone.rpc import ServiceRpcClient
+from nameko.testing.services import dummy, entrypoint_hook
+
+from mesh import errors
+from mesh.rpc import ServiceClient, rpc
+from tests.waiting import eventually
+
+
+class OutOfStock(Exception):
+    slug = "out-of-stock"
+    field = "quantity"
+
+
+class Target:
+    name = "target"
+    executed: list[str] = []
+
+    @rpc
+    def echo(self, value):
+        return value
+
+    @rpc
+    def refuse(self):
+        raise OutOfStock("none left")
+
+    @rpc
+    def break_down(self):
+        raise RuntimeError("secret: the password is hunter2")
+
+    @rpc
+    def confuse(self):
+        raise RuntimeError({("a", "tuple"): object()})
+
+    @rpc
+    def unsendable(self):
+        return object()
+
+    @rpc
+    def slow(self, seconds, token="x"):  # noqa: S107
+        self.executed.append(token)
+        eventlet.sleep(seconds)
+        return token
+
+
+class StockTarget:
+    name = "target"
+
+    @stock_rpc
+    def echo(self, value):
+        return value
+
+    @stock_rpc
+    def break_down(self):
+        raise ValueError("what a stock service says")
+
+
+class Caller:
+    name = "caller"
+
+    target = ServiceClient("target", timeout=1.0)
+    nobody = ServiceClient("nobody", timeout=1.0)
+
+    @dummy
+    def call(self, method, **arguments):
+        return getattr(self.target, method)(**arguments)
+
+    @dummy
+    def call_nobody(self):
+        return self.nobody.echo(value=1)
+
+
+@pytest.fixture
+def target(container_factory):
+    Target.executed.clear()
+    container = container_factory(Target)
+    container.start()
+    return container
+
+
+@pytest.fixture
+def caller(container_factory):
+    container = container_factory(Caller)
+    container.start()
+    return container
+
+
+def publish(body, routing_key="target.echo", **properties):
+    """A message as anybody may send it."""
+    with Connection(config["AMQP_URI"]) as connection:
+        producer = Producer(connection.channel(), Exchange("nameko-rpc", type="topic"), auto_declare=False)
+        producer.publish(body, routing_key=routing_key, serializer="json", **properties)
+
+
+def test_a_call_is_answered(target, caller):
+    with entrypoint_hook(caller, "call") as call:
+        assert call("echo", value={"a": [1, 2.5, None, "ü"]}) == {"a": [1, 2.5, None, "ü"]}
+
+
+def test_a_refusal_keeps_its_slug_field_and_message(target, caller):
+    with entrypoint_hook(caller, "call") as call, pytest.raises(errors.Refused, match="none left") as refused:
+        call("refuse")
+    assert (refused.value.slug, refused.value.field) == ("out-of-stock", "quantity")
+
+
+@pytest.mark.parametrize("method", ["break_down", "confuse", "unsendable"])
+def test_a_fault_tells_nothing_of_the_inside_and_kills_nobody(target, caller, method):
+    with entrypoint_hook(caller, "call") as call:
+        with pytest.raises(errors.RemoteFault) as fault:
+            call(method)
+        assert "hunter2" not in str(fault.value)
+        assert call("echo", value=1) == 1
+
+
+def test_a_stock_client_gets_answers_and_errors(target):
+    with ServiceRpcClient("target", timeout=5) as client:
+        assert client.echo(value=1) == 1
+        with pytest.raises(RemoteError, match="OutOfStock none left"):
+            client.refuse()
+
+
+def test_a_stock_service_is_understood(container_factory, caller):
+    container_factory(StockTarget).start()
+    with entrypoint_hook(caller, "call") as call:
+        assert call("echo", value=1) == 1
+        with pytest.raises(errors.RemoteFault):
+            call("break_down")
+        with pytest.raises(errors.Refused, match="MethodNotFound"):
+            call("absent")
+
+
+def test_wrong_arguments_are_the_callers_fault(target, caller):
+    with entrypoint_hook(caller, "call") as call, pytest.raises(errors.Refused) as refused:
+        call("echo", valeu=1)
+    assert refused.value.slug == "validation-failed"
+
+
+def test_an_unknown_service_is_known_at_once(caller):
+    with entrypoint_hook(caller, "call_nobody") as call, pytest.raises(errors.UnknownService):
+        call()
+
+
+def test_a_call_ends_in_time_and_leaves_nothing_behind(target, caller):
+    with entrypoint_hook(caller, "call") as call:
+        started = time.monotonic()
+        with pytest.raises(errors.DeadlineExceeded):
+            call("slow", seconds=5)
+        assert time.monotonic() - started < 3
+    (listener,) = [one for one in caller.extensions if hasattr(one, "pending")]
+    assert listener.pending == {}
+
+
+def test_the_deadline_of_the_request_is_the_deadline_of_its_calls(target, caller):
+    context = {"deadline": time.time() + 0.4}
+    with entrypoint_hook(caller, "call", context_data=context) as call:
+        started = time.monotonic()
+        with pytest.raises(errors.DeadlineExceeded):
+            call("slow", seconds=5)
+        assert time.monotonic() - started < 0.9
+
+
+def test_no_time_left_is_no_call(target, caller):
+    with entrypoint_hook(caller, "call", context_data={"deadline": time.time()}) as call:
+        with pytest.raises(errors.DeadlineExceeded, match="no time"):
+            call("slow", seconds=0)
+    assert Target.executed == []
+
+
+def test_a_call_that_arrives_after_its_deadline_is_not_executed(target, caller):
+    body = {"args": [], "kwargs": {"seconds": 0, "token": "late"}}
+    publish(body, "target.slow", headers={"nameko.deadline": time.time() - 1})
+    with entrypoint_hook(caller, "call") as call:
+        call("slow", seconds=0, token="in time")
+    assert Target.executed == ["in time"]
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {},
+        {"headers": {"nameko.call_id_stack": 5}, "reply_to": "x"},
+        {"headers": {"nameko.deadline": "soon"}, "reply_to": "x", "correlation_id": "1"},
+    ],
+    ids=["no reply address", "a call stack that is none", "a deadline that is none"],
+)
+@pytest.mark.parametrize("body", [{"args": [], "kwargs": {"value": 1}}, {"args": []}, [], None, 7])
+def test_a_hostile_message_kills_nobody(target, caller, queue_of, properties, body):
+    publish(body, **properties)
+    with entrypoint_hook(caller, "call") as call:
+        assert call("echo", value=1) == 1
+    assert not target._died.ready()
+
+
+def test_what_is_in_flight_is_finished_once_when_the_service_stops(container_factory, target, caller):
+    """Two instances: the one that is stopped answers, the other one executes nothing again."""
+    with entrypoint_hook(caller, "call") as call:
+        in_flight = eventlet.spawn(call, "slow", seconds=0.8, token="once")
+        eventually(lambda: Target.executed == ["once"])
+        heir = container_factory(Target)
+        heir.start()
+        target.stop()
+        assert in_flight.wait() == "once"
+        assert call("echo", value=2) == 2
+    assert Target.executed == ["once"]
+
+
+def test_calls_made_while_an_instance_stops_are_answered_by_the_other(container_factory, target, caller):
+    heir = container_factory(Target)
+    heir.start()
+    with entrypoint_hook(caller, "call") as call:
+        pool = eventlet.GreenPool(5)
+        answers = pool.imap(lambda n: call("slow", seconds=0.05, token=str(n)), range(40))
+        stopping = eventlet.spawn(target.stop)
+        assert len(list(answers)) == 40  # which answer is whose, and when, Nameko's hook mixes up
+        stopping.wait()
+        eventually(lambda: len(Target.executed) >= 40)
+    assert sorted(Target.executed, key=int) == [str(n) for n in range(40)]

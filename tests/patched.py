@@ -1,0 +1,11 @@
+"""pytest in a process that eventlet has patched before anything else was imported."""
+
+import eventlet
+
+eventlet.monkey_patch()
+
+import sys  # noqa: E402
+
+import pytest  # noqa: E402
+
+sys.exit(pytest.main(sys.argv[1:]))
