@@ -39,7 +39,7 @@ async def test_context_and_call_stack_reach_the_service(client):
     assert data["request_id"] == "r-1"
     assert data["deadline"] > time.time()
     caller, own = data["call_id_stack"]
-    assert caller.startswith(f"{client.name}.call.")
+    assert caller.startswith(f"{client.name}.stock.")
     assert own.startswith("stock.context_data.")
 
 
@@ -105,6 +105,16 @@ async def test_a_request_whose_deadline_passed_is_never_executed(client, service
     await answering(client)
 
     assert "too late" not in await client.call("stock", "recorded")
+
+
+async def test_a_call_made_while_the_service_restarts_is_answered_by_the_next_one(client, services):
+    services.stop()
+    waiting = asyncio.create_task(client.call("stock", "echo", {"value": "waited"}, timeout=30))
+    await until(lambda: client.in_flight == 1)
+    services.start()
+
+    assert await waiting == "waited"
+    assert client.is_connected
 
 
 async def test_a_closed_connection_fails_its_calls_and_mends_itself(client, broker):
