@@ -175,7 +175,7 @@ def find_or_fetch(cache: Path, say: Say, *, use_machine: bool = True) -> Install
     """
     if use_machine and (binaries := _of_machine()):
         return Installation(binaries, {})
-    root = unpacked("postgresql", ["postgresql"], cache, say, drop=NOT_NEEDED)
+    root = unpacked("postgresql", ["postgresql"], cache, say, family="postgresql-*[0-9]", drop=NOT_NEEDED)
     binaries = _newest(root)
     if binaries is None:
         raise ServerError(f"The packages in {root} hold no PostgreSQL server")

@@ -93,7 +93,9 @@ def find_or_fetch(cache: Path, say: Say, *, use_machine: bool = True) -> Install
     if use_machine and (installed := _of_machine()):
         return installed
     try:
-        root = unpacked("rabbitmq", ["rabbitmq-server"], cache, say, drop=NOT_NEEDED, finish=_relocate)
+        root = unpacked(
+            "rabbitmq", ["rabbitmq-server"], cache, say, family="erlang-*", drop=NOT_NEEDED, finish=_relocate
+        )
     except ServerError as error:
         if docker.answers():
             say(f"Running RabbitMQ in Docker ({error})")
