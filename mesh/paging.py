@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from mesh.errors import Refused
 
-MOST = 200
+MOST = 100
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mycelium.state import ROOT, AlreadyRunning, State
 
@@ -112,7 +112,7 @@ def ps(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table("name", "service", "pid", "address", "state", "restarts")
+    table = Table(*(Column(name, no_wrap=True) for name in rows[0]), box=None)
     for row in rows:
         table.add_row(*("-" if value is None else str(value) for value in row.values()))
     out.print(table)

@@ -51,7 +51,7 @@ def preferred_port(port: int, taken: set[int]) -> int:
     return chosen
 
 
-def plan_services(scale: Mapping[str, int], logs: Path) -> list[Planned]:
+def plan_services(scale: Mapping[str, int]) -> list[Planned]:
     taken: set[int] = set()
     planned = []
     for service in SERVICES:

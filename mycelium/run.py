@@ -62,7 +62,7 @@ def running(
     state.make()
     with state.locked():
         servers = find_servers(state, say, management=management)
-        services = plan_services(scale, state.logs)
+        services = plan_services(scale)
         grpc = [one.member.address or "" for one in services if one.member.service == "products"]
         gateway = plan_gateway(_gateway_port(port, say), grpc)
         environment = _environment(state, servers, gateway, grpc)

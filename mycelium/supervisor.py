@@ -36,7 +36,7 @@ class Supervisor:
 
         `environment` is what all programs share; it may hold secrets, so it is in no file.
         """
-        self._state.supervisor_config.write_text(_render(self._state, groups))
+        self._state.supervisor_config.write_text(render(self._state, groups))
         self._state.supervisor_log.unlink(missing_ok=True)
         self._state.socket.unlink(missing_ok=True)
         self._process = subprocess.Popen(
@@ -89,13 +89,13 @@ class Supervisor:
             self._process.wait()
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        return getattr(_proxy(self._state).supervisor, method)(*arguments)
+        return getattr(connect(self._state).supervisor, method)(*arguments)
 
 
 def processes(state: State) -> list[dict[str, Any]] | None:
     """What supervisord says of each process; None when there is no supervisord to ask."""
     try:
-        answer: list[dict[str, Any]] = _proxy(state).supervisor.getAllProcessInfo()
+        answer: list[dict[str, Any]] = connect(state).supervisor.getAllProcessInfo()
     except (OSError, Fault):
         return None
     return answer
@@ -109,12 +109,14 @@ def restarts(state: State) -> Counter[str]:
     return Counter({name: times - 1 for name, times in started.items()})
 
 
-def _proxy(state: State) -> Any:
+def connect(state: State) -> Any:
+    """supervisord's XML-RPC interface, by its socket."""
     transport = SupervisorTransport(None, None, f"unix://{state.socket}")
     return ServerProxy("http://127.0.0.1", transport=transport)
 
 
-def _render(state: State, groups: Mapping[str, Sequence[Program]]) -> str:
+def render(state: State, groups: Mapping[str, Sequence[Program]]) -> str:
+    """The configuration; writes the script of each program on the way."""
     sections = [
         _section(
             "supervisord",

@@ -1,0 +1,101 @@
+"""Bad input through the whole mesh: the status, the code, the field; and nothing has changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+NOT_VALID = (422, "validation-failed")
+BODIES: dict[str, tuple[Any, tuple[int, str], str]] = {
+    "unknown product": ({"product_id": "P404", "quantity": 1}, (404, "not-found"), "product"),
+    "quantity 0": ({"product_id": "P002", "quantity": 0}, NOT_VALID, "quantity"),
+    "negative": ({"product_id": "P002", "quantity": -1}, NOT_VALID, "quantity"),
+    "a string": ({"product_id": "P002", "quantity": "1"}, NOT_VALID, "quantity"),
+    "1e9": ({"product_id": "P002", "quantity": 1e9}, NOT_VALID, "quantity"),
+    "a billion": ({"product_id": "P002", "quantity": 10**9}, NOT_VALID, "quantity"),
+    "too many lines": (
+        {"items": [{"product_id": f"P{n}", "quantity": 1} for n in range(10**4)]},
+        NOT_VALID,
+        "items",
+    ),
+    "an empty list": ({"items": []}, NOT_VALID, "items"),
+    "another user's id": (
+        {"product_id": "P002", "quantity": 1, "user_id": "U002"},
+        (403, "forbidden"),
+        "user_id",
+    ),
+    "an unknown field": ({"product_id": "P002", "quantity": 1, "price": 1}, NOT_VALID, "price"),
+    "__type__": (
+        {"product_id": {"__type__": "date", "__value__": "x"}, "quantity": 1},
+        NOT_VALID,
+        "product_id",
+    ),
+}
+RAW: dict[str, tuple[bytes, int, str]] = {
+    "broken JSON": (b'{"product_id": "P002", ', 422, "validation-failed"),
+    "not UTF-8": (b'{"product_id": "\xff"}', 422, "validation-failed"),
+    "over 1 MB": (b'{"product_id": "' + b"x" * 1_100_000 + b'"}', 413, "payload-too-large"),
+}
+
+
+@pytest.fixture
+def untouched(mesh):
+    """The stock and the orders are afterwards what they were before."""
+
+    def seen():
+        orders = mesh.http.get("/orders?limit=100", headers=mesh.as_user("alice")).json()["items"]
+        return mesh.stock("P002"), [order["order_id"] for order in orders if order["status"] != "rejected"]
+
+    before = seen()
+    yield
+    assert seen() == before
+
+
+@pytest.mark.parametrize(("body", "refusal", "named"), BODIES.values(), ids=BODIES)
+def test_a_bad_order_is_refused_by_name(mesh, untouched, body, refusal, named):
+    answer = mesh.http.post("/orders", json=body, headers=mesh.as_user("alice"))
+    assert (answer.status_code, answer.json()["code"]) == refusal, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["X-Request-Id"]
+    assert named in answer.text
+
+
+@pytest.mark.parametrize(("body", "status", "code"), RAW.values(), ids=RAW)
+def test_a_body_that_is_no_order_is_refused(mesh, untouched, body, status, code):
+    headers = {**mesh.as_user("alice"), "Content-Type": "application/json"}
+    answer = mesh.http.post("/orders", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+
+
+@pytest.mark.parametrize("token", [None, "junk", "a.b.c"])
+def test_without_a_token_nothing_is_ordered(mesh, untouched, token):
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    answer = mesh.http.post("/orders", json={"product_id": "P002", "quantity": 1}, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_the_same_product_twice_is_one_line(mesh):
+    items = [{"product_id": "P002", "quantity": 1}] * 2
+    answer = mesh.http.post("/orders", json={"items": items}, headers=mesh.as_user("alice"))
+    (line,) = answer.json()["items"]
+    assert line["quantity"] == 2
+
+
+def test_only_the_admin_manages_products(mesh, untouched):
+    body = {"name": "Mine", "price_minor": 1, "stock": 1}
+    assert mesh.http.post("/products", json=body, headers=mesh.as_user("alice")).status_code == 403
+    restock = mesh.http.post("/products/P002/restock", json={"quantity": 5}, headers=mesh.as_user("bob"))
+    assert restock.json()["code"] == "forbidden"
+
+
+def test_a_wrong_password_is_told_from_nothing(mesh):
+    wrong = mesh.http.post(
+        "/auth/token", data={"username": "alice@example.com", "password": "wrong password"}
+    )
+    nobody = mesh.http.post(
+        "/auth/token", data={"username": "nobody@example.com", "password": "wrong password"}
+    )
+    assert wrong.status_code == nobody.status_code == 401
+    assert wrong.json()["detail"] == nobody.json()["detail"]

@@ -1,0 +1,149 @@
+"""Orders through the whole mesh: what is promised holds under concurrency and while services are away."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from os import kill
+from signal import SIGKILL
+from uuid import uuid4
+
+from tests.waiting import eventually
+
+
+def status(mesh, order_id, user="alice"):
+    return mesh.http.get(f"/orders/{order_id}", headers=mesh.as_user(user)).json()["status"]
+
+
+def test_twenty_at_once_for_the_last_ten_are_exactly_ten(mesh):
+    laptop = mesh.new_product(stock=10)
+    mesh.as_user("alice")
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: mesh.order(laptop), range(20)))
+    assert Counter(answer.status_code for answer in answers) == {201: 10, 409: 10}
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"out-of-stock"}
+    assert mesh.stock(laptop) == 0
+
+
+def test_the_same_key_ten_times_at_once_is_one_order(mesh):
+    product = mesh.new_product(stock=10)
+    key = str(uuid4())
+    mesh.as_user("alice")
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: mesh.order(product, **{"Idempotency-Key": key}), range(10)))
+    created = [answer for answer in answers if answer.status_code == 201]
+    assert created
+    assert len({answer.content for answer in created}) == 1
+    assert {answer.json()["code"] for answer in answers if answer.status_code != 201} <= {
+        "request-in-progress"
+    }
+    assert mesh.stock(product) == 9
+    replay = mesh.order(product, **{"Idempotency-Key": key})
+    assert (replay.status_code, replay.content) == (201, created[0].content)
+    other = mesh.order(product, 2, **{"Idempotency-Key": key})
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+
+
+def test_a_cancelled_order_gives_its_stock_back_and_is_mailed(mesh):
+    product = mesh.new_product(stock=5)
+    order = mesh.order(product, 3).json()
+    assert mesh.stock(product) == 2
+    cancelled = mesh.http.post(f"/orders/{order['order_id']}/cancel", headers=mesh.as_user("alice"))
+    assert cancelled.json()["status"] == "cancelled"
+    eventually(lambda: mesh.stock(product) == 5)
+    eventually(lambda: len(mesh.mailbox.about(order["order_id"])) == 2)
+
+
+def test_an_order_of_two_products_takes_both_or_none(mesh):
+    plenty, few = mesh.new_product(stock=10), mesh.new_product(stock=1)
+    items = [{"product_id": plenty, "quantity": 2}, {"product_id": few, "quantity": 2}]
+    answer = mesh.http.post("/orders", json={"items": items}, headers=mesh.as_user("alice"))
+    assert answer.status_code == 409
+    assert (mesh.stock(plenty), mesh.stock(few)) == (10, 1)
+
+
+def test_while_products_is_away_an_order_is_accepted_and_confirmed_later(mesh):
+    product = mesh.new_product(stock=3)
+    mesh.as_user("alice")
+    mesh.stop("products")
+    started = time.monotonic()
+    answer = mesh.order(product)
+    assert time.monotonic() - started < 3
+    assert answer.status_code == 202
+    order_id = answer.json()["order_id"]
+    assert answer.headers["Location"] == f"/orders/{order_id}"
+    read = mesh.http.get(f"/products/{product}")
+    assert read.status_code in (503, 504)
+    mesh.start("products")
+    eventually(lambda: status(mesh, order_id) == "confirmed", 30)
+    assert mesh.stock(product) == 2
+    eventually(lambda: len(mesh.mailbox.about(order_id)) == 1)
+
+
+def test_while_users_is_away_customers_who_are_known_go_on_ordering(mesh):
+    mesh.as_user("alice")
+    mesh.stop("users")
+    try:
+        assert mesh.order("P002").status_code == 201
+        answer = mesh.http.get("/users/me", headers=mesh.as_user("alice"))
+        assert answer.status_code in (503, 504)
+        assert answer.headers["content-type"] == "application/problem+json"
+    finally:
+        mesh.start("users")
+
+
+def test_while_orders_is_away_the_answer_comes_in_time(mesh):
+    mesh.as_user("alice")
+    mesh.stop("orders")
+    try:
+        started = time.monotonic()
+        answer = mesh.order("P002")
+        assert time.monotonic() - started < 3
+        assert answer.status_code in (503, 504)
+        assert answer.headers["Idempotency-Key"]
+    finally:
+        mesh.start("orders")
+
+
+def test_a_service_that_is_killed_is_restarted(mesh):
+    before = mesh.pid("orders")
+    kill(before, SIGKILL)
+    eventually(lambda: mesh.pid("orders") not in (0, before), 20)
+    eventually(lambda: mesh.order("P002").status_code == 201, 20)
+    row = next(row for row in mesh.command.processes() if row["name"] == "orders")
+    assert row["restarts"] >= 1
+
+
+def test_an_order_can_be_followed(mesh):
+    order = mesh.order("P002").json()
+    events = f"/orders/{order['order_id']}/events"
+    with mesh.http.stream("GET", events, headers=mesh.as_user("alice")) as stream:
+        lines = stream.iter_lines()
+        assert any('"confirmed"' in line for line in _until_blank(lines))
+        mesh.http.post(f"/orders/{order['order_id']}/cancel", headers=mesh.as_user("alice"))
+        assert any('"cancelled"' in line for line in lines)
+
+
+def _until_blank(lines):
+    for line in lines:
+        yield line
+        if not line:
+            return
+
+
+def test_a_new_user_registers_logs_in_and_orders(mesh):
+    email, password = f"{uuid4().hex}@example.com", "a long password"
+    made = mesh.http.post("/users", json={"name": "Carol", "email": email, "password": password})
+    assert made.status_code == 201
+    token = mesh.http.post("/auth/token", data={"username": email, "password": password}).json()[
+        "access_token"
+    ]
+    own = {"Authorization": f"Bearer {token}"}
+    order = mesh.http.post("/orders", json={"product_id": "P002", "quantity": 1}, headers=own)
+    assert order.status_code == 201
+    assert order.json()["user"]["email"] == email
+    assert mesh.http.get("/orders", headers=own).json()["items"][0]["order_id"] == order.json()["order_id"]
+    assert (
+        mesh.http.get(f"/orders/{order.json()['order_id']}", headers=mesh.as_user("bob")).status_code == 403
+    )

@@ -1,0 +1,50 @@
+"""Starting and stopping: once, again, scaled, twice at the same time, killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from mycelium.servers import free_port
+from tests.e2e.conftest import Command, alive
+from tests.waiting import eventually
+
+
+def test_a_scaled_demo_and_a_second_one_on_the_same_state(tmp_path):
+    home = tmp_path / "state"
+    for _ in range(2):
+        demo = Command(home, "demo", "--port", str(free_port()), "--scale", "products=2,orders=2")
+        assert demo.process.wait(150) == 0, demo.output
+        assert '"status": "confirmed"' in demo.output
+        assert "products-2" in demo.output
+    assert list((home / "outbox").glob("*.eml"))
+    assert not (home / "supervisor.sock").exists()
+
+
+def test_a_second_run_at_the_same_time_is_told_so(mesh):
+    second = Command(mesh.command.home, "run", log="second")
+    assert second.process.wait(30) == 1
+    assert "running already" in second.output
+
+
+def test_a_scale_that_makes_no_sense_is_refused(tmp_path):
+    run = Command(tmp_path / "state", "demo", "--scale", "gateways=3")
+    assert run.process.wait(30) == 1
+    assert "SCALE" in run.output
+
+
+def test_what_is_interrupted_leaves_nothing(tmp_path):
+    run = Command(tmp_path / "state", "run", "--port", str(free_port()))
+    run.wait_until_running()
+    pids = [row["pid"] for row in run.processes()]
+    assert run.stop(signal.SIGINT) == 0, run.output
+    assert alive(pids) == []
+
+
+def test_when_the_command_itself_is_killed_everything_goes_with_it(tmp_path):
+    run = Command(tmp_path / "state", "run", "--port", str(free_port()))
+    run.wait_until_running()
+    pids = [row["pid"] for row in run.processes()]
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.process.wait(10)
+    eventually(lambda: alive(pids) == [], 45, "the end of every process")
