@@ -16,7 +16,7 @@ from typing import Any
 from mycelium import first_order
 from mycelium.plan import DRAIN_SECONDS, GATEWAY_PORT, Planned, plan_gateway, plan_services, preferred_port
 from mycelium.seed import migrate, seed
-from mycelium.servers import Program, ServerError, consul, rabbitmq, wait_until
+from mycelium.servers import Program, ServerError, consul, port_is_free, rabbitmq, wait_until
 from mycelium.state import Member, State
 from mycelium.supervisor import Supervisor
 
@@ -122,7 +122,10 @@ def find_servers(state: State, say: Say, *, management: bool) -> Servers:
 
 
 def _gateway_port(port: int | None, say: Say) -> int:
+    """Raises ServerError when the port that was asked for is in use."""
     if port is not None:
+        if not port_is_free(port):
+            raise ServerError(f"port {port} is in use: choose another one, or none to get a free one")
         return port
     chosen = preferred_port(GATEWAY_PORT, set())
     if chosen != GATEWAY_PORT:

@@ -29,6 +29,7 @@ ASYNCIO = [
     "tests/integration/servers",
     "tests/integration/aio",
     "tests/integration/gateway",
+    "tests/integration/smtp",
     "tests/e2e",
 ]
 

@@ -33,6 +33,13 @@ def test_a_scale_that_makes_no_sense_is_refused(tmp_path):
     assert "SCALE" in run.output
 
 
+def test_a_port_in_use_is_said_before_anything_starts(mesh, tmp_path):
+    taken = mesh.settings["GATEWAY_URL"].rpartition(":")[2]
+    run = Command(tmp_path / "state", "demo", "--port", taken)
+    assert run.process.wait(30) == 1
+    assert f"port {taken} is in use" in run.output
+
+
 def test_what_is_interrupted_leaves_nothing(tmp_path):
     run = Command(tmp_path / "state", "run", "--port", str(free_port()))
     run.wait_until_running()

@@ -48,7 +48,7 @@ class Target:
         return object()
 
     @rpc
-    def slow(self, seconds, token="x"):  # noqa: S107
+    def slow(self, seconds, token="x"):
         self.executed.append(token)
         eventlet.sleep(seconds)
         return token
@@ -171,9 +171,10 @@ def test_the_deadline_of_the_request_is_the_deadline_of_its_calls(target, caller
 
 
 def test_no_time_left_is_no_call(target, caller):
-    with entrypoint_hook(caller, "call", context_data={"deadline": time.time()}) as call:
-        with pytest.raises(errors.DeadlineExceeded, match="no time"):
-            call("slow", seconds=0)
+    too_late = {"deadline": time.time()}
+    hook = entrypoint_hook(caller, "call", context_data=too_late)
+    with hook as call, pytest.raises(errors.DeadlineExceeded, match="no time"):
+        call("slow", seconds=0)
     assert Target.executed == []
 
 

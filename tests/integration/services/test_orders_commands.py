@@ -144,9 +144,17 @@ def test_a_bad_wish_spoils_no_other(store):
 
 def test_orders_of_a_batch_are_each_their_own(store):
     outcomes = place(
-        store, a_request(items={"P001": 3}), a_request(items={"P001": 9}), a_request(), products=Products(stock=5)
+        store,
+        a_request(items={"P001": 3}),
+        a_request(items={"P001": 9}),
+        a_request(),
+        products=Products(stock=5),
     )
-    assert [outcome.error.slug if outcome.error else "ok" for outcome in outcomes] == ["ok", "out-of-stock", "ok"]
+    assert [outcome.error.slug if outcome.error else "ok" for outcome in outcomes] == [
+        "ok",
+        "out-of-stock",
+        "ok",
+    ]
 
 
 @pytest.mark.parametrize("away", [Unavailable("away"), DeadlineExceeded("late")])
@@ -182,7 +190,9 @@ def test_two_sweepers_never_hold_the_same_order(store):
         place(store, a_request(key=f"k{number}"), products=Products(away=Unavailable("away")))
     due_now(store)
     pool = eventlet.GreenPool(3)
-    leased = [order.id for some in pool.imap(lambda _: commands.lease_due(store, 2), range(3)) for order, _ in some]
+    leased = [
+        order.id for some in pool.imap(lambda _: commands.lease_due(store, 2), range(3)) for order, _ in some
+    ]
     assert len(leased) == len(set(leased)) == 6
 
 

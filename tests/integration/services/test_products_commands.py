@@ -28,7 +28,11 @@ def test_a_product_is_created_with_its_event(store):
     product = stocked(store)
     assert commands.get_products(store, ["P001"])[0].unwrap() == product
     (event,) = published(store)
-    assert (event["type"], event["aggregate_id"], event["aggregate_version"]) == ("product_created", "P001", 1)
+    assert (event["type"], event["aggregate_id"], event["aggregate_version"]) == (
+        "product_created",
+        "P001",
+        1,
+    )
     assert event["data"]["stock"] == 10
 
 

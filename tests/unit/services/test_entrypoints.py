@@ -78,7 +78,12 @@ def test_a_pending_order_has_no_prices_yet():
         order = service.get_order("o-1")
     assert order["status"] == "pending"
     assert order["items"] == [
-        {"product": {"id": "P001", "name": None}, "quantity": 1, "unit_price_minor": None, "line_total_minor": None}
+        {
+            "product": {"id": "P001", "name": None},
+            "quantity": 1,
+            "unit_price_minor": None,
+            "line_total_minor": None,
+        }
     ]
     assert (order["total_price"], order["total_minor"], order["currency"]) == (None, None, None)
 

@@ -11,7 +11,9 @@ from tests.builders import a_product, an_order, stock_of
 
 
 def test_a_reservation_takes_every_line_at_todays_price():
-    on_hand = stock_of(a_product("P001", stock=10, price_minor=500), a_product("P002", stock=3, price_minor=70))
+    on_hand = stock_of(
+        a_product("P001", stock=10, price_minor=500), a_product("P002", stock=3, price_minor=70)
+    )
 
     (decision,), changed = domain.reserve_all(on_hand, [an_order(items={"P001": 2, "P002": 3})])
 

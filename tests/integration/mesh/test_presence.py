@@ -1,0 +1,95 @@
+"""What a service shows of itself: over HTTP, and in Consul."""
+
+from __future__ import annotations
+
+import eventlet
+import pytest
+import requests
+from nameko import config
+
+from mesh.health import Presence
+from mesh.rpc import rpc
+from mycelium.servers import free_port
+from tests.waiting import eventually
+
+
+class Shop:
+    name = "shop"
+    presence = Presence()
+    entered: list[str] = []
+
+    @rpc
+    def slow(self):
+        self.entered.append("slow")
+        eventlet.sleep(1)
+
+
+@pytest.fixture
+def start(container_factory):
+    def start_with(**settings):
+        with config.patch(settings):
+            container = container_factory(Shop)
+            container.start()
+        return container
+
+    return start_with
+
+
+def presence_of(container):
+    (found,) = [one for one in container.extensions if isinstance(one, Presence)]
+    return found
+
+
+def get(container, path):
+    return requests.get(f"http://127.0.0.1:{presence_of(container).port}{path}", timeout=5)
+
+
+def passing(agent):
+    answer = requests.get(f"{agent.http_addr}/v1/health/service/shop?passing", timeout=5)
+    return [entry["Service"] for entry in answer.json()]
+
+
+def test_alive_and_ready(start):
+    container = start()
+    assert get(container, "/health").json() == {"service": "shop", "missing": []}
+    eventually(lambda: get(container, "/ready").status_code == 200)
+    assert get(container, "/secrets").status_code == 404
+
+
+def test_not_ready_without_the_database(start, tmp_path):
+    container = start(DATABASE_URL=f"postgresql+psycopg2://nobody@127.0.0.1:{free_port()}/none")
+    answer = get(container, "/ready")
+    assert answer.status_code == 503
+    assert answer.json()["missing"] == ["database"]
+    assert get(container, "/health").status_code == 200
+
+
+def test_an_instance_is_registered_when_it_is_ready_and_gone_before_it_drains(start, consul_agent):
+    container = start(CONSUL_HTTP_ADDR=consul_agent.http_addr)
+    (service,) = eventually(lambda: passing(consul_agent))
+    assert (service["Address"], service["Port"]) == ("127.0.0.1", presence_of(container).port)
+
+    from nameko.standalone.rpc import ServiceRpcClient
+
+    Shop.entered.clear()
+    with ServiceRpcClient("shop", timeout=5) as client:
+        call = client.slow.call_async()
+        eventually(lambda: Shop.entered)
+        stopping = eventlet.spawn(container.stop)
+        eventually(lambda: passing(consul_agent) == [], 0.9)  # while the call is still in flight
+        call.result()
+    stopping.wait()
+
+
+def test_an_instance_that_the_agent_forgot_registers_again(start, consul_agent, monkeypatch):
+    monkeypatch.setattr("mesh.consul.VERIFY_SECONDS", 0.1)
+    start(CONSUL_HTTP_ADDR=consul_agent.http_addr)
+    (service,) = eventually(lambda: passing(consul_agent))
+    requests.put(f"{consul_agent.http_addr}/v1/agent/service/deregister/{service['ID']}", timeout=5)
+    assert eventually(lambda: passing(consul_agent))
+
+
+def test_without_an_agent_the_service_runs_on(start):
+    container = start(CONSUL_HTTP_ADDR=f"127.0.0.1:{free_port()}")
+    eventually(lambda: get(container, "/ready").status_code == 200)
+    container.stop()
