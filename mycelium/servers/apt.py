@@ -6,7 +6,6 @@ but lists and archives of its own. No host is named here.
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import os
 import re
@@ -47,11 +46,11 @@ Debug::NoLocking "true";
 
 
 class Apt:
-    """apt on its own configuration, for one release of the distribution."""
+    """apt on its own configuration."""
 
     def __init__(self, base: Path, release: Release) -> None:
         self.release = release
-        self.folder = base / release.codename
+        self.folder = base / str(release)
 
     def unpack(
         self, packages: Sequence[str], root: Path, archives: Path, family: str | None, drop: Sequence[str]
@@ -60,14 +59,11 @@ class Apt:
         archives.mkdir(parents=True)
         root.mkdir(parents=True)
         self._configure()
-        fresh = self._update()
-        try:
-            self._download(self._plan(packages, family, drop), archives)
-        except ServerError:
-            if fresh:
-                raise
-            self._update(force=True)  # the lists name files that the archive has replaced since
-            self._download(self._plan(packages, family, drop), archives)
+        if not (self._lists_are_fresh() and self._download(packages, archives, family, drop) is None):
+            # Also when the lists name files that the archive has replaced since.
+            trouble = self._refresh_lists()
+            if failure := self._download(packages, archives, family, drop):
+                raise trouble or failure
         for archive in sorted(archives.glob("*.deb")):
             self._run("dpkg", "-x", str(archive), str(root))
 
@@ -82,18 +78,27 @@ class Apt:
         write_private(self._settings, settings)  # a proxy's address may hold a password
 
     @property
+    def _stamp(self) -> Path:
+        return self.folder / "updated"
+
+    @property
     def _settings(self) -> Path:
         return self.folder / "apt.conf"
 
-    def _update(self, force: bool = False) -> bool:
-        """Refresh the lists unless that was done lately; say whether it was done now."""
-        stamp = self.folder / "updated"
-        with contextlib.suppress(FileNotFoundError):
-            if not force and time.time() - stamp.stat().st_mtime < LISTS_ARE_FRESH_SECONDS:
-                return False
-        self._run("apt-get", "-q", "update")
-        stamp.touch()
-        return True
+    def _lists_are_fresh(self) -> bool:
+        try:
+            return time.time() - self._stamp.stat().st_mtime < LISTS_ARE_FRESH_SECONDS
+        except FileNotFoundError:
+            return False
+
+    def _refresh_lists(self) -> ServerError | None:
+        """Returns what went wrong, for it may not matter: a source that we can do without is gone, say."""
+        try:
+            self._run("apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update")
+        except ServerError as error:
+            return error
+        self._stamp.touch()
+        return None
 
     def _plan(self, packages: Sequence[str], family: str | None, drop: Sequence[str]) -> list[str]:
         """What to download: those asked for, their family, and what the machine lacks for them."""
@@ -112,8 +117,15 @@ class Apt:
         installed = self._run("dpkg-query", "--show", "--showformat=${db:Status-Abbrev}${Package}\n")
         return [name for name in re.findall(r"^ii +(\S+)$", installed, re.MULTILINE) if name in related]
 
-    def _download(self, packages: Sequence[str], archives: Path) -> None:
-        self._run("apt-get", "-q", "download", *packages, directory=archives)
+    def _download(
+        self, packages: Sequence[str], archives: Path, family: str | None, drop: Sequence[str]
+    ) -> ServerError | None:
+        try:
+            wanted = self._plan(packages, family, drop)
+            self._run("apt-get", "-q", "download", *wanted, directory=archives)
+        except ServerError as error:
+            return error
+        return None
 
     def _run(
         self, *command: str, directory: Path | None = None, environment: Mapping[str, str] | None = None
@@ -133,6 +145,7 @@ class Apt:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ServerError(f"{command[0]} failed: {error}") from error
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
-            raise ServerError(f"{' '.join(command[:4])} ... failed: {said[-1]}")
+            said = (done.stderr or done.stdout).strip().splitlines()
+            reasons = [line for line in said if line.startswith("E: ")] or said or ["no output"]
+            raise ServerError(f"{command[0]} failed: {reasons[0].removeprefix('E: ')}")
         return done.stdout

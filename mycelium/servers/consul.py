@@ -129,7 +129,7 @@ def find_or_fetch(cache: Path, say: Say, *, use_machine: bool = True) -> Install
     if use_machine and (found := shutil.which("consul")):
         return Installation(Path(found), {})
     try:
-        root = unpacked("consul", ["consul"], cache, say, previous_release=True)
+        root = unpacked("consul", ["consul"], cache, say, earlier_release=True)
     except ServerError as error:
         say(f"Consul is not on this machine and can't be fetched: {error}")
         return None

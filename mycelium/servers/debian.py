@@ -28,15 +28,15 @@ def unpacked(
     *,
     family: str | None = None,
     drop: Sequence[str] = (),
-    previous_release: bool = False,
+    earlier_release: bool = False,
     finish: Callable[[Path], None] = lambda root: None,
 ) -> Path:
     """The folder with `packages` and what the machine lacks of their dependencies in it.
 
     Fetched on the first call, into `cache`. Dependencies that match the pattern `family` come along
-    even where the machine has them, those that match one of `drop` never. `finish` mends the new
-    folder before it counts as there. Raises ServerError when the machine has no apt, no such package
-    or no network.
+    even where the machine has them, those that match one of `drop` never. With `earlier_release`, what
+    the machine's release has dropped is taken from an earlier one. `finish` mends the new folder before
+    it counts as there. Raises ServerError when the machine has no apt, no such package or no network.
     """
     root = cache.resolve() / "roots" / name
     if root.is_dir():
@@ -44,14 +44,14 @@ def unpacked(
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         raise ServerError(f"{name} can't be fetched: this machine has no apt-get and dpkg")
     root.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "roots" / f".{name}.lock", say):
+    with _locked(root.parent / "fetching.lock", say):  # one at a time: they share apt's lists
         if root.is_dir():
             return root
         release = Release.of_machine()
-        apt = Apt(cache.resolve() / "apt", release.previous() if previous_release else release)
+        apt = Apt(cache.resolve() / "apt", release.with_earlier() if earlier_release else release)
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{name}-") as unfinished:
             started = time.monotonic()
-            say(f"Fetching {name} ({apt.release.codename} packages)")
+            say(f"Fetching {name} ({apt.release} packages)")
             folder = Path(unfinished)
             apt.unpack(packages, folder / "root", folder / "archives", family, drop)
             finish(folder / "root")
@@ -72,10 +72,10 @@ def environment_of(root: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _locked(path: Path, say: Say) -> Iterator[None]:
-    """Hold the lock on `path`; another process that fetches the same is waited for."""
+    """Hold the lock on `path`; another process that fetches packages is waited for."""
     with path.open("w") as file:
         if not _lock(file.fileno()):
-            say("Waiting for another process that fetches the same")
+            say("Waiting for another process that fetches packages")
             try:
                 wait_until(lambda: _lock(file.fileno()), LOCK_SECONDS, f"the lock {path}")
             except NotReady as error:

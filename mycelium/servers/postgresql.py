@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import secrets
 import shutil
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mycelium.servers.debian import Say, environment_of, unpacked
+from mycelium.servers.owner import Owner
 from mycelium.servers.private import write_private
 from mycelium.servers.program import Program, ServerError, free_port
 
@@ -32,12 +32,6 @@ LONGEST_SOCKET_FOLDER = 80  # sun_path holds 108 bytes, and the socket's own nam
 NOT_NEEDED = (
     "libllvm*", "libz3*", "postgresql-common", "postgresql-client-common", "*perl*", "libsensors*",
     "adduser", "debconf*", "locales", "netbase", "openssl", "sensible-utils", "ssl-cert", "ucf",
-)  # fmt: skip
-
-# In root's home, say, nobody else gets to the folders; this capability alone is kept then. Without the
-# secure bit it would not count in access(2), by which PostgreSQL looks for its own files.
-OPEN_THE_WAY = (
-    "--inh-caps", "-all,+dac_override", "--ambient-caps", "+dac_override", "--securebits", "+no_setuid_fixup"
 )  # fmt: skip
 
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -98,7 +92,7 @@ class Installation:
         if not (data / "password").exists():
             write_private(data / "password", secrets.token_urlsafe(24))
         password = (data / "password").read_text()
-        owner = _Owner.of(data, self.binaries)
+        owner = Owner.of(data, also_reads=self.binaries)
         cluster = data / "cluster"
         if not cluster.exists():
             self._initialise(cluster, owner, password, durable)
@@ -124,7 +118,7 @@ class Installation:
         )
         return PostgreSQL(program, port, password, self.binaries / "psql")
 
-    def _initialise(self, cluster: Path, owner: _Owner, password: str, durable: bool) -> None:
+    def _initialise(self, cluster: Path, owner: Owner, password: str, durable: bool) -> None:
         """Under another name first, so that an interrupted one is not taken for a finished one."""
         unfinished = cluster.with_name("cluster.new")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -139,33 +133,6 @@ class Installation:
         finally:
             password_file.unlink()
         unfinished.rename(cluster)
-
-
-@dataclass(frozen=True)
-class _Owner:
-    """Who runs the server: we ourselves, but another user for root, as whom it refuses to run."""
-
-    account: pwd.struct_passwd | None
-    prefix: tuple[str, ...]
-
-    @classmethod
-    def of(cls, data: Path, binaries: Path) -> _Owner:
-        if os.geteuid() != 0:
-            return cls(None, ())
-        account = _unprivileged_account()
-        prefix = _as_account(account)
-        for path in (data, binaries):
-            if _status((*prefix, "test", "-x", str(path))) != 0:
-                prefix = _as_account(account, *OPEN_THE_WAY)
-                break
-        if _status((*prefix, "test", "-x", str(data))) != 0:
-            raise ServerError(f"PostgreSQL can't run as root, and {account.pw_name} can't be given {data}")
-        return cls(account, prefix)
-
-    def give(self, *paths: Path) -> None:
-        for path in paths:
-            if self.account is not None:
-                os.chown(path, self.account.pw_uid, self.account.pw_gid)
 
 
 def find_or_fetch(cache: Path, say: Say, *, use_machine: bool = True) -> Installation:
@@ -195,28 +162,6 @@ def _newest(root: Path) -> Path | None:
 
     found = (path.parent for path in root.glob("usr/lib/postgresql/*/bin/initdb"))
     return max((path for path in found if path.parent.name.isdigit()), key=version, default=None)
-
-
-def _unprivileged_account() -> pwd.struct_passwd:
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise ServerError("PostgreSQL can't run as root, and there is no user postgres or nobody to run it as")
-
-
-def _as_account(account: pwd.struct_passwd, *more: str) -> tuple[str, ...]:
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise ServerError("PostgreSQL can't run as root, and there is no setpriv to change the user")
-    # A change of user makes the kernel forget the signal that was asked for before.
-    return (setpriv, "--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--clear-groups",
-            "--pdeathsig", "INT", *more, "--")  # fmt: skip
-
-
-def _status(command: Sequence[str]) -> int:
-    return subprocess.run(command, capture_output=True, timeout=COMMAND_SECONDS, cwd="/").returncode
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], standard_input: str = "") -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 import shutil
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +11,21 @@ from typing import Protocol
 
 from mycelium.servers import amqp, docker
 from mycelium.servers.debian import Say, environment_of, unpacked
-from mycelium.servers.private import write_private
-from mycelium.servers.program import Program, ServerError, free_ports
+from mycelium.servers.program import Program, ServerError
+from mycelium.servers.rabbitmq_data import USER, Ports, prepare
 
-USER = "mycelium"
+__all__ = ["Installation", "Ports", "RabbitMQ", "find_or_fetch"]
+
 NODE = "mycelium@localhost"
 STOP_SECONDS = 20.0
 EPMD_STOP_SECONDS = 2.0
 
 # Both are started at the same time, and the node gives up at once when epmd does not answer.
-WHEN_EPMD_ANSWERS = """
-tries=0
-until epmd -names >/dev/null 2>&1 || [ $tries -ge 100 ]; do tries=$((tries + 1)); sleep 0.05; done
-exec "$0"
-""".strip()
+# In one line, as the files of supervisors want it.
+WHEN_EPMD_ANSWERS = (
+    "tries=0; until epmd -names >/dev/null 2>&1 || [ $tries -ge 100 ]; "
+    'do tries=$((tries + 1)); sleep 0.05; done; exec "$0"'
+)
 
 # Needed by Debian's own scripts and unit, not by the node.
 NOT_NEEDED = ("adduser", "init-system-helpers", "libpopt0", "libwrap0", "logrotate", "*perl*", "socat")
@@ -36,20 +34,6 @@ ABSENT = (
     "RabbitMQ is not on this machine and can't be fetched ({why}): "
     "install rabbitmq-server, or start Docker, or set AMQP_URI to a broker you have"
 )
-
-
-@dataclass(frozen=True)
-class Ports:
-    """The four listeners of a node, all on the loopback. `dist` and `epmd` are Erlang's own."""
-
-    amqp: int
-    management: int
-    dist: int
-    epmd: int
-
-    @classmethod
-    def free(cls) -> Ports:
-        return cls(*free_ports(4))
 
 
 @dataclass(frozen=True)
@@ -81,7 +65,11 @@ class Installation(Protocol):
     """RabbitMQ as it was found; it can run any number of nodes, each in a data folder of its own."""
 
     def node(self, data: Path, ports: Ports | None = None, *, management: bool = True) -> RabbitMQ:
-        """Prepare the data folder and describe the node; with the same folder it is the same node."""
+        """Prepare the data folder and describe the node; with the same folder it is the same node.
+
+        With `management` it takes five seconds more to stop, before RabbitMQ 3.13 (its pull request
+        11070): a handler waits for the application controller, which waits for the handler.
+        """
         ...
 
 
@@ -125,7 +113,7 @@ class _Native:
 
     def node(self, data: Path, ports: Ports | None = None, *, management: bool = True) -> RabbitMQ:
         data, ports = data.resolve(), ports or Ports.free()
-        password = _prepare(data, ports, management, listen="127.0.0.1")
+        password = prepare(data, ports, management, listen="127.0.0.1")
         environment = self._environment(data, ports)
         epmd = Program(
             name="rabbitmq-epmd",
@@ -161,6 +149,7 @@ class _Native:
             # The script becomes the node instead of waiting for it: a kill reaches the node itself.
             "RABBITMQ_ALLOW_INPUT": "true",
             "RABBITMQ_SERVER_START_ARGS": "-noinput +B i",
+            "ERL_INETRC": str(data / "inetrc"),
             "ERL_EPMD_PORT": str(ports.epmd),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             # Holds for every Erlang the node starts: none leaves a daemon behind or listens elsewhere.
@@ -173,7 +162,7 @@ class _Docker:
     def node(self, data: Path, ports: Ports | None = None, *, management: bool = True) -> RabbitMQ:
         data, ports = data.resolve(), ports or Ports.free()
         inside = Ports(amqp=5672, management=15672, dist=25672, epmd=4369)
-        password = _prepare(data, inside, management, listen="0.0.0.0")  # noqa: S104 - published on 127.0.0.1
+        password = prepare(data, inside, management, listen="0.0.0.0")  # noqa: S104 - published on 127.0.0.1
         program = docker.program(
             "rabbitmq",
             "rabbitmq:3-management",
@@ -188,39 +177,3 @@ class _Docker:
             stop_seconds=STOP_SECONDS,
         )
         return RabbitMQ((program,), ports, password, management)
-
-
-def _prepare(data: Path, ports: Ports, management: bool, *, listen: str) -> str:
-    """Write what the node reads; returns the password, made at random for a new data folder."""
-    data.mkdir(parents=True, exist_ok=True)
-    data.chmod(stat.S_IRWXU)
-    kept = data / "password"
-    if not kept.exists():
-        write_private(kept, secrets.token_urlsafe(24))
-    password = kept.read_text()
-    if not (data / ".erlang.cookie").exists():
-        write_private(data / ".erlang.cookie", secrets.token_hex(24))
-    (data / "enabled_plugins").write_text("[rabbitmq_management].\n" if management else "[].\n")
-    settings = {
-        "listeners.tcp.1": f"{listen}:{ports.amqp}",
-        "default_user": USER,
-        "default_pass": password,
-        "default_user_tags.administrator": "true",
-        "loopback_users": "none",
-        # On a laptop: stop publishers, not the machine.
-        "disk_free_limit.absolute": "50MB",
-        "vm_memory_high_watermark.absolute": f"{_memory_limit_mb()}MB",
-        "raft.wal_max_size_bytes": "67108864",
-        "log.console": "false",
-        "log.file.level": "warning",
-    }
-    if management:
-        settings |= {"management.tcp.ip": listen, "management.tcp.port": str(ports.management)}
-    write_private(data / "rabbitmq.conf", "".join(f"{key} = {value}\n" for key, value in settings.items()))
-    return password
-
-
-def _memory_limit_mb() -> int:
-    """A gigabyte, or two fifths (RabbitMQ's own default) of a machine that has little."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(1024, memory * 2 // 5 // 2**20)

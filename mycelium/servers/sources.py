@@ -1,4 +1,4 @@
-"""Which of the machine's apt sources are its distribution's own, written anew for one release."""
+"""Which of the machine's apt sources are its distribution's own, written anew."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ APT = Path("/etc/apt")
 POCKETS = ("", "-updates", "-security", "/updates")
 
 # Where a package that a release has dropped was last seen.
-PREVIOUS = {"trixie": "bullseye", "bookworm": "bullseye", "plucky": "jammy", "noble": "jammy"}
+EARLIER = {"trixie": "bullseye", "bookworm": "bullseye", "plucky": "jammy", "noble": "jammy"}
 
 
 @dataclass(frozen=True)
 class Release:
-    """A release of the distribution, and the one of the machine, whose sources lead to it."""
+    """The machine's release, and an earlier one for what was dropped since."""
 
     codename: str
-    machine: str
+    earlier: str | None = None
 
     @classmethod
     def of_machine(cls) -> Release:
@@ -36,13 +36,18 @@ class Release:
             raise ServerError(
                 f"{described.get('PRETTY_NAME', 'This system')} is not a Debian or Ubuntu release"
             )
-        return cls(codename, codename)
+        return cls(codename)
 
-    def previous(self) -> Release:
-        """The earlier one that still has what this one dropped; ServerError when none is known."""
-        if self.machine not in PREVIOUS:
-            raise ServerError(f"No earlier release is known that {self.machine} could take it from")
-        return replace(self, codename=PREVIOUS[self.machine])
+    def with_earlier(self) -> Release:
+        """The same, and the earlier one beside it when one is known."""
+        return replace(self, earlier=EARLIER.get(self.codename))
+
+    def __str__(self) -> str:
+        return "+".join(self.codenames)
+
+    @property
+    def codenames(self) -> tuple[str, ...]:
+        return (self.codename, self.earlier) if self.earlier else (self.codename,)
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,12 @@ class Source:
     signed_by: str
 
     def suites_of(self, release: Release) -> tuple[str, ...]:
-        """Its suites that belong to the machine's release, by the names they have in `release`."""
-        pockets = [
-            suite.removeprefix(release.machine) for suite in self.suites if suite.startswith(release.machine)
-        ]
-        return tuple(release.codename + pocket for pocket in pockets if pocket in POCKETS)
+        """Its suites that belong to the machine's release, and the same ones of the earlier release."""
+        ours = [suite for suite in self.suites if suite.startswith(release.codename)]
+        pockets = [suite.removeprefix(release.codename) for suite in ours]
+        return tuple(
+            codename + pocket for codename in release.codenames for pocket in pockets if pocket in POCKETS
+        )
 
     def is_the_distributions(self) -> bool:
         """Third parties name their suites after the release too; the key tells them apart."""
@@ -77,7 +83,7 @@ def distribution_sources(release: Release, apt: Path = APT) -> str:
     every = [*_one_line_sources(apt), *_deb822_sources(apt)]
     usable = [source for source in every if source.is_the_distributions() and source.suites_of(release)]
     if not usable:
-        raise ServerError(f"This machine has no apt source for the packages of {release.machine}")
+        raise ServerError(f"This machine has no apt source for the packages of {release.codename}")
     return "\n".join(source.stanza(source.suites_of(release)) for source in usable)
 
 

@@ -20,7 +20,7 @@ class Tool:
 
 
 def find_or_fetch(
-    name: str, cache: Path, say: Say, *, use_machine: bool = True, previous_release: bool = False
+    name: str, cache: Path, say: Say, *, use_machine: bool = True, earlier_release: bool = False
 ) -> Tool:
     """The program of that name, from the package of that name; raises ServerError.
 
@@ -28,7 +28,7 @@ def find_or_fetch(
     """
     if use_machine and (found := shutil.which(name)):
         return Tool(Path(found))
-    root = unpacked(name, [name], cache, say, previous_release=previous_release)
+    root = unpacked(name, [name], cache, say, earlier_release=earlier_release)
     for folder in ("usr/bin", "usr/sbin", "bin", "sbin"):
         if (root / folder / name).exists():
             return Tool(root / folder / name, environment_of(root))

@@ -5,7 +5,7 @@ import pytest
 from mycelium.servers import ServerError
 from mycelium.servers.sources import Release, distribution_sources
 
-BOOKWORM = Release("bookworm", "bookworm")
+BOOKWORM = Release("bookworm")
 
 DEB822 = """\
 Types: deb
@@ -80,8 +80,12 @@ def test_third_parties_are_left_out_even_when_they_use_the_name_of_the_release(t
 
 
 def test_an_earlier_release_is_reached_through_the_same_archive(tmp_path):
-    found = distribution_sources(BOOKWORM.previous(), a_machine(tmp_path, debian_sources=DEB822))
-    assert fields(found, "Suites") == ["bullseye bullseye-updates", "bullseye-security"]
+    """Beside the machine's own, from which come the dependencies that fit what is installed."""
+    found = distribution_sources(BOOKWORM.with_earlier(), a_machine(tmp_path, debian_sources=DEB822))
+    assert fields(found, "Suites") == [
+        "bookworm bookworm-updates bullseye bullseye-updates",
+        "bookworm-security bullseye-security",
+    ]
 
 
 def test_the_same_on_ubuntu(tmp_path):
@@ -92,10 +96,12 @@ Suites: noble noble-updates noble-backports
 Components: main universe
 Signed-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg
 """
-    noble = Release("noble", "noble")
+    noble = Release("noble")
     machine = a_machine(tmp_path, ubuntu_sources=ubuntu)
     assert fields(distribution_sources(noble, machine), "Suites") == ["noble noble-updates"]
-    assert fields(distribution_sources(noble.previous(), machine), "Suites") == ["jammy jammy-updates"]
+    assert fields(distribution_sources(noble.with_earlier(), machine), "Suites") == [
+        "noble noble-updates jammy jammy-updates"
+    ]
 
 
 def test_a_machine_without_sources_is_told_so(tmp_path):
@@ -103,6 +109,5 @@ def test_a_machine_without_sources_is_told_so(tmp_path):
         distribution_sources(BOOKWORM, a_machine(tmp_path))
 
 
-def test_a_release_without_a_known_earlier_one_is_told_so():
-    with pytest.raises(ServerError, match="No earlier release is known that forky"):
-        Release("forky", "forky").previous()
+def test_a_release_without_a_known_earlier_one_makes_do_with_itself():
+    assert Release("forky").with_earlier() == Release("forky")

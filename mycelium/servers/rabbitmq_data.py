@@ -1,0 +1,68 @@
+"""What a RabbitMQ node finds in its data folder: its settings and its secrets."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from mycelium.servers.private import write_private
+from mycelium.servers.program import free_ports
+
+USER = "mycelium"
+
+# For Erlang: the node's host name is the loopback, on a machine whose resolver thinks otherwise too.
+NAMES = '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n'
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The four listeners of a node, all on the loopback. `dist` and `epmd` are Erlang's own."""
+
+    amqp: int
+    management: int
+    dist: int
+    epmd: int
+
+    @classmethod
+    def free(cls) -> Ports:
+        return cls(*free_ports(4))
+
+
+def prepare(data: Path, ports: Ports, management: bool, *, listen: str) -> str:
+    """Write what the node reads; returns the password, made at random for a new data folder."""
+    data.mkdir(parents=True, exist_ok=True)
+    data.chmod(stat.S_IRWXU)
+    kept = data / "password"
+    if not kept.exists():
+        write_private(kept, secrets.token_urlsafe(24))
+    password = kept.read_text()
+    if not (data / ".erlang.cookie").exists():
+        write_private(data / ".erlang.cookie", secrets.token_hex(24))
+    (data / "inetrc").write_text(NAMES)
+    (data / "enabled_plugins").write_text("[rabbitmq_management].\n" if management else "[].\n")
+    settings = {
+        "listeners.tcp.1": f"{listen}:{ports.amqp}",
+        "default_user": USER,
+        "default_pass": password,
+        "default_user_tags.administrator": "true",
+        "loopback_users": "none",
+        # On a laptop: stop publishers, not the machine.
+        "disk_free_limit.absolute": "50MB",
+        "vm_memory_high_watermark.absolute": f"{_memory_limit_mb()}MB",
+        "raft.wal_max_size_bytes": "67108864",
+        "log.console": "false",
+        "log.file.level": "warning",
+    }
+    if management:
+        settings |= {"management.tcp.ip": listen, "management.tcp.port": str(ports.management)}
+    write_private(data / "rabbitmq.conf", "".join(f"{key} = {value}\n" for key, value in settings.items()))
+    return password
+
+
+def _memory_limit_mb() -> int:
+    """A gigabyte, or two fifths (RabbitMQ's own default) of a machine that has little."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(1024, memory * 2 // 5 // 2**20)
