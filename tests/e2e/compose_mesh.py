@@ -1,0 +1,168 @@
+"""The containers of docker-compose.yml as plain processes, beside private servers on the loopback.
+
+Each runs its own command with its own environment, in a folder that holds what the image holds.
+Replaced are only the names of hosts and the ports, which are the machine's own here.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mycelium.plan import SERVICES
+from mycelium.servers import Processes, Program, free_ports, postgresql
+from mycelium.state import ROOT
+from tests.contracts.repository.compose_file import Container, containers, copied, image_environment
+from tests.e2e.compose_servers import Servers
+
+JOB_SECONDS = 60
+PROBE_SECONDS = 10
+LONG_RUNNING = (*SERVICES, "gateway")
+
+
+class ComposeMesh:
+    """The containers' processes; `folder` gets their files and logs."""
+
+    def __init__(self, servers: Servers, processes: Processes, folder: Path) -> None:
+        self.servers = servers
+        self.secrets = made_up_secrets(servers.broker.password)
+        self.image = folder / "image"
+        copy_image(self.image)
+        self._files = self._list()
+        self.containers = {
+            name: on_loopback(container, servers.addresses())
+            for name, container in containers(self.secrets).items()
+        }
+        self._processes = processes
+
+    def create_databases(self) -> None:
+        """What PostgreSQL's image does with an empty volume."""
+        server = self.servers.database
+        subprocess.run(
+            [server.psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(server.port),
+             "-U", postgresql.USER, "-d", "postgres", "-f", "-"],
+            input=(ROOT / "deploy/postgresql/databases.sql").read_bytes(),
+            env={**os.environ, **server.program.environment, "PGPASSWORD": server.password,
+                 "POSTGRES_PASSWORD": self.secrets["POSTGRES_PASSWORD"]},
+            cwd="/",
+            timeout=JOB_SECONDS,
+            check=True,
+        )  # fmt: skip
+
+    def run_job(self, name: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a container that ends by itself."""
+        return self._run(self.containers[name], self.containers[name].command, JOB_SECONDS)
+
+    def start(self) -> None:
+        for name in LONG_RUNNING:
+            container = self.containers[name]
+            command = tuple(self._command(container, container.command))
+            self._processes.start(
+                Program(name=name, command=command, directory=self.image, stop_seconds=container.stop_seconds)
+            )
+
+    def is_healthy(self, name: str) -> bool:
+        """What the container's own health check says."""
+        container = self.containers[name]
+        kind, *command = container.healthcheck
+        assert kind == "CMD"
+        return self._run(container, command, PROBE_SECONDS).returncode == 0
+
+    def stop(self) -> dict[str, int]:
+        """Ask all of them to leave, as `docker compose down` does; their exit codes.
+
+        Raises TimeoutExpired for one that takes longer than Docker would give it.
+        """
+        for name in LONG_RUNNING:
+            self._processes[name].send_signal(signal.SIGTERM)
+        return {name: self._processes[name].wait(self.containers[name].stop_seconds) for name in LONG_RUNNING}
+
+    def leftovers(self) -> list[str]:
+        """Those whose process group has members still."""
+        return [name for name in LONG_RUNNING if _has_members(self._processes[name].pid)]
+
+    def _list(self) -> set[Path]:
+        return {path.relative_to(self.image) for path in self.image.rglob("*")}
+
+    def written(self) -> set[Path]:
+        """What came up in the image's folder since; in a container its file system is read-only."""
+        return self._list() - self._files
+
+    def kill(self) -> None:
+        """For a test that failed half-way."""
+        for name in LONG_RUNNING:
+            if name in self._processes:
+                program = Program(name=name, command=(), directory=self.image, stop_seconds=0)
+                self._processes.stop(program)
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://127.0.0.1:{self.containers['gateway'].environment['GATEWAY_PORT']}"
+
+    def _command(self, container: Container, command: Sequence[str]) -> list[str]:
+        """The command with the environment of its container, and nothing of ours."""
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
+            "HOSTNAME": "127.0.0.1",  # Docker sets it to the container's name
+            **image_environment(),
+            **container.environment,
+        }
+        return ["env", "-i", *(f"{name}={value}" for name, value in environment.items()), *command]
+
+    def _run(
+        self, container: Container, command: Sequence[str], seconds: float
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            self._command(container, command),
+            cwd=self.image,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+        )
+
+
+def made_up_secrets(broker_password: str) -> dict[str, str]:
+    """The .env file: what its example names, made at random, but for what the broker has already."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    names = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
+    return {name: secrets.token_hex(32) for name in names} | {"RABBITMQ_PASSWORD": broker_password}
+
+
+def copy_image(folder: Path) -> None:
+    """What the Dockerfile copies from the checkout."""
+    folder.mkdir()
+    for name in copied():
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+
+
+def on_loopback(container: Container, addresses: Mapping[str, str]) -> Container:
+    """The container's environment with a real address for each name, and a free port for each of its own."""
+    environment = dict(container.environment)
+    own_ports = [name for name in environment if name.endswith("_PORT")]
+    for name, port in zip(own_ports, free_ports(len(own_ports)), strict=True):
+        environment[name] = str(port)
+    for name, value in environment.items():
+        for written, real in addresses.items():
+            value = value.replace(written, real)
+        environment[name] = "127.0.0.1" if value == "0.0.0.0" else value
+    return replace(container, environment=environment)
+
+
+def _has_members(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
