@@ -44,11 +44,11 @@ def unpacked(
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         raise ServerError(f"{name} can't be fetched: this machine has no apt-get and dpkg")
     root.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(root.parent / "fetching.lock", say):  # one at a time: they share apt's lists
+    release = Release.of_machine()
+    apt = Apt(cache.resolve() / "apt", release.with_earlier() if earlier_release else release)
+    with _locked(apt.folder / "fetching.lock", say):  # one at a time: they share apt's lists
         if root.is_dir():
             return root
-        release = Release.of_machine()
-        apt = Apt(cache.resolve() / "apt", release.with_earlier() if earlier_release else release)
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{name}-") as unfinished:
             started = time.monotonic()
             say(f"Fetching {name} ({apt.release} packages)")
@@ -72,14 +72,17 @@ def environment_of(root: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _locked(path: Path, say: Say) -> Iterator[None]:
-    """Hold the lock on `path`; another process that fetches packages is waited for."""
+    """Hold the lock on `path`; whoever else fetches packages is waited for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         if not _lock(file.fileno()):
-            say("Waiting for another process that fetches packages")
+            say("Waiting for other packages to be fetched")
             try:
                 wait_until(lambda: _lock(file.fileno()), LOCK_SECONDS, f"the lock {path}")
             except NotReady as error:
-                raise ServerError(f"Another process has been fetching for too long: {error}") from error
+                raise ServerError(
+                    f"Somebody else has been fetching packages for too long: {error}"
+                ) from error
         yield
 
 
