@@ -31,7 +31,9 @@ def lines(items: Mapping[str, int]) -> list[dict[str, Any]]:
     return [{"product_id": product_id, "quantity": quantity} for product_id, quantity in items.items()]
 
 
-def a_request(user_id: str = "U001", items: Mapping[str, int] | None = None, key: str | None = None) -> orders.Request:
+def a_request(
+    user_id: str = "U001", items: Mapping[str, int] | None = None, key: str | None = None
+) -> orders.Request:
     """A wish to place an order."""
     return orders.new_request(user_id, lines(items or {"P001": 1}), key)
 
@@ -47,7 +49,12 @@ def a_pending_order(request: orders.Request | None = None) -> orders.Order:
 
 def a_reservation(order_id: str = "o-1", quantity: int = 1, unit_price_minor: int = 120050) -> dict[str, Any]:
     """What products answers when an order can be had."""
-    item = {"product_id": "P001", "name": "Laptop", "quantity": quantity, "unit_price_minor": unit_price_minor}
+    item = {
+        "product_id": "P001",
+        "name": "Laptop",
+        "quantity": quantity,
+        "unit_price_minor": unit_price_minor,
+    }
     return {"order_id": order_id, "items": [item], "currency": "USD"}
 
 

@@ -24,6 +24,8 @@ from tests.e2e.compose_servers import Servers
 
 JOB_SECONDS = 60
 PROBE_SECONDS = 10
+HOSTNAME = "localhost"
+"""Docker gives each container a name of its own here, by which the others reach it."""
 LONG_RUNNING = (*SERVICES, "gateway")
 
 
@@ -110,7 +112,7 @@ class ComposeMesh:
         """The command with the environment of its container, and nothing of ours."""
         environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
-            "HOSTNAME": "127.0.0.1",  # Docker sets it to the container's name
+            "HOSTNAME": HOSTNAME,
             **image_environment(),
             **container.environment,
         }

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from tests.e2e.compose_mesh import LONG_RUNNING, ComposeMesh
+from tests.e2e.compose_mesh import HOSTNAME, LONG_RUNNING, ComposeMesh
 from tests.e2e.compose_servers import servers_running
 from tests.waiting import eventually
 
@@ -57,6 +57,12 @@ def registered(mesh: ComposeMesh) -> dict[str, dict[str, Any]]:
     return {instance["Service"]: instance for instance in answer.json().values()}
 
 
+def checked(mesh: ComposeMesh) -> set[str]:
+    """The services that Consul has asked how they are, and that were well."""
+    checks = httpx.get(f"{mesh.servers.agent.http_addr}/v1/agent/checks", timeout=5).json().values()
+    return {check["ServiceName"] for check in checks if "200 OK" in check["Output"]}
+
+
 def test_a_new_customer_orders_and_is_mailed(mesh, http, mailbox):
     joined = http.post("/users", json={"name": "Carol", "email": EMAIL, "password": PASSWORD})
     assert joined.status_code == 201, joined.text
@@ -95,7 +101,8 @@ def test_every_process_is_in_consuls_catalogue_where_it_can_be_reached(mesh):
     assert registered(mesh)["products"]["Port"] == int(port_of["products"]["GRPC_BIND_PORT"])
     assert registered(mesh)["gateway"]["Port"] == int(port_of["gateway"]["GATEWAY_PORT"])
     assert registered(mesh)["orders"]["Port"] == int(port_of["orders"]["HEALTH_PORT"])
-    assert {instance["Address"] for instance in registered(mesh).values()} == {"127.0.0.1"}
+    assert {instance["Address"] for instance in registered(mesh).values()} == {HOSTNAME}
+    eventually(lambda: checked(mesh) == set(LONG_RUNNING), what="a good answer to each of Consul's checks")
 
 
 def test_migrating_and_seeding_again_changes_nothing(mesh, http):

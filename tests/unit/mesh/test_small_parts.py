@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from nameko import config
 
 from mesh import errors, money, settings
 from mesh.backoff import back_off
 from mesh.context import deadline_of, validated_context
+from mesh.log import Unexpected
 from mesh.paging import checked_limit, decode_cursor, page
 
 
@@ -105,6 +108,16 @@ def test_a_missing_setting_is_named():
         with pytest.raises(settings.MissingSetting, match="AMQP_URI"):
             settings.required("AMQP_URI")
         assert settings.optional("AMQP_URI", "x") == "x"
+
+
+def test_the_log_keeps_faults_and_drops_refusals():
+    def kept(error):
+        record = logging.makeLogRecord({"exc_info": (type(error), error, None)})
+        return Unexpected().filter(record)
+
+    assert kept(RuntimeError("a bug"))
+    assert not kept(errors.Refused("not-found", "gone"))
+    assert Unexpected().filter(logging.makeLogRecord({}))
 
 
 def test_every_service_has_a_database_of_its_own():
