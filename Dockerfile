@@ -15,9 +15,11 @@ FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 mycelium \
     && useradd --uid 10001 --gid mycelium --no-create-home --home-dir /nonexistent \
       --shell /usr/sbin/nologin mycelium
-# What is silenced is eventlet's long farewell, which every nameko command would print.
+# PYTHONPATH, because nameko reads config.yml, which names classes of ours, before it looks for
+# packages where it was started. Silenced is eventlet's long farewell, printed by every command.
 ENV PATH=/opt/mycelium/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPATH=/srv/mycelium \
     PYTHONUNBUFFERED=1 \
     PYTHONWARNINGS=ignore::Warning:nameko.extensions
 WORKDIR /srv/mycelium

@@ -12,8 +12,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
+import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from mycelium.plan import SERVICES
@@ -22,6 +25,7 @@ from mycelium.state import ROOT
 from tests.contracts.repository.compose_file import Container, containers, copied, image_environment
 from tests.e2e.compose_servers import Servers
 
+START_SECONDS = 60
 JOB_SECONDS = 60
 PROBE_SECONDS = 10
 HOSTNAME = "localhost"
@@ -37,6 +41,7 @@ class ComposeMesh:
         self.secrets = made_up_secrets(servers.broker.password)
         self.image = folder / "image"
         copy_image(self.image)
+        self._programs = make_environment(folder / "environment")
         self._files = self._list()
         self.containers = {
             name: on_loopback(container, servers.addresses())
@@ -69,6 +74,11 @@ class ComposeMesh:
             self._processes.start(
                 Program(name=name, command=command, directory=self.image, stop_seconds=container.stop_seconds)
             )
+
+    def wait_until_healthy(self) -> None:
+        """Raises NotReady, with the folder of the logs, also when one of them has ended."""
+        for name in LONG_RUNNING:
+            self._processes.wait_until(partial(self.is_healthy, name), START_SECONDS, name)
 
     def is_healthy(self, name: str) -> bool:
         """What the container's own health check says."""
@@ -111,9 +121,9 @@ class ComposeMesh:
     def _command(self, container: Container, command: Sequence[str]) -> list[str]:
         """The command with the environment of its container, and nothing of ours."""
         environment = {
-            "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
+            "PATH": f"{self._programs}:{os.defpath}",
             "HOSTNAME": HOSTNAME,
-            **image_environment(),
+            **image_environment(self.image),
             **container.environment,
         }
         return ["env", "-i", *(f"{name}={value}" for name, value in environment.items()), *command]
@@ -147,6 +157,19 @@ def copy_image(folder: Path) -> None:
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / name)
+
+
+def make_environment(folder: Path) -> Path:
+    """The folder of a python and a nameko that have our packages, but not the checkout installed."""
+    venv.create(folder, symlinks=True)
+    [packages] = folder.glob("lib/python*/site-packages")
+    # A folder that is named here adds its packages, and nothing that a .pth file of its own would.
+    (packages / "packages.pth").write_text(sysconfig.get_path("purelib"))
+    _, body = (Path(sys.executable).parent / "nameko").read_text().split("\n", 1)
+    script = folder / "bin" / "nameko"
+    script.write_text(f"#!{folder}/bin/python\n{body}")
+    script.chmod(0o755)
+    return script.parent
 
 
 def on_loopback(container: Container, addresses: Mapping[str, str]) -> Container:

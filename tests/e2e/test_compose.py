@@ -15,7 +15,6 @@ from tests.e2e.compose_mesh import HOSTNAME, LONG_RUNNING, ComposeMesh
 from tests.e2e.compose_servers import servers_running
 from tests.waiting import eventually
 
-READY_SECONDS = 60
 EMAIL = "carol@example.com"
 PASSWORD = "a password of the tests"
 
@@ -32,8 +31,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, mailbox: Any) -> Iterator[Com
             assert done.returncode == 0, done.stdout.decode()
         try:
             mesh.start()
-            for name in LONG_RUNNING:
-                eventually(lambda name=name: mesh.is_healthy(name), READY_SECONDS, f"{name} healthy")
+            mesh.wait_until_healthy()
             yield mesh
         finally:
             mesh.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -74,8 +75,9 @@ def copied() -> list[str]:
     return re.findall(r"^COPY (?!--from)(\S+) \S+$", LAST_STAGE, re.MULTILINE)
 
 
-def image_environment() -> dict[str, str]:
-    """What the image itself sets, but for PATH."""
+def image_environment(folder: Path) -> dict[str, str]:
+    """What the image itself sets, but for PATH; `folder` is where its working directory is."""
+    [working_directory] = re.findall(r"^WORKDIR (\S+)$", LAST_STAGE, re.MULTILINE)
     lines = re.findall(r"^ENV ((?:.*\\\n)*.*)$", LAST_STAGE, re.MULTILINE)
     pairs = re.findall(r"(\w+)=(\S+)", " ".join(lines))
-    return {name: value for name, value in pairs if name != "PATH"}
+    return {name: value.replace(working_directory, str(folder)) for name, value in pairs if name != "PATH"}
