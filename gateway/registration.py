@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
-from urllib.parse import urlsplit
 
-from mesh.consul import Instance, Registrar
+from mesh.consul import Instance, Registrar, reachable_address
 
 from .settings import Settings
 
@@ -19,7 +17,7 @@ class Registration:
     """Registered from `start` until `stop`; without an agent it keeps trying and hurts nobody."""
 
     def __init__(self, settings: Settings, agent: str) -> None:
-        address = settings.ADVERTISE_ADDRESS or _reachable(settings.GATEWAY_HOST, agent)
+        address = settings.ADVERTISE_ADDRESS or reachable_address(settings.GATEWAY_HOST, agent)
         host = f"[{address}]" if ":" in address else address
         instance = Instance(
             service="gateway",
@@ -43,13 +41,3 @@ class Registration:
     def _keep(self) -> None:
         self._registrar.keep(self._leaving.wait)
         self._registrar.deregister()
-
-
-def _reachable(host: str, agent: str) -> str:
-    """The address under which the agent sees this machine, where the host is a wildcard."""
-    if host not in _WILDCARDS:
-        return host
-    url = urlsplit(agent if "//" in agent else f"//{agent}")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((url.hostname or "127.0.0.1", url.port or 8500))  # a datagram socket: nothing is sent
-        return str(probe.getsockname()[0])

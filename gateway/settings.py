@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mesh.aio.address import parse_addresses
 
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,5}/(second|minute|hour|day)$")]
 
@@ -55,6 +57,12 @@ class Settings(BaseSettings):
     """After so long a stream ends; its client connects again."""
     GATEWAY_HEARTBEAT_SECONDS: Annotated[float, Field(gt=0)] = 15.0
 
+    @field_validator("AMQP_URI")
+    @classmethod
+    def _can_be_read(cls, uri: str) -> str:
+        parse_addresses(uri)
+        return uri
+
     @property
     def secret(self) -> bytes:
         return self.JWT_SECRET.get_secret_value().encode()
@@ -75,4 +83,4 @@ def _explain(problem: object) -> str:
         return f"the setting {name} is missing: set the environment variable {name}"
     if name == "JWT_SECRET":
         return "the setting JWT_SECRET is too short: it needs 32 bytes or more"
-    return f"the setting {name} makes no sense: {problem['msg']}"
+    return f"the setting {name} makes no sense: {problem['msg'].removeprefix('Value error, ')}"

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import consul
 import requests
 
 log = logging.getLogger(__name__)
 
+AGENT_PORT = 8500
 REQUEST_SECONDS = 2.0
 CHECK_INTERVAL = "2s"
 CHECK_TIMEOUT = "1s"
@@ -25,6 +27,7 @@ DEREGISTER_AFTER = "1m"
 VERIFY_SECONDS = 5.0
 """How often to look whether the agent still knows this instance: it forgets when it restarts."""
 
+_WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound to
 _FAILURES = (consul.ConsulException, requests.RequestException, OSError)
 
 
@@ -43,15 +46,36 @@ class Instance:
         return f"{self.service}-{self.address.replace('.', '-')}-{self.port}-{os.getpid()}"
 
 
+def reachable_address(host: str, http_addr: str) -> str:
+    """The address to tell Consul for a process that listens on `host`.
+
+    For a wildcard it is the one with which this machine reaches the agent; the host's own name when
+    the agent's name does not resolve, as happens while it is away.
+    """
+    if host not in _WILDCARDS:
+        return host
+    url = _split(http_addr)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # to connect it sends nothing
+        try:
+            probe.connect((url.hostname or "127.0.0.1", url.port or AGENT_PORT))
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])
+
+
+def _split(http_addr: str) -> SplitResult:
+    return urlsplit(http_addr if "//" in http_addr else f"http://{http_addr}")
+
+
 class Registrar:
     """Registers one instance at the agent `http_addr` (`host:port` or a URL)."""
 
     def __init__(self, instance: Instance, http_addr: str, token: str | None = None) -> None:
         self.instance = instance
-        url = urlsplit(http_addr if "//" in http_addr else f"http://{http_addr}")
+        url = _split(http_addr)
         self._agent = consul.Consul(
             host=url.hostname,
-            port=url.port or 8500,
+            port=url.port or AGENT_PORT,
             scheme=url.scheme,
             token=token,
             connections_timeout=REQUEST_SECONDS,

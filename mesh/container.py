@@ -11,10 +11,18 @@ import logging
 
 from nameko.containers import ServiceContainer
 
+from mesh.log import Unexpected
+
 log = logging.getLogger(__name__)
+
+_unexpected = Unexpected()
 
 
 class Container(ServiceContainer):
+    def __init__(self, service_cls: type) -> None:
+        logging.getLogger("nameko.containers").addFilter(_unexpected)  # adding it again changes nothing
+        super().__init__(service_cls)
+
     def stop(self) -> None:
         if not self._died.ready() and not self._being_killed:
             for extension in self.extensions:

@@ -7,9 +7,11 @@ another process would freeze this one, so its blocking calls run in eventlet's t
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import eventlet
 import psycopg2.extensions
 import sqlalchemy as sa
 from eventlet import tpool
@@ -20,6 +22,8 @@ CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 10
 LOCK_SECONDS = 5
 POOL_SIZE = 10
+
+T = TypeVar("T")
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -63,12 +67,33 @@ def _wait_in_the_hub(connection: Any, timeout: float = STATEMENT_SECONDS + LOCK_
         )
 
 
-class _Cursor(sqlite3.Cursor):
-    def execute(self, *args: Any) -> _Cursor:
-        return tpool.execute(super().execute, *args)  # type: ignore[no-any-return]
+def _in_thread(call: Callable[..., T], *args: Any) -> T:
+    """Make a blocking call in the thread pool, and leave only when it has ended.
 
-    def executemany(self, *args: Any) -> _Cursor:
-        return tpool.execute(super().executemany, *args)  # type: ignore[no-any-return]
+    A greenlet that is killed or timed out while it waits must not hand its connection to the next
+    one: sqlite3 objects that two threads use at once end the process.
+    """
+    thread = eventlet.spawn(tpool.execute, call, *args)
+    interruption: BaseException | None = None
+    while not thread.dead:
+        try:
+            thread.wait()
+        except BaseException as error:
+            if thread.dead:
+                break
+            interruption = error
+    if interruption is not None:
+        raise interruption
+    result: T = thread.wait()
+    return result
+
+
+class _Cursor(sqlite3.Cursor):
+    def execute(self, *args: Any) -> Any:
+        return _in_thread(super().execute, *args)
+
+    def executemany(self, *args: Any) -> Any:
+        return _in_thread(super().executemany, *args)
 
 
 class _Connection(sqlite3.Connection):
@@ -76,10 +101,10 @@ class _Connection(sqlite3.Connection):
         return super().cursor(factory)
 
     def commit(self) -> None:
-        tpool.execute(super().commit)
+        _in_thread(super().commit)
 
     def rollback(self) -> None:
-        tpool.execute(super().rollback)
+        _in_thread(super().rollback)
 
 
 def _open_sqlite(address: sa.URL) -> sa.Engine:

@@ -20,7 +20,7 @@ from eventlet import wsgi
 from nameko.extensions import DependencyProvider
 
 from mesh import settings
-from mesh.consul import Instance, Registrar
+from mesh.consul import Instance, Registrar, reachable_address
 from mesh.database import Engine
 
 log = logging.getLogger(__name__)
@@ -46,11 +46,11 @@ class Presence(DependencyProvider):
         self._registrar = self._make_registrar()
 
     def _make_registrar(self) -> Registrar | None:
-        http_addr = settings.optional("CONSUL_HTTP_ADDR")
+        http_addr = str(settings.optional("CONSUL_HTTP_ADDR", ""))
         if not http_addr:
             log.info("CONSUL_HTTP_ADDR is not set: not registering")
             return None
-        address = str(settings.optional("ADVERTISE_ADDRESS", self.host))
+        address = str(settings.optional("ADVERTISE_ADDRESS") or reachable_address(self.host, http_addr))
         served_on = settings.optional(self.port_setting) if self.port_setting else None
         instance = Instance(
             service=self.container.service_name,
@@ -59,7 +59,7 @@ class Presence(DependencyProvider):
             health_url=f"http://{address}:{self.port}/ready",
             meta={"health_port": str(self.port)},
         )
-        return Registrar(instance, str(http_addr), settings.optional("CONSUL_HTTP_TOKEN"))
+        return Registrar(instance, http_addr, settings.optional("CONSUL_HTTP_TOKEN"))
 
     def start(self) -> None:
         self.container.spawn_managed_thread(self._serve, identifier="health server")

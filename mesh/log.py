@@ -10,7 +10,7 @@ from mesh.errors import describe
 class Unexpected(logging.Filter):
     """Keeps what went wrong and drops what was refused: a refusal is an answer, not a fault.
 
-    For the logger `nameko.containers`, which reports every exception of an entrypoint, see config.yml.
+    For the logger `nameko.containers`, which reports every exception of an entrypoint.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

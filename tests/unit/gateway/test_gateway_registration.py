@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from gateway.app import create_app
-from gateway.registration import Registration, _reachable
+from gateway.registration import Registration
+from mesh.consul import reachable_address
 
 
 class Agent(BaseHTTPRequestHandler):
@@ -91,8 +92,8 @@ async def test_without_an_agent_it_serves_all_the_same(make_settings, mesh, unus
 
 
 def test_a_wildcard_is_told_as_the_address_that_the_agent_sees():
-    assert _reachable("0.0.0.0", "http://127.0.0.1:8500") == "127.0.0.1"
-    assert _reachable("10.1.2.3", "127.0.0.1:8500") == "10.1.2.3"
+    assert reachable_address("0.0.0.0", "http://127.0.0.1:8500") == "127.0.0.1"
+    assert reachable_address("10.1.2.3", "127.0.0.1:8500") == "10.1.2.3"
 
 
 async def test_an_address_that_is_set_is_told(agent, make_settings):

@@ -1,0 +1,103 @@
+"""Engines in an eventlet process: others go on while one waits, and an interruption breaks nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+import eventlet
+import pytest
+import sqlalchemy as sa
+from greenlet import GreenletExit
+
+from mesh.database import Store, Transaction
+from mesh.engines import open_engine
+from mesh.errors import Unavailable
+
+
+class SomeStore(Store[Transaction]):
+    transaction_cls = Transaction
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "some.db"
+
+
+@pytest.fixture
+def store(path):
+    engine = open_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE things (name TEXT UNIQUE)")
+    yield SomeStore(engine)
+    engine.dispose()
+
+
+def insert(store, name):
+    with store.transaction() as tx:
+        tx.connection.execute(sa.text("INSERT INTO things VALUES (:name)"), {"name": name})
+
+
+def names(store):
+    with store.transaction(read_only=True) as tx:
+        return sorted(tx.connection.scalars(sa.text("SELECT name FROM things")))
+
+
+@pytest.fixture
+def locked(path):
+    """The database while another process writes."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield other
+    other.close()
+
+
+def test_the_process_goes_on_while_one_waits_for_a_lock(store, locked):
+    waiting = eventlet.spawn(insert, store, "late")
+    ticks = 0
+    started = time.monotonic()
+    while time.monotonic() - started < 0.5:
+        eventlet.sleep(0.01)
+        ticks += 1
+    assert ticks > 10
+    locked.execute("COMMIT")
+    waiting.wait()
+    assert names(store) == ["late"]
+
+
+def test_a_lock_that_is_not_given_back_is_unavailable_in_time(store, locked, monkeypatch):
+    started = time.monotonic()
+    with pytest.raises(Unavailable):
+        insert(store, "never")
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("interrupt", ["kill", "timeout"])
+def test_who_is_interrupted_leaves_the_connection_to_nobody_while_it_is_in_use(store, locked, interrupt):
+    def hurried(store, name):
+        with eventlet.Timeout(0.05, TimeoutError()):
+            insert(store, name)
+
+    def ended(thread):
+        """How it ended: eventlet raises a GreenletExit, or returns it."""
+        try:
+            return type(thread.wait())
+        except (TimeoutError, GreenletExit) as error:
+            return type(error)
+
+    started = [eventlet.spawn(insert if interrupt == "kill" else hurried, store, f"n{n}") for n in range(5)]
+    eventlet.sleep(0.1)
+    if interrupt == "kill":
+        for one in started:
+            one.kill()
+    locked.execute("COMMIT")
+    assert {ended(one) for one in started} == {GreenletExit if interrupt == "kill" else TimeoutError}
+    for number in range(20):
+        insert(store, f"after {number}")
+    assert len([name for name in names(store) if name.startswith("after")]) == 20
+
+
+def test_an_error_of_the_database_is_its_own(store):
+    insert(store, "one")
+    with pytest.raises(sa.exc.IntegrityError):
+        insert(store, "one")
