@@ -8,11 +8,13 @@ import time
 import eventlet
 import pytest
 import sqlalchemy as sa
+from eventlet import patcher
 from greenlet import GreenletExit
 
 from mesh.database import Store, Transaction
-from mesh.engines import open_engine
+from mesh.engines import _in_thread, open_engine
 from mesh.errors import Unavailable
+from tests.waiting import eventually
 
 
 class SomeStore(Store[Transaction]):
@@ -95,6 +97,28 @@ def test_who_is_interrupted_leaves_the_connection_to_nobody_while_it_is_in_use(s
     for number in range(20):
         insert(store, f"after {number}")
     assert len([name for name in names(store) if name.startswith("after")]) == 20
+
+
+@pytest.mark.parametrize("interrupt", ["kill", "timeout"])
+def test_an_interrupted_call_has_ended_when_its_greenlet_goes_on(interrupt):
+    ended = []
+
+    def block():
+        patcher.original("time").sleep(0.3)
+        ended.append("the call")
+
+    def make_the_call():
+        try:
+            with eventlet.Timeout(0.05 if interrupt == "timeout" else None):
+                _in_thread(block)
+        finally:
+            ended.append("its greenlet")
+
+    caller = eventlet.spawn(make_the_call)
+    eventlet.sleep(0.1)
+    caller.kill()
+    eventually(lambda: len(ended) == 2)
+    assert ended == ["the call", "its greenlet"]
 
 
 def test_an_error_of_the_database_is_its_own(store):
