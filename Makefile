@@ -34,6 +34,7 @@ check: .venv/ready ## Format, lint, types, import rules, generated code
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m mycelium.protos --check
+	$(BIN)/python -m mycelium.asyncapi --check
 
 .PHONY: format
 format: .venv/ready ## Format the code and mend what the linter can
@@ -41,8 +42,9 @@ format: .venv/ready ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
 
 .PHONY: protos
-protos: .venv/ready ## Generate the gRPC code from protos/product.proto
+protos: .venv/ready ## Generate the gRPC code and the description of the events
 	$(BIN)/python -m mycelium.protos
+	$(BIN)/python -m mycelium.asyncapi
 
 .PHONY: lock
 lock: .venv/ready ## Pin every dependency anew, with hashes
