@@ -28,7 +28,7 @@ from tests.e2e.compose_servers import Servers
 START_SECONDS = 60
 JOB_SECONDS = 60
 PROBE_SECONDS = 10
-HOSTNAME = "localhost"
+ADDRESS = "127.0.0.1"
 """Docker gives each container a name of its own here, by which the others reach it."""
 LONG_RUNNING = (*SERVICES, "gateway")
 
@@ -122,7 +122,6 @@ class ComposeMesh:
         """The command with the environment of its container, and nothing of ours."""
         environment = {
             "PATH": f"{self._programs}:{os.defpath}",
-            "HOSTNAME": HOSTNAME,
             **image_environment(self.image),
             **container.environment,
         }

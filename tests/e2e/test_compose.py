@@ -11,7 +11,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from tests.e2e.compose_mesh import HOSTNAME, LONG_RUNNING, ComposeMesh
+from tests.e2e.compose_mesh import ADDRESS, LONG_RUNNING, ComposeMesh
 from tests.e2e.compose_servers import servers_running
 from tests.waiting import eventually
 
@@ -99,7 +99,7 @@ def test_every_process_is_in_consuls_catalogue_where_it_can_be_reached(mesh):
     assert registered(mesh)["products"]["Port"] == int(port_of["products"]["GRPC_BIND_PORT"])
     assert registered(mesh)["gateway"]["Port"] == int(port_of["gateway"]["GATEWAY_PORT"])
     assert registered(mesh)["orders"]["Port"] == int(port_of["orders"]["HEALTH_PORT"])
-    assert {instance["Address"] for instance in registered(mesh).values()} == {HOSTNAME}
+    assert {instance["Address"] for instance in registered(mesh).values()} == {ADDRESS}
     eventually(lambda: checked(mesh) == set(LONG_RUNNING), what="a good answer to each of Consul's checks")
 
 
