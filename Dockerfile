@@ -15,8 +15,8 @@ FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 mycelium \
     && useradd --uid 10001 --gid mycelium --no-create-home --home-dir /nonexistent \
       --shell /usr/sbin/nologin mycelium
-# PYTHONPATH, because nameko reads config.yml, which names classes of ours, before it looks for
-# packages where it was started. Silenced is eventlet's long farewell, printed by every command.
+# PYTHONPATH, so that our packages are found from wherever a command is started. Silenced is
+# eventlet's long farewell, printed by every command.
 ENV PATH=/opt/mycelium/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/srv/mycelium \

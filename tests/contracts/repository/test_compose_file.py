@@ -47,7 +47,6 @@ def test_a_service_is_given_what_it_requires_and_nothing_it_does_not_know(servic
 
     assert required >= {"AMQP_URI", "DATABASE_URL"}
     assert required <= given <= known
-    assert "ADVERTISE_ADDRESS=" in ours()[service]["command"][-1]
 
 
 def test_the_gateway_is_given_what_it_requires_and_nothing_it_does_not_know():
