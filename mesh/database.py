@@ -10,6 +10,10 @@ The caller of the command commits, inside the entrypoint: Nameko replies and ack
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,9 +28,13 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 
 from mesh import tables
 from mesh.engines import open_engine
-from mesh.errors import Unavailable
+from mesh.errors import Refused, Unavailable
 from mesh.events import Envelope, Event, seal
 from mesh.settings import database_url
+
+log = logging.getLogger(__name__)
+
+LONGEST_COMMAND_ID = 255
 
 
 class Bell:
@@ -73,23 +81,37 @@ class Transaction:
         return bool(self.connection.execute(insert, row).rowcount)
 
     def once(
-        self, command_id: str | None, method: str, execute: Callable[[], dict[str, Any]]
+        self, command_id: str | None, command: tuple[Any, ...], execute: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
         """Execute a command, or repeat the first answer when its id has been executed before.
 
-        A command without an id is executed each time. Two executions at once of one id are
-        settled by the unique key: the second fails with IntegrityError and is tried again
-        (`settled`), when it finds the answer of the first.
+        `command` is its name and arguments: an id that comes with another one is refused. A command
+        without an id is executed each time. Two executions at once of one id are settled by the
+        unique key: the second fails with IntegrityError and is tried again (`settled`), when it
+        finds the answer of the first.
         """
         if command_id is None:
             return execute()
-        known = sa.select(tables.commands.c.answer).where(tables.commands.c.command_id == command_id)
-        answer: dict[str, Any] | None = self.connection.scalar(known)
-        if answer is None:
-            answer = execute()
-            row = {"command_id": command_id, "method": method, "answer": answer}
-            self.connection.execute(tables.commands.insert(), {**row, "executed_at": datetime.now(UTC)})
+        _check_command_id(command_id)
+        fingerprint = hashlib.sha256(json.dumps(command, default=repr).encode()).hexdigest()
+        known = sa.select(tables.commands).where(tables.commands.c.command_id == command_id)
+        before = self.connection.execute(known).one_or_none()
+        if before is not None:
+            if before.fingerprint != fingerprint:
+                message = "command_id: it was used for another command"
+                raise Refused("idempotency-key-reused", message, "command_id")
+            return dict(before.answer)
+        answer = execute()
+        row = {"command_id": command_id, "fingerprint": fingerprint, "answer": answer}
+        self.connection.execute(tables.commands.insert(), {**row, "executed_at": datetime.now(UTC)})
         return answer
+
+
+def _check_command_id(value: Any) -> None:
+    is_text = isinstance(value, str) and value.isascii() and value.isprintable()
+    if not is_text or not 1 <= len(value) <= LONGEST_COMMAND_ID:
+        message = f"command_id: expected 1 to {LONGEST_COMMAND_ID} printable ASCII characters"
+        raise Refused("validation-failed", message, "command_id")
 
 
 def insert_ignoring_conflicts(connection: sa.Connection, table: sa.Table) -> Any:
@@ -135,11 +157,18 @@ class Store(Generic[T]):
                 tx = self.transaction_cls(connection)
                 yield tx
         except (exc.OperationalError, exc.TimeoutError, exc.InterfaceError) as error:
-            if is_conflict(error):
+            if is_conflict(error) or not _is_away(error):
                 raise
+            log.warning("the database does not answer: %s", error)
             raise Unavailable("the database does not answer") from error
         if tx.has_news:
             self._news.ring()
+
+
+def _is_away(error: exc.SQLAlchemyError) -> bool:
+    """Whether it is a matter of time: SQLite has the same exception for a lock and for a missing table."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return code is None or code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 _CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available (PostgreSQL)

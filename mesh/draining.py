@@ -7,12 +7,15 @@ messages, waits until each that it took is answered or given back, and only then
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
 from nameko.amqp.consume import Consumer
+
+log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 20.0
 """A call that takes longer is given up: the supervisor's patience ends at 30 s."""
@@ -34,12 +37,16 @@ class DrainingConsumer(Consumer):
     def ack_message(self, message: Any) -> None:
         try:
             super().ack_message(message)
+        except OSError:  # the connection is gone: the broker gives the message out again
+            log.warning("an ack was lost with its connection")
         finally:
             self._in_flight.discard(_key(message))
 
     def requeue_message(self, message: Any) -> None:
         try:
             super().requeue_message(message)
+        except OSError:
+            log.debug("given back by the end of its connection")
         finally:
             self._in_flight.discard(_key(message))
 

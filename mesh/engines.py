@@ -41,9 +41,9 @@ def _open_postgresql(address: sa.URL) -> sa.Engine:
         pool_size=POOL_SIZE,
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
+        hide_parameters=True,  # an error in the log shows the statement, and nobody's data
         pool_pre_ping=True,  # the server may have restarted since the connection was last used
         connect_args={
-            "connect_timeout": CONNECT_SECONDS,
             "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={LOCK_SECONDS}s",
             # A server that vanished without a word is noticed by TCP, not waited for.
             "keepalives_idle": 5,
@@ -53,7 +53,10 @@ def _open_postgresql(address: sa.URL) -> sa.Engine:
     )
 
 
-def _wait_in_the_hub(connection: Any, timeout: float = STATEMENT_SECONDS + LOCK_SECONDS) -> None:
+def _wait_in_the_hub(connection: Any) -> None:
+    """libpq's own limit of a connect does not hold when the waiting is ours."""
+    is_new = connection.status == psycopg2.extensions.STATUS_SETUP
+    timeout = CONNECT_SECONDS if is_new else STATEMENT_SECONDS + LOCK_SECONDS
     while True:
         state = connection.poll()
         if state == psycopg2.extensions.POLL_OK:
@@ -115,6 +118,7 @@ def _open_sqlite(address: sa.URL) -> sa.Engine:
         poolclass=QueuePool,
         pool_size=POOL_SIZE,
         max_overflow=0,
+        hide_parameters=True,
         pool_timeout=CONNECT_SECONDS,
         connect_args={"timeout": LOCK_SECONDS, "factory": _Connection, "check_same_thread": False},
     )

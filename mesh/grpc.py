@@ -6,6 +6,7 @@ becomes INTERNAL, and its text stays in the log.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 from grpc import StatusCode
 from nameko_grpc import entrypoint as stock
 from nameko_grpc.constants import Cardinality
+from nameko_grpc.context import METADATA_PREFIX
 from nameko_grpc.errors import GrpcError
 
+from mesh.context import validated_context
 from mesh.errors import describe
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,20 @@ def grpc_error(error: BaseException) -> GrpcError:
 
 
 class Grpc(stock.Grpc):
+    def handle_request(self, request_stream: Any, response_stream: Any) -> None:
+        """Nothing that a client sends may raise in here: it would end the process."""
+        metadata = request_stream.headers.for_application
+        if any(not _is_sound(name, value) for name, value in metadata):
+            message = f"metadata {METADATA_PREFIX}*: expected JSON of the right type"
+            response_stream.close(GrpcError(code=StatusCode.INVALID_ARGUMENT, message=message))
+            return
+        try:
+            super().handle_request(request_stream, response_stream)
+        except GrpcError as error:
+            response_stream.close(error)
+        except Exception as error:
+            response_stream.close(grpc_error(error))
+
     def handle_result(
         self, response_stream: Any, worker_ctx: Any, result: Any, exc_info: Any
     ) -> tuple[Any, Any]:
@@ -54,6 +71,17 @@ class Grpc(stock.Grpc):
         if self.cardinality in _STREAMS_OUT:
             result = _guarded(result)
         return super().handle_result(response_stream, worker_ctx, result, exc_info)  # type: ignore[no-any-return]
+
+
+def _is_sound(name: str, value: Any) -> bool:
+    """Whether nameko-grpc can make context of a pair of metadata."""
+    if not name.startswith(METADATA_PREFIX):
+        return True
+    key = name.removeprefix(METADATA_PREFIX)
+    try:
+        return key in validated_context({key: json.loads(value)})
+    except (ValueError, TypeError, RecursionError):
+        return False
 
 
 def _guarded(messages: Iterable[Any]) -> Iterator[Any]:

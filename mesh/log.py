@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from mesh.errors import describe
+from mesh.errors import DeadlineExceeded, MeshError, Unavailable, describe
+
+FAULTS = frozenset(kind.slug for kind in (MeshError, Unavailable, DeadlineExceeded))
+"""Slugs that tell a caller something and the operator more."""
 
 
 class Unexpected(logging.Filter):
@@ -15,4 +18,5 @@ class Unexpected(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        return error is None or describe(error) is None
+        public = describe(error) if error else None
+        return public is None or public["code"] in FAULTS

@@ -8,6 +8,7 @@ and another takes over. Events of one aggregate leave in the order they were com
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -27,11 +28,11 @@ log = logging.getLogger(__name__)
 
 BATCH = 100
 CLAIM = timedelta(seconds=30)
-"""How long a claim holds: longer than a batch takes to publish when the broker is slow."""
+"""How long a claim holds. A relay publishes for half of it and gives the rest back."""
 IDLE_SECONDS = 1.0
 """How often to look for what a dead relay, or a transaction of another instance, has left."""
 CONFIRM_SECONDS = 5.0
-UNROUTABLE_PAUSE = timedelta(seconds=1)
+UNROUTABLE_PAUSE = timedelta(seconds=2)
 """An awaited event that no queue takes is kept this long before the next try."""
 
 _CLAIM_LOCK = 0x6D7963  # "myc": serialises the claims of several relays on PostgreSQL
@@ -107,6 +108,7 @@ class OutboxRelay(DependencyProvider):
             declare=[self._exchange],
             serializer="json",
             retry=False,  # the relay itself is the retry, and it backs off
+            **settings.broker_options(),
         )
 
     def start(self) -> None:
@@ -143,8 +145,11 @@ class OutboxRelay(DependencyProvider):
         sent: list[int] = []
         unroutable: list[sa.Row[Any]] = []
         held: set[str] = set()  # aggregates whose earlier event waits: the later ones wait too
+        end = time.monotonic() + CLAIM.total_seconds() / 2
         try:
             for row in rows:
+                if time.monotonic() > end:
+                    break
                 if row.aggregate_id in held:
                     unroutable.append(row)
                     continue
@@ -154,8 +159,9 @@ class OutboxRelay(DependencyProvider):
                 except UndeliverableMessage:
                     held.add(row.aggregate_id)
                     unroutable.append(row)
-                    log.warning("no queue takes the event %s yet: kept in the outbox", row.type)
         finally:
+            if held:
+                log.warning("no queue takes events of %d aggregates yet: they stay in the outbox", len(held))
             self._settle(rows, sent, unroutable)
         return len(rows)
 

@@ -5,11 +5,13 @@ On the wire an outcome is `{"ok": value}` or `{"error": {"code", "message", "fie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from mesh.errors import describe, from_public
+from mesh.errors import Refused, describe, from_public
+
+MOST_ITEMS = 1000
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -31,8 +33,10 @@ class Outcome(Generic[T]):
             return Outcome(error=error)
 
     @staticmethod
-    def of_each(make: Callable[[T], U], items: Iterable[T]) -> list[Outcome[U]]:
-        """`of` for every item of a batch."""
+    def of_each(make: Callable[[T], U], items: list[T]) -> list[Outcome[U]]:
+        """`of` for every item of a batch. Raises Refused for what is no batch, or too large a one."""
+        if not isinstance(items, list) or len(items) > MOST_ITEMS:
+            raise Refused("validation-failed", f"expected a list of at most {MOST_ITEMS} items")
         return [Outcome(item).then(make) for item in items]
 
     def unwrap(self) -> T:

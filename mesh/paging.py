@@ -31,9 +31,9 @@ def decode_cursor(cursor: Any, parts: int = 1) -> list[str] | None:
         return None
     try:
         key = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
-        if len(key) != parts or not all(isinstance(part, str) for part in key):
+        if len(key) != parts or not all(isinstance(part, str) and part.isascii() for part in key):
             raise ValueError
-    except (ValueError, AttributeError, TypeError, binascii.Error):
+    except (ValueError, AttributeError, TypeError, RecursionError, binascii.Error):
         raise Refused(
             "validation-failed", "cursor: expected the next_cursor of an earlier page", "cursor"
         ) from None

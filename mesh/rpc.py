@@ -25,9 +25,11 @@ from nameko.exceptions import UnserializableValueError, get_module_path
 from mesh import errors
 from mesh.context import deadline_of, validated_context
 from mesh.draining import DRAIN_SECONDS, DrainingConsumer
+from mesh.settings import broker_options
 
 log = logging.getLogger(__name__)
 
+REPLY_SECONDS = 5.0
 ANSWER_SECONDS = 0.15
 """What is kept of a request's time to answer it after a call of its own has timed out."""
 
@@ -72,13 +74,17 @@ class Responder(stock.Responder):
         if reply_to is None:
             log.warning("a call without a reply address was executed: nobody gets its answer")
             return result, exc_info
-        self.publisher_cls(self.amqp_uri, ssl=self.ssl, login_method=self.login_method).publish(
-            {"result": None if error else result, "error": error},
-            serializer=serializer,
-            exchange=self.exchange,
-            routing_key=reply_to,
-            correlation_id=self.message.properties.get("correlation_id"),
-        )
+        publisher = self.publisher_cls(self.amqp_uri, ssl=self.ssl, login_method=self.login_method)
+        # A broker that is frozen must not hold the worker: the caller gives up sooner than this.
+        with Timeout(REPLY_SECONDS, TimeoutError("the broker takes no reply")):
+            publisher.publish(
+                {"result": None if error else result, "error": error},
+                serializer=serializer,
+                exchange=self.exchange,
+                routing_key=reply_to,
+                correlation_id=self.message.properties.get("correlation_id"),
+                transport_options={"max_retries": 0, "confirm_timeout": REPLY_SECONDS},
+            )
         return result, exc_info
 
 
@@ -91,11 +97,13 @@ class RpcConsumer(stock.RpcConsumer):
             self.consumer.drained.wait(DRAIN_SECONDS)
 
     def handle_result(self, message: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
-        responder = Responder(self.amqp_uri, stock.get_rpc_exchange(), message)
+        responder = Responder(self.amqp_uri, stock.get_rpc_exchange(), message, **broker_options())
         try:
-            return responder.send_response(result, exc_info)
-        finally:
-            self.consumer.ack_message(message)
+            result, exc_info = responder.send_response(result, exc_info)
+        except Exception:  # the call was executed; who waits for its answer asks again
+            log.exception("the reply could not be sent")
+        self.consumer.ack_message(message)
+        return result, exc_info
 
 
 class Rpc(stock.Rpc):
@@ -117,9 +125,26 @@ class Rpc(stock.Rpc):
 rpc = Rpc.decorator
 
 
+class ReplyListener(stock.ReplyListener):
+    """Nameko's, and it can say whether it hears anything: without it a service is not ready."""
+
+    class consumer_cls(stock.ReplyListener.ReplyConsumer):  # noqa: N801 - the name that Nameko looks for
+        is_consuming = False
+
+        def on_consume_ready(self, *args: Any, **kwargs: Any) -> None:
+            super().on_consume_ready(*args, **kwargs)
+            self.is_consuming = True
+
+        def on_connection_error(self, *args: Any) -> None:
+            self.is_consuming = False
+            super().on_connection_error(*args)
+
+
 class ServiceClient(stock.ServiceRpc):
     """Injects a client of another service whose calls end within `timeout` seconds, or sooner when
     the request in hand has less time left."""
+
+    reply_listener = ReplyListener()
 
     def __init__(self, target_service: str, timeout: float = 2.0, **publisher_options: Any) -> None:
         self.timeout = timeout

@@ -32,6 +32,11 @@ def optional(name: str, default: Any = None) -> Any:
     return default if value is None or value == "" else value
 
 
+def broker_options() -> dict[str, Any]:
+    """What Nameko's own publishers take from the configuration beside the URI."""
+    return {"ssl": config.get("AMQP_SSL"), "login_method": config.get("LOGIN_METHOD")}
+
+
 def database_url(service_name: str) -> str:
     """This service's own database: `{service}` in DATABASE_URL stands for its name."""
     return required("DATABASE_URL").replace("{service}", service_name)

@@ -64,7 +64,7 @@ commands = sa.Table(
     "commands",
     metadata,
     sa.Column("command_id", sa.String(255), primary_key=True),
-    sa.Column("method", sa.String(100), nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
     sa.Column("answer", sa.JSON, nullable=False),
     sa.Column("executed_at", UtcDateTime, nullable=False),
 )

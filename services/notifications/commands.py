@@ -8,6 +8,7 @@ sends once more, under the same Message-ID.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -23,8 +24,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 20
 LEASE = timedelta(seconds=60)
-"""Longer than a batch takes when every mail times out at the server."""
 LONGEST_DELAY = 60.0
+ALERT_ATTEMPTS = 10
+"""A mail that has failed so often is an error in the log; it is tried again all the same."""
 
 
 @settled
@@ -37,16 +39,31 @@ def keep_mail(store: MailsStore, event: Mapping[str, Any]) -> None:
 
 
 def send_mails(store: MailsStore, send: Callable[[Mail], None]) -> int:
-    """Send what is due; what fails is put off, with back-off. Returns how many were sent."""
+    """Send what is due; what fails is put off, with back-off. Returns how many were sent.
+
+    Stops when half of the lease is over, so that no mail is sent by two at once: a slow server
+    leaves the rest to the next one.
+    """
     with store.transaction() as tx:
         leased = tx.lease_due(BATCH, LEASE)
+    end = time.monotonic() + LEASE.total_seconds() / 2
     sent = 0
     for mail, attempts in leased:
+        if time.monotonic() > end:
+            break
         try:
             send(mail)
-        except OSError as error:  # smtplib's errors are OSErrors
+        except Exception as error:  # whatever is wrong with one mail must not hold up the others
             delay = timedelta(seconds=back_off(attempts, first=1.0, longest=LONGEST_DELAY))
-            log.warning("mail %s was not sent, attempt %d: %s", mail.id, attempts, error)
+            level = logging.ERROR if attempts >= ALERT_ATTEMPTS else logging.WARNING
+            log.log(
+                level,
+                "mail %s was not sent, attempt %d: %s: %s",
+                mail.id,
+                attempts,
+                type(error).__name__,
+                error,
+            )
             with store.transaction() as tx:
                 tx.put_off(mail.id, delay)
         else:

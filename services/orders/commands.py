@@ -47,15 +47,21 @@ def accept(
             tx.learn(customer)
         known_customers = tx.customers({one.user_id for one in requests.values()})
         known = tx.orders({one.order_id for one in requests.values()})
-        unfinished = [order.id for order in known.values() if order.status == domain.PENDING]
+        # Only for who asks for the same again: another body under the key must not hold the order up.
+        asked = {(request.order_id, request.fingerprint) for request in requests.values()}
+        unfinished = [
+            order.id
+            for order in known.values()
+            if order.status == domain.PENDING and (order.id, order.fingerprint) in asked
+        ]
         leased = tx.lease(unfinished, LEASE) if unfinished else set()
         new: dict[str, Order] = {}
         for index, request in requests.items():
             before = known.get(request.order_id) or new.get(request.order_id)
             if before:
-                answers[index] = Outcome.of(partial(_answered, before, request, leased))
+                ours = before.id in leased or before.id in new
+                answers[index] = Outcome.of(partial(_answered, before, request, ours))
                 if answers[index].error is None and before.status == domain.PENDING:
-                    leased.discard(before.id)
                     to_drive[index] = before
             elif request.user_id not in known_customers:
                 unknown = domain.UnknownCustomer(f"there is no user {request.user_id}", "user_id")
@@ -68,10 +74,10 @@ def accept(
     return Accepted(answers, to_drive)
 
 
-def _answered(order: Order, request: Request, leased: set[str]) -> Order:
-    """The first answer; an order without one yet is the caller's to drive, if the caller leased it."""
+def _answered(order: Order, request: Request, ours: bool) -> Order:
+    """The first answer; an order without one yet is for the caller to drive, if it is the caller's."""
     answer = domain.replayed(order, request)
-    if order.status == domain.PENDING and order.id not in leased:
+    if order.status == domain.PENDING and not ours:
         raise domain.InProgress(
             "Idempotency-Key: the first request with it is still running", "Idempotency-Key"
         )
@@ -118,6 +124,7 @@ def get_order(store: OrdersStore, order_id: str) -> Order:
 def list_orders(
     store: OrdersStore, user_id: str, before: tuple[datetime, str] | None, limit: int
 ) -> Sequence[Order]:
+    domain.checked_user_id(user_id)
     with store.transaction(read_only=True) as tx:
         return tx.page(user_id, before, limit)
 

@@ -133,7 +133,7 @@ class Order:
 
 def new_request(user_id: Any, items: Any, idempotency_key: Any) -> Request:
     """A request from outside: the same product twice becomes one line. Raises Invalid."""
-    user = _checked_id(user_id, "user_id")
+    user = checked_user_id(user_id)
     if idempotency_key is None:
         order_id = str(uuid.uuid4())
     elif isinstance(idempotency_key, str) and _KEY.fullmatch(idempotency_key):
@@ -160,6 +160,10 @@ def _checked_lines(items: Any) -> tuple[Line, ...]:
         if wanted[product_id] > MOST_QUANTITY:
             raise Invalid(f"{field}: expected at most {MOST_QUANTITY} of {product_id} in all", field)
     return tuple(Line(product_id, quantity) for product_id, quantity in sorted(wanted.items()))
+
+
+def checked_user_id(value: Any) -> str:
+    return _checked_id(value, "user_id")
 
 
 def checked_order_id(value: Any) -> str:
@@ -195,6 +199,8 @@ def replayed(order: Order, request: Request) -> Order:
         raise KeyReused("Idempotency-Key: it was used for another order", "Idempotency-Key")
     if order.status == REJECTED and order.reason is not None:
         raise Rejected(order.reason)
+    if order.status == CANCELLED and order.confirmed_at is None:
+        raise Refusal("the order was cancelled before it was confirmed", "order_id")
     return replace(order, status=CONFIRMED) if order.confirmed_at else order
 
 

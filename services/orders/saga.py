@@ -59,7 +59,9 @@ def place(
                 del requests[index]
         accepted = commands.accept(store, requests, strangers)
         answers |= accepted.answers
-        settled = drive(store, products, list(accepted.to_drive.values()))
+        settled = drive(
+            store, products, list({order.id: order for order in accepted.to_drive.values()}.values())
+        )
         for index, order in accepted.to_drive.items():
             answers[index] = Outcome.of(partial(domain.replayed, settled[order.id], requests[index]))
     return [answers[index] for index in range(len(wishes))]

@@ -62,7 +62,8 @@ class OrdersService:
 
     @timer(interval=1)
     def sweep(self) -> None:
-        saga.sweep(self.store, self.products)
+        while saga.sweep(self.store, self.products) == saga.SWEEP_BATCH:
+            """A backlog is worked off without a pause: each batch is leased before the next."""
 
     def _place(self, wishes: list[Any]) -> list[Outcome[domain.Order]]:
         requests = Outcome.of_each(wire.request_from_wire, wishes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from mesh.money import major_units
@@ -54,8 +54,11 @@ def position_from_cursor(key: list[str] | None) -> tuple[datetime, str] | None:
     if key is None:
         return None
     try:
-        return datetime.fromisoformat(key[0]), key[1]
-    except ValueError:
+        moment = datetime.fromisoformat(key[0])
+        if moment.tzinfo is None:
+            raise ValueError
+        return moment.astimezone(UTC), domain.checked_order_id(key[1])
+    except (ValueError, OverflowError, domain.Invalid):
         raise domain.Invalid("cursor: expected the next_cursor of an earlier page", "cursor") from None
 
 

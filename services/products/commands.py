@@ -18,9 +18,9 @@ from services.products.store import ProductsStore, ProductsTransaction
 STREAM_PAGE = 100
 
 
-def get_products(store: ProductsStore, product_ids: Sequence[Any]) -> list[Outcome[Product]]:
+def get_products(store: ProductsStore, product_ids: list[Any]) -> list[Outcome[Product]]:
     """An outcome for each id, in the order asked for."""
-    checked = [Outcome.of(partial(domain.checked_id, one, "product_id")) for one in product_ids]
+    checked = Outcome.of_each(partial(domain.checked_id, field="product_id"), product_ids)
     with store.transaction(read_only=True) as tx:
         found = tx.products(one.unwrap() for one in checked if not one.error)
     return [one.then(partial(domain.existing, found)) for one in checked]
@@ -35,8 +35,8 @@ def list_products(store: ProductsStore, after: str, limit: int, text: str | None
 
 @settled
 def create_product(store: ProductsStore, command_id: str | None, **fields: Any) -> Product:
-    fields["product_id"] = fields["product_id"] or uuid.uuid4().hex
-    product = domain.new_product(**fields)
+    product_id = uuid.uuid4().hex if fields["product_id"] is None else fields["product_id"]
+    product = domain.new_product(**{**fields, "product_id": product_id})
 
     def create(tx: ProductsTransaction) -> Product:
         if tx.products([product.id]):
@@ -52,13 +52,15 @@ def create_product(store: ProductsStore, command_id: str | None, **fields: Any) 
         tx.publish([(created, product.version)])
         return product
 
-    return _once(store, command_id, "create_product", create)
+    return _once(store, command_id, ("create_product", *sorted(fields.items())), create)
 
 
 @settled
 def update_product(
     store: ProductsStore, command_id: str | None, product_id: str, name: str | None, price_minor: int | None
 ) -> Product:
+    domain.checked_id(product_id, "product_id")
+
     def update(tx: ProductsTransaction) -> Product:
         product = domain.changed(tx.product(product_id, lock=True), name=name, price_minor=price_minor)
         tx.save([product])
@@ -71,18 +73,20 @@ def update_product(
         tx.publish([(updated, product.version)])
         return product
 
-    return _once(store, command_id, "update_product", update)
+    return _once(store, command_id, ("update_product", product_id, name, price_minor), update)
 
 
 @settled
 def restock(store: ProductsStore, command_id: str | None, product_id: str, quantity: int) -> Product:
+    domain.checked_id(product_id, "product_id")
+
     def add(tx: ProductsTransaction) -> Product:
         product = domain.restocked(tx.product(product_id, lock=True), quantity)
         tx.save([product])
         tx.publish(_stock_changes([product]))
         return product
 
-    return _once(store, command_id, "restock", add)
+    return _once(store, command_id, ("restock", product_id, quantity), add)
 
 
 @settled
@@ -126,9 +130,9 @@ def release_stocks(
         tx.publish(_stock_changes(changed.values()))
 
 
-def _once(store: ProductsStore, command_id: str | None, method: str, effect: Any) -> Product:
+def _once(store: ProductsStore, command_id: str | None, command: tuple[Any, ...], effect: Any) -> Product:
     with store.transaction() as tx:
-        return Product(**tx.once(command_id, method, lambda: as_row(effect(tx))))
+        return Product(**tx.once(command_id, command, lambda: as_row(effect(tx))))
 
 
 def _stock_changes(changed: Any) -> list[tuple[StockChanged, int]]:
@@ -143,7 +147,7 @@ def all_products(store: ProductsStore, text: str | None = None) -> Iterator[Prod
         after = found[-1].id
 
 
-def watched_products(store: ProductsStore, product_ids: Sequence[str]) -> Iterator[Product]:
+def watched_products(store: ProductsStore, product_ids: list[str]) -> Iterator[Product]:
     """The products named, or all when none is. Raises UnknownProduct."""
     if not product_ids:
         return all_products(store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 MOST_QUANTITY = 1_000_000
 MOST_LINES = 100
@@ -225,13 +225,13 @@ def checked_id(value: Any, field: str) -> str:
 
 
 def checked_name(value: Any) -> str:
-    if not isinstance(value, str) or not 1 <= len(value.strip()) <= LONGEST_NAME or "\0" in value:
+    if not _is_text(value) or not 1 <= len(value.strip()) <= LONGEST_NAME:
         raise Invalid(f"name: expected 1 to {LONGEST_NAME} characters", "name")
     return value.strip()
 
 
 def checked_text(value: Any) -> None:
-    if value is not None and (not isinstance(value, str) or len(value) > LONGEST_NAME or "\0" in value):
+    if value is not None and (not _is_text(value) or len(value) > LONGEST_NAME):
         raise Invalid(f"query: expected at most {LONGEST_NAME} characters", "query")
 
 
@@ -249,3 +249,10 @@ def _checked_int(value: Any, field: str, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise Invalid(f"{field}: expected a whole number from {least} to {most}", field)
     return value
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Whether it is a string that can be stored and sent: half a surrogate pair can't."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    return not any("\ud800" <= char <= "\udfff" for char in value)

@@ -44,7 +44,7 @@ class ProductsService:
         self, limit: int = 50, cursor: str | None = None, query: str | None = None
     ) -> dict[str, Any]:
         size = checked_limit(limit)
-        (after,) = decode_cursor(cursor) or [""]
+        (after,) = decode_cursor(cursor) or [""]  # ids that are none are after or before all: no harm
         found = commands.list_products(self.store, after, size + 1, query)
         return page(found, size, wire.product_to_wire, lambda product: [product.id])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +15,7 @@ from services.users.passwords import hash_password, matches
 from services.users.store import UsersStore, UsersTransaction
 
 
-def get_users(store: UsersStore, user_ids: Sequence[Any]) -> list[Outcome[User]]:
+def get_users(store: UsersStore, user_ids: list[Any]) -> list[Outcome[User]]:
     """An outcome for each id, in the order asked for."""
     checked = Outcome.of_each(domain.checked_id, user_ids)
     with store.transaction(read_only=True) as tx:
@@ -66,7 +65,7 @@ def register_user(
         tx.publish([(UserRegistered(user_id=user.id, name=user.name, email=user.email), user.version)])
         return user.id
 
-    return _once(store, command_id, "register_user", register)
+    return _once(store, command_id, ("register_user", user.name, user.email), register)
 
 
 @settled
@@ -79,6 +78,7 @@ def update_user(
     password: Any = None,
     command_id: str | None = None,
 ) -> User:
+    domain.checked_id(user_id)
     if name is None and email is None and password is None:
         raise domain.Invalid("nothing to change: expected name, email or password", "name")
     password_hash = None if password is None else hash_password(domain.checked_password(password))
@@ -92,7 +92,7 @@ def update_user(
             tx.publish([(UserUpdated(user_id=user.id, name=user.name, email=user.email), user.version)])
         return user.id
 
-    return _once(store, command_id, "update_user", update)
+    return _once(store, command_id, ("update_user", user_id, name, email, password is None), update)
 
 
 def _check_email_free(tx: UsersTransaction, user: User) -> None:
@@ -100,8 +100,11 @@ def _check_email_free(tx: UsersTransaction, user: User) -> None:
         raise domain.EmailTaken("email: this address is taken", "email")
 
 
-def _once(store: UsersStore, command_id: str | None, method: str, effect: Any) -> User:
-    """The answer to a repeated command is the user as they are now: only the id is kept with it."""
+def _once(store: UsersStore, command_id: str | None, command: tuple[Any, ...], effect: Any) -> User:
+    """The answer to a repeated command is the user as they are now: only the id is kept with it.
+
+    No password is part of `command`: its fingerprint is no place for one.
+    """
     with store.transaction() as tx:
-        answer = tx.once(command_id, method, lambda: {"user_id": effect(tx)})
+        answer = tx.once(command_id, command, lambda: {"user_id": effect(tx)})
         return tx.user(answer["user_id"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 LONGEST_NAME = 200
 LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, less the angle brackets
@@ -74,15 +74,16 @@ def changed(user: User, *, name: Any = None, email: Any = None) -> User:
 
 def normal_email(value: Any) -> str:
     """One spelling for one mailbox. RFC 5321 lets the local part differ by case; no provider does."""
-    email = value.strip().lower() if isinstance(value, str) else ""
-    if not _EMAIL.fullmatch(email) or len(email) > LONGEST_EMAIL or ".." in email:
+    email = value.strip().lower() if _is_text(value) else ""
+    looks_encoded = "=?" in email  # RFC 2047: mail programs would read something else into it
+    if not _EMAIL.fullmatch(email) or len(email) > LONGEST_EMAIL or ".." in email or looks_encoded:
         raise Invalid("email: expected an address like name@example.com", "email")
     return email
 
 
 def checked_password(value: Any) -> str:
     """Length is the only rule (NIST SP 800-63B, section 5.1.1.2)."""
-    if not isinstance(value, str) or not SHORTEST_PASSWORD <= len(value) <= LONGEST_PASSWORD:
+    if not _is_text(value) or not SHORTEST_PASSWORD <= len(value) <= LONGEST_PASSWORD:
         raise Invalid(f"password: expected {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters", "password")
     return value
 
@@ -94,7 +95,14 @@ def checked_id(value: Any) -> str:
 
 
 def _checked_name(value: Any) -> str:
-    name = value.strip() if isinstance(value, str) else ""
+    name = value.strip() if _is_text(value) else ""
     if not 1 <= len(name) <= LONGEST_NAME or any(ord(char) < 32 for char in name):
         raise Invalid(f"name: expected 1 to {LONGEST_NAME} printable characters", "name")
     return name
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Whether it is a string that can be stored and sent: half a surrogate pair can't."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    return not any("\ud800" <= char <= "\udfff" for char in value)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import eventlet
 import pytest
 import sqlalchemy as sa
+from kombu import Connection, Queue
+from nameko import config
 from nameko.events import event_handler as stock_event_handler
 from nameko.testing.services import dummy
 
 from mesh import subscription
 from mesh.database import Bell, Database
+from mesh.errors import Unavailable
 from mesh.events import Event
 from mesh.outbox import OutboxRelay, OutboxStore
 from mesh.subscription import event_handler
@@ -47,13 +51,19 @@ class Source:
 class Listener:
     name = "listener"
     heard: list[dict] = []
+    begun: list[dict] = []
+    hanging = False
     failures = 0
+    failure: Exception = RuntimeError("not now")
 
     @event_handler("source", "happened")
     def on_happened(self, event):
+        Listener.begun.append(event)
+        if Listener.hanging:
+            eventlet.sleep(60)
         if Listener.failures:
             Listener.failures -= 1
-            raise RuntimeError("not now")
+            raise Listener.failure
         self.heard.append(event)
 
     @event_handler("source", "awaited")
@@ -74,8 +84,12 @@ class StockListener:
 def _forget(monkeypatch):
     Listener.heard.clear()
     StockListener.heard.clear()
+    Listener.begun.clear()
+    Listener.hanging = False
     Listener.failures = 0
-    monkeypatch.setattr(subscription, "PAUSE_SECONDS", 0.1)
+    Listener.failure = RuntimeError("not now")
+    monkeypatch.setattr(subscription, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(subscription, "LONGEST_PAUSE_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -154,6 +168,73 @@ def test_an_event_whose_handler_failed_comes_back(outbox_store, start):
     eventually(lambda: numbers() == [1])
 
 
+HAPPENED = "evt-source-happened--listener.on_happened"
+
+
+@pytest.fixture
+def parked():
+    """The message that gets into the queue of the parked."""
+
+    def take():
+        with Connection(config["AMQP_URI"]) as connection:
+            queue = Queue(f"{HAPPENED}.dead", channel=connection.channel(), no_declare=True)
+            return eventually(queue.get, 15)
+
+    return take
+
+
+def test_an_event_that_always_fails_is_parked_with_the_reason_and_holds_up_no_other(
+    outbox_store, start, parked
+):
+    Listener.failures = subscription.TRIES
+    start(Listener)
+    publish(outbox_store, Happened(thing="a", number=1))
+    start(Source)
+    message = parked()
+    assert message.payload["data"]["number"] == 1
+    assert message.headers["x-reason"] == "RuntimeError: not now"
+    assert message.headers["x-handler"] == "listener.on_happened"
+    assert message.headers["x-parked-at"]
+    publish(outbox_store, Happened(thing="b", number=2))
+    eventually(lambda: numbers() == [2])
+
+
+def test_an_event_waits_for_ever_for_what_is_unavailable(outbox_store, start):
+    Listener.failure = Unavailable("the database is away")
+    Listener.failures = subscription.TRIES * 2
+    start(Listener)
+    publish(outbox_store, Happened(thing="a", number=1))
+    start(Source)
+    eventually(lambda: numbers() == [1])
+
+
+def test_an_event_that_waits_is_given_back_when_the_service_stops(outbox_store, start, monkeypatch, queue_of):
+    monkeypatch.setattr(subscription, "back_off", lambda *_: 60.0)
+    Listener.failures = 1
+    listener = start(Listener)
+    publish(outbox_store, Happened(thing="a", number=1))
+    start(Source)
+    eventually(lambda: Listener.failures == 0)
+    listener.stop()
+    start(Listener)
+    eventually(lambda: numbers() == [1])
+
+
+def test_an_event_that_kills_its_process_is_parked_by_the_broker(outbox_store, start, parked):
+    """A kill closes the connection with the message unanswered, as the death of the process would."""
+    Listener.hanging = True
+    listener = start(Listener)
+    publish(outbox_store, Happened(thing="a", number=1))
+    start(Source)
+    for life in range(1, subscription.LIVES + 1):
+        listener = start(Listener) if life > 1 else listener
+        eventually(lambda life=life: len(Listener.begun) >= life, what=f"life {life}")
+        listener.kill()
+    message = parked()
+    assert message.headers["x-death"][0]["reason"] == "delivery_limit"
+    assert message.payload["data"]["number"] == 1
+
+
 def test_a_stock_listener_hears_too(outbox_store, start):
     start(StockListener)
     publish(outbox_store, Happened(thing="a", number=1))
@@ -196,9 +277,6 @@ def test_a_later_event_waits_for_an_earlier_one_in_other_hands(outbox_store):
 
 
 def test_a_message_that_is_no_event_kills_nobody(outbox_store, start):
-    from kombu import Connection
-    from nameko import config
-
     listener = start(Listener)
     with Connection(config["AMQP_URI"]) as connection:
         for body in ([], 7, "x", None):

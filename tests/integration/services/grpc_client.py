@@ -5,6 +5,7 @@ Usage: grpc_client.py ADDRESS; prints what it saw as JSON.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 
@@ -12,6 +13,12 @@ import grpc
 
 from protos import product_pb2 as pb
 from protos import product_pb2_grpc
+
+HOSTILE_METADATA = [
+    ("x-nameko-foo", "notjson"),
+    ("x-nameko-call_id_stack", "5"),
+    ("x-nameko-deadline", '"x"'),
+]
 
 
 def refusal(call):
@@ -66,6 +73,14 @@ def main(address: str) -> dict:
         nothing = pb.ReserveStockRequest(order_id="o-3", items=[pb.OrderLine(product_id="P001")])
         seen["no quantity"] = refusal(lambda: stub.ReserveStock(nothing, timeout=5))
         seen["released"] = refusal(lambda: stub.ReserveStock(release_first(stub), timeout=5))
+        for key, value in HOSTILE_METADATA:
+            call = functools.partial(stub.GetProduct, metadata=[(key, value)], timeout=5)
+            seen[f"metadata {key}: {value}"] = refusal(
+                lambda call=call: call(pb.ProductRequest(product_id="P001"))
+            )[0]
+        junk = channel.unary_unary("/product.ProductService/GetProduct")
+        seen["junk"] = refusal(lambda: junk(b"\xff\xff\xff", timeout=5))[0]
+        seen["still there"] = stub.GetProduct(pb.ProductRequest(product_id="P001"), timeout=5).id
         unwatched = pb.WatchStockRequest(product_ids=["P404"])
         seen["watch unknown"] = refusal(lambda: list(stub.WatchStock(unwatched, timeout=5)))
     return seen

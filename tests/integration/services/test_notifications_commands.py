@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,3 +58,26 @@ def test_one_bad_mail_holds_up_no_other(store):
     for number in (1, 2):
         commands.keep_mail(store, an_order_event() | {"event_id": f"e-{number}"})
     assert commands.send_mails(store, server) == 1
+
+
+def test_a_mail_that_breaks_the_sender_holds_up_no_other(store):
+    sent = []
+
+    def send(mail):
+        if mail.id == "e-1":
+            raise ValueError("a header that can't be")
+        sent.append(mail.id)
+
+    for number in (1, 2):
+        commands.keep_mail(store, an_order_event() | {"event_id": f"e-{number}"})
+    commands.send_mails(store, send)
+    assert sent == ["e-2"]
+
+
+def test_a_slow_server_does_not_make_two_senders_send_the_same(store, monkeypatch):
+    """Half of the lease is over after the first mail: the rest is left to whoever comes next."""
+    clock = iter([0.0, 0.0, commands.LEASE.total_seconds()])
+    monkeypatch.setattr(commands, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    for number in (1, 2):
+        commands.keep_mail(store, an_order_event() | {"event_id": f"e-{number}"})
+    assert commands.send_mails(store, Server()) == 1

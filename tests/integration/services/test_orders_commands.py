@@ -131,8 +131,29 @@ def test_the_same_key_twice_in_one_batch_is_one_order(store):
     products = Products(stock=10)
     first, second = place(store, a_request(key="k"), a_request(key="k"), products=products)
     assert first.unwrap().status == domain.CONFIRMED
-    assert second.error.slug == "request-in-progress"
+    assert second == first
     assert products.stock == 9
+    other, _ = place(store, a_request(key="k", items={"P002": 1}), a_request(key="k"), products=products)
+    assert other.error.slug == "idempotency-key-reused"
+
+
+def test_another_body_under_the_key_does_not_hold_the_order_up(store):
+    request = a_request(key="k")
+    products = Products(away=Unavailable("away"))
+    place(store, request, products=products)
+    due_now(store)
+    (other,) = place(store, a_request(key="k", items={"P002": 1}), products=products)
+    assert other.error.slug == "idempotency-key-reused"
+    assert saga.sweep(store, Products()) == 1
+    assert commands.get_order(store, request.order_id).status == domain.CONFIRMED
+
+
+def test_an_order_cancelled_before_it_was_confirmed_is_not_answered_as_placed(store):
+    request = a_request(key="k")
+    place(store, request, products=Products(away=Unavailable("away")))
+    commands.cancel_order(store, request.order_id)
+    (again,) = place(store, request)
+    assert again.error.slug == "conflict"
 
 
 def test_a_bad_wish_spoils_no_other(store):

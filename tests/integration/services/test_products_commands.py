@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import eventlet
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from mesh.engines import open_engine
+from mesh.errors import Refused
 from services.products import commands, domain
+from services.products.store import ProductsStore
 from tests.builders import an_order
 from tests.integration.services.published import published, types
 
@@ -196,3 +200,46 @@ def test_reserve_and_release_at_once_end_in_balance(store):
 
     assert len(list(pool.imap(reserve_and_release, range(20)))) == 20
     assert stock(store) == 50
+
+
+def test_a_command_id_belongs_to_one_command(store):
+    stocked(store, stock=1)
+    commands.restock(store, "c-1", "P001", 5)
+    for other in (
+        lambda: commands.restock(store, "c-1", "P001", 6),
+        lambda: commands.update_product(store, "c-1", "P001", "Another", None),
+    ):
+        with pytest.raises(Refused) as refused:
+            other()
+        assert refused.value.slug == "idempotency-key-reused"
+    assert stock(store) == 6
+
+
+@pytest.mark.parametrize("command_id", ["", "x" * 256, "ü", "two\nlines", 7, [], "\0", float("nan")])
+def test_a_bad_command_id_is_refused(store, command_id):
+    stocked(store)
+    with pytest.raises(Refused) as refused:
+        commands.restock(store, command_id, "P001", 5)
+    assert refused.value.field == "command_id"
+
+
+@pytest.mark.parametrize("product_id", [None, 7, "", "a b", "\ud800", "\0"])
+def test_a_bad_product_id_never_reaches_the_database(store, product_id):
+    with pytest.raises(domain.Invalid):
+        commands.restock(store, "c", product_id, 1)
+    with pytest.raises(domain.Invalid):
+        commands.update_product(store, None, product_id, "Name", None)
+
+
+@pytest.mark.parametrize("batch", [None, 7, "P001", {"P001": 1}, ["P001"] * 1001])
+def test_what_is_no_batch_is_refused(store, batch):
+    with pytest.raises(Refused) as refused:
+        commands.get_products(store, batch)
+    assert refused.value.slug == "validation-failed"
+
+
+def test_a_missing_table_is_a_fault_and_not_a_database_that_is_away(tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path}/empty.db")
+    with pytest.raises(OperationalError, match="no such table"):
+        commands.get_products(ProductsStore(engine), ["P001"])
+    engine.dispose()

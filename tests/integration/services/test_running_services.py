@@ -144,6 +144,11 @@ def test_a_stock_grpc_client_is_answered(mesh):
         "out of stock": ["FAILED_PRECONDITION", "P001 has 10 in stock, the order asks for 99"],
         "no quantity": ["INVALID_ARGUMENT", f"items[0].quantity: {quantity}"],
         "released": ["FAILED_PRECONDITION", "order o-4 has been cancelled"],
+        "metadata x-nameko-foo: notjson": "INVALID_ARGUMENT",
+        "metadata x-nameko-call_id_stack: 5": "INVALID_ARGUMENT",
+        'metadata x-nameko-deadline: "x"': "INVALID_ARGUMENT",
+        "junk": "INTERNAL",
+        "still there": "P001",
         "watch unknown": ["NOT_FOUND", "there is no product P404"],
     }
 

@@ -127,3 +127,10 @@ def test_without_a_server_a_mail_is_a_file(tmp_path):
     (path,) = (tmp_path / "outbox").iterdir()
     assert path.name == "e-1.eml"
     assert email.message_from_bytes(path.read_bytes(), policy=policy.default)["To"] == "alice@example.com"
+
+
+@pytest.mark.parametrize("recipient", ["=?utf-8?q?a=0a?=@example.com", "o'brien+tag@example.com"])
+def test_an_address_is_never_read_as_something_else(tmp_path, recipient):
+    mail = Mail(id="e-2", recipient=recipient, subject="Hello", body="Hello")
+    postman(OUTBOX_DIR=str(tmp_path))(mail)
+    assert recipient.partition("@")[2] in (tmp_path / "e-2.eml").read_text()

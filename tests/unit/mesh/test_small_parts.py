@@ -44,7 +44,7 @@ def test_pages_follow_each_other_without_gap_or_overlap():
     assert seen == rows
 
 
-@pytest.mark.parametrize("cursor", ["%%%", "e30=", "WzFd", "", 7, "WyJhIiwiYiJd"])
+@pytest.mark.parametrize("cursor", ["%%%", "e30=", "WzFd", "", 7, "WyJhIiwiYiJd", "WyJcdWQ4MDAiXQ=="])
 def test_a_forged_cursor_is_refused(cursor):
     with pytest.raises(errors.Refused) as refused:
         decode_cursor(cursor)
@@ -116,6 +116,7 @@ def test_the_log_keeps_faults_and_drops_refusals():
         return Unexpected().filter(record)
 
     assert kept(RuntimeError("a bug"))
+    assert kept(errors.Unavailable("the database is away"))
     assert not kept(errors.Refused("not-found", "gone"))
     assert Unexpected().filter(logging.makeLogRecord({}))
 

@@ -10,7 +10,7 @@ from nameko.testing.services import worker_factory
 from mesh.errors import Refused, Unavailable
 from mesh.outcome import Outcome
 from services.orders import domain as orders
-from services.orders import saga
+from services.orders import saga, wire
 from services.orders.service import OrdersService
 from services.products import domain as products
 from services.products.service import ProductsService
@@ -149,3 +149,18 @@ def test_a_refused_placement_is_raised_with_its_slug():
     with patch("services.orders.saga.place", return_value=[refusal]), pytest.raises(Refused) as refused:
         service.place_order("U001", [{"product_id": "P001", "quantity": 1}])
     assert refused.value.slug == "out-of-stock"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ["2020-01-01T00:00:00", "x"],
+        ["0001-01-01T00:00:00+23:59", "x"],
+        ["x", "y"],
+        ["2020-01-01T00:00:00Z", "a b"],
+    ],
+)
+def test_a_forged_cursor_of_orders_is_refused(key):
+    with pytest.raises(orders.Invalid) as refused:
+        wire.position_from_cursor(key)
+    assert refused.value.field == "cursor"

@@ -14,7 +14,13 @@ def test_an_address_has_one_spelling(email):
 
 
 NO_ADDRESSES = ["", "alice", "@example.com", "a@", "a b@example.com", "a@exa mple.com", "a@.com", "a..b@c.d"]
-NO_ADDRESSES += ["x" * 250 + "@example.com", "a@b\nBcc: c@d"]
+NO_ADDRESSES += [
+    "=?utf-8?q?a=0a?=@example.com",
+    "=??b??=@x.com",
+    "\ud800@example.com",
+    "x" * 250 + "@example.com",
+    "a@b\nBcc: c@d",
+]
 
 
 @pytest.mark.parametrize("email", [*NO_ADDRESSES, 7, None])
@@ -31,7 +37,7 @@ def test_a_password_has_a_length(password):
     assert refused.value.field == "password"
 
 
-@pytest.mark.parametrize("name", ["", "   ", "x" * 201, None, "two\nlines"])
+@pytest.mark.parametrize("name", ["", "   ", "x" * 201, None, "two\nlines", "\ud800", "\0"])
 def test_a_name_is_one_line(name):
     with pytest.raises(domain.Invalid) as refused:
         domain.new_user(user_id="U1", name=name, email="a@example.com", now=NOON)

@@ -17,7 +17,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table('commands',
     sa.Column('command_id', sa.String(length=255), nullable=False),
-    sa.Column('method', sa.String(length=100), nullable=False),
+    sa.Column('fingerprint', sa.String(length=64), nullable=False),
     sa.Column('answer', sa.JSON(), nullable=False),
     sa.Column('executed_at', mesh.tables.UtcDateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('command_id')
