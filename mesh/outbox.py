@@ -35,6 +35,11 @@ CONFIRM_SECONDS = 5.0
 UNROUTABLE_PAUSE = timedelta(seconds=2)
 """An awaited event that no queue takes is kept this long before the next try."""
 
+KEEP = timedelta(hours=1)
+"""How long sent events can still be looked at in the table."""
+PRUNE_SECONDS = 60.0
+PRUNE_BATCH = 10_000
+
 _CLAIM_LOCK = 0x6D7963  # "myc": serialises the claims of several relays on PostgreSQL
 
 
@@ -83,6 +88,16 @@ class OutboxTransaction(Transaction):
         """Give rows back: at once, or claimable again from `until` on."""
         self._mine(claimant, seqs, claimed_until=until)
 
+    def prune(self, age: timedelta, limit: int) -> None:
+        """Forget what was sent longer ago than that."""
+        old = (
+            sa.select(outbox.c.seq)
+            .where(outbox.c.sent_at < self.now() - age)
+            .order_by(outbox.c.seq)
+            .limit(limit)
+        )
+        self.connection.execute(outbox.delete().where(outbox.c.seq.in_(old)))
+
     def _mine(self, claimant: str, seqs: Sequence[int], **values: Any) -> None:
         mine = outbox.c.seq.in_(seqs) & (outbox.c.claimed_by == claimant)
         self.connection.execute(outbox.update().where(mine).values(**values))
@@ -101,6 +116,7 @@ class OutboxRelay(DependencyProvider):
         service = self.container.service_name
         self._claimant = str(uuid.uuid4())
         self._stopping = False
+        self._next_pruning = time.monotonic() + PRUNE_SECONDS
         self._exchange = Exchange(f"{service}.events", type="topic", durable=True)
         self._publisher = Publisher(
             settings.required("AMQP_URI"),
@@ -128,6 +144,7 @@ class OutboxRelay(DependencyProvider):
         while not self._stopping:
             try:
                 busy = self.relay() == BATCH
+                self._prune_now_and_then()
                 failures = 0
             except Exception as error:  # broker or database away: nothing is lost, only late
                 failures += 1
@@ -135,6 +152,12 @@ class OutboxRelay(DependencyProvider):
                 log.warning("outbox relay: %s: %s", type(error).__name__, error)
             if not busy and not self._stopping:
                 self.shared.news.wait(back_off(failures) if failures else IDLE_SECONDS)
+
+    def _prune_now_and_then(self) -> None:
+        if time.monotonic() >= self._next_pruning:
+            self._next_pruning = time.monotonic() + PRUNE_SECONDS
+            with self._store.transaction() as tx:
+                tx.prune(KEEP, PRUNE_BATCH)
 
     def relay(self) -> int:
         """Publish one batch. Returns how many rows it took in hand."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import ClassVar
 
 import eventlet
@@ -274,6 +275,19 @@ def test_a_later_event_waits_for_an_earlier_one_in_other_hands(outbox_store):
     publish(outbox_store, Happened(thing="a", number=3))
     with outbox_store.transaction() as tx:
         assert [row.aggregate_id for row in tx.claim("other", 10)] == ["b"]
+
+
+def test_what_was_sent_long_ago_is_forgotten_and_what_was_not_sent_never(outbox_store):
+    publish(outbox_store, Happened(thing="old", number=1), Happened(thing="new", number=2))
+    publish(outbox_store, Happened(thing="unsent", number=3))
+    with outbox_store.transaction() as tx:
+        old, new, _ = tx.claim("relay", 10)
+        tx.mark_sent("relay", [new.seq])
+        long_ago = tx.now() - timedelta(hours=2)
+        tx.connection.execute(outbox.update().where(outbox.c.seq == old.seq).values(sent_at=long_ago))
+        tx.prune(timedelta(hours=1), 10)
+        left = set(tx.connection.scalars(sa.select(outbox.c.aggregate_id)))
+    assert left == {"new", "unsent"}
 
 
 def test_a_message_that_is_no_event_kills_nobody(outbox_store, start):
