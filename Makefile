@@ -53,8 +53,17 @@ lock: .venv/ready ## Pin every dependency anew, with hashes
 	echo uv | $(BIN)/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --python-version 3.11 --custom-compile-command 'make lock' -o bootstrap.lock -
 
+.PHONY: forget
+forget: stopped ## Remove the data of the mesh, its mails, logs and passwords; the next run begins anew
+	rm -rf .mycelium/data .mycelium/outbox .mycelium/logs .mycelium/secrets.json
+
+.PHONY: stopped
+stopped:
+	@if [ -x $(BIN)/mycelium ] && $(BIN)/mycelium ps >/dev/null 2>&1; then \
+	  echo "a mesh is running: stop it first"; exit 1; fi
+
 .PHONY: clean
-clean: ## Remove the environment and everything that a mesh has left: data, servers, logs
+clean: stopped ## Remove the environment and everything that a mesh has left: data, servers, logs
 	rm -rf .venv .mycelium .coverage* .pytest_cache .mypy_cache .ruff_cache
 
 # uv installs in seconds what takes pip half a minute; it comes from the package index, by hash.
@@ -66,6 +75,7 @@ clean: ## Remove the environment and everything that a mesh has left: data, serv
 	@python3 -m venv .venv || { echo "venv does not work here: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r bootstrap.lock
 	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock || \
+	  { echo "  uv did not get through, pip does it instead (half a minute)"; false; } || \
 	  $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
 	@$(BIN)/python -m compileall -q -j 0 .venv/lib || true

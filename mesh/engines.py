@@ -26,9 +26,15 @@ POOL_SIZE = 10
 T = TypeVar("T")
 
 
+def address_of(url: str) -> sa.URL:
+    """The URL with the one PostgreSQL driver that leaves an eventlet process alive."""
+    address = sa.make_url(url)
+    return address.set(drivername="postgresql+psycopg2") if address.drivername == "postgresql" else address
+
+
 def open_engine(url: str) -> sa.Engine:
     """An engine that connects at the first use. Every wait in it is bounded."""
-    address = sa.make_url(url)
+    address = address_of(url)
     if address.get_backend_name() == "sqlite":
         return _open_sqlite(address)
     return _open_postgresql(address)

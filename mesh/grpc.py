@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
+import eventlet
 from grpc import StatusCode
 from nameko_grpc import entrypoint as stock
 from nameko_grpc.constants import Cardinality
@@ -47,7 +49,25 @@ def grpc_error(error: BaseException) -> GrpcError:
     return GrpcError(code=CODES.get(public["code"], StatusCode.UNKNOWN), message=public["message"])
 
 
+class GrpcServer(stock.GrpcServer):
+    """Takes its port alone: a second process on it would get half of the calls, unnoticed."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.channel.conn_pool.listen = partial(_listen, self.channel.conn_pool)
+
+
+def _listen(pool: Any) -> Any:
+    sock = eventlet.listen((pool.host, pool.port), reuse_port=False)
+    sock.settimeout(None)
+    if pool.ssl:
+        return pool.ssl.server_context().wrap_socket(sock=sock, server_side=True, suppress_ragged_eofs=True)
+    return sock
+
+
 class Grpc(stock.Grpc):
+    grpc_server = GrpcServer()
+
     def handle_request(self, request_stream: Any, response_stream: Any) -> None:
         """Nothing that a client sends may raise in here: it would end the process."""
         metadata = request_stream.headers.for_application

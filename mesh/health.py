@@ -41,7 +41,8 @@ class Presence(DependencyProvider):
     def setup(self) -> None:
         settings.required("AMQP_URI")  # what is missing is said before anything is opened
         self.host = str(settings.optional("HEALTH_HOST", "127.0.0.1"))
-        self._socket = eventlet.listen((self.host, int(settings.optional("HEALTH_PORT", 0))))
+        address = (self.host, int(settings.optional("HEALTH_PORT", 0)))
+        self._socket = eventlet.listen(address, reuse_port=False)
         self.port = self._socket.getsockname()[1]
         self._registrar = self._make_registrar()
 
@@ -62,7 +63,7 @@ class Presence(DependencyProvider):
         return Registrar(instance, http_addr, settings.optional("CONSUL_HTTP_TOKEN"))
 
     def start(self) -> None:
-        self.container.spawn_managed_thread(self._serve, identifier="health server")
+        self._server = self.container.spawn_managed_thread(self._serve, identifier="health server")
         if self._registrar:
             self._keeper = self.container.spawn_managed_thread(self._keep_registered, identifier="consul")
 
@@ -75,6 +76,7 @@ class Presence(DependencyProvider):
 
     def stop(self) -> None:
         self.leave()
+        self._server.kill()
         self._socket.close()
 
     def get_dependency(self, worker_ctx: Any) -> None:

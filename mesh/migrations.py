@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from alembic import command, context
 from alembic.config import Config
 
+from mesh.engines import address_of
+
 
 def run(metadata: sa.MetaData) -> None:
     """What an `env.py` does: apply or compare, on the connection that `upgrade` or `check` opened."""
@@ -51,7 +53,7 @@ def new(url: str, migrations: Path, message: str) -> None:
 
 
 def _with_connection(url: str, act: Callable[[sa.Connection], object]) -> None:
-    address = sa.make_url(url)
+    address = address_of(url)
     if address.get_backend_name() == "sqlite" and address.database:
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(address, poolclass=sa.NullPool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +13,16 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mycelium.state import ROOT, AlreadyRunning, State
+from mycelium.supervisor import processes, restarts
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 Scale = Annotated[str, typer.Option(help="Instances by service, such as products=2,orders=2.")]
-Port = Annotated[int | None, typer.Option(help="The gateway's port; by default 8000, or a free one.")]
+Port = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="The gateway's port; by default 8000, or a free one.")
+]
 Management = Annotated[bool, typer.Option(help="With RabbitMQ's management pages.")]
 
 
@@ -52,10 +56,11 @@ def _run(scale: str, port: int | None, management: bool, *, stay: bool) -> None:
             if refilled:
                 say("the laptops were sold out: the admin has restocked them")
             say("ready")
-            _show(mesh.gateway_url, order, token)
+            _show_order(order)
             if stay:
+                _show_places(mesh.gateway_url, token)
                 out.print("\nCtrl-C stops it all.")
-                interrupt.wait(is_over=lambda: mesh.supervisor.wait(0))
+                interrupt.wait(is_over=_Watcher(mesh, say))
     except KeyboardInterrupt:
         err.print("interrupted: everything is stopped")
         raise typer.Exit(130) from None
@@ -63,17 +68,38 @@ def _run(scale: str, port: int | None, management: bool, *, stay: bool) -> None:
         err.print(f"a mesh is running already (process {error}): mycelium ps shows it")
         raise typer.Exit(1) from None
     except (BadScale, OrderFailed, ServerError, TimeoutError) as error:
-        err.print(f"[red]{error}[/red]")
+        err.print(f"[red]{error}[/red]", soft_wrap=True)
         raise typer.Exit(1) from None
 
 
-def _show(url: str, order: dict[str, Any], token: str) -> None:
+class _Watcher:
+    """Tells what was started again, until the supervisor itself has ended."""
+
+    def __init__(self, mesh: Any, say: Callable[[str], None]) -> None:
+        self._mesh = mesh
+        self._say = say
+        self._seen = restarts(mesh.state)
+
+    def __call__(self) -> bool:
+        now = restarts(self._mesh.state)
+        for name, times in now.items():
+            if times > max(0, self._seen[name]):
+                self._say(f"{name} had ended and is started again")
+        self._seen = now
+        return bool(self._mesh.supervisor.wait(0))
+
+
+def _show_order(order: dict[str, Any]) -> None:
     out.print("\nThe first order:\n")
     out.print_json(json.dumps(order))
+
+
+def _show_places(url: str, token: str) -> None:
     places = Table(show_header=False, box=None, pad_edge=False)
     places.add_row("gateway", url)
     places.add_row("its documentation", f"{url}/docs")
-    places.add_row("settings", "set -a; . .mycelium/env; set +a")
+    places.add_row("its logs", str(State().logs))
+    places.add_row("settings for a shell", "set -a; . .mycelium/env; set +a")
     out.print(places)
     out.print("\nThe next one is yours:\n")
     # Printed plainly, so that a narrow terminal does not break what is to be copied.
@@ -87,8 +113,6 @@ def _show(url: str, order: dict[str, Any], token: str) -> None:
 @app.command()
 def ps(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """List every process of the running mesh."""
-    from mycelium.supervisor import processes, restarts
-
     state = State()
     running = processes(state)
     if running is None:

@@ -27,7 +27,15 @@ class Gateway:
 
     def token(self, email: str, password: str) -> str:
         form = urllib.parse.urlencode({"username": email, "password": password}).encode()
-        return str(self._send("POST", "/auth/token", form, {})["access_token"])
+        try:
+            return str(self._send("POST", "/auth/token", form, {})["access_token"])
+        except OrderFailed as error:
+            if "unauthenticated" not in str(error):
+                raise
+            raise OrderFailed(
+                f"{email} has another password in this database, which is older than .mycelium: "
+                "set ALICE_PASSWORD, BOB_PASSWORD and ADMIN_PASSWORD"
+            ) from error
 
     def get(self, path: str) -> dict[str, Any]:
         return self._send("GET", path, None, {})

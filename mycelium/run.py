@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mycelium import first_order
@@ -18,7 +19,8 @@ from mycelium.plan import DRAIN_SECONDS, GATEWAY_PORT, Planned, plan_gateway, pl
 from mycelium.seed import migrate, seed
 from mycelium.servers import Program, ServerError, consul, port_is_free, rabbitmq, wait_until
 from mycelium.state import Member, State
-from mycelium.supervisor import Supervisor
+from mycelium.supervisor import Supervisor, stuck
+from mycelium.surroundings import check_broker, check_databases, check_folder, consul_answers
 
 SERVERS_SECONDS = 90.0
 READY_SECONDS = 60.0
@@ -59,13 +61,16 @@ def running(
 
     Raises AlreadyRunning, ServerError, or TimeoutError naming what did not become ready.
     """
+    check_folder(state.home)
     state.make()
     with state.locked():
+        database_url = os.environ.get("DATABASE_URL") or f"sqlite:///{state.data}/{{service}}.db"
+        check_databases(database_url)
         servers = find_servers(state, say, management=management)
         services = plan_services(scale)
         grpc = [one.member.address or "" for one in services if one.member.service == "products"]
         gateway = plan_gateway(_gateway_port(port, say), grpc)
-        environment = _environment(state, servers, gateway, grpc)
+        environment = _environment(state, servers, gateway, grpc, database_url)
         supervisor = Supervisor(state)
         mesh = [*services, gateway]
         try:
@@ -76,7 +81,7 @@ def running(
                 "edge": [gateway.program],
             }
             supervisor.start(groups, environment)
-            _start_servers(supervisor, servers, environment, say)
+            _start_servers(state, supervisor, servers, environment, say)
             say(f"starting {', '.join(one.member.name for one in mesh)}")
             supervisor.start_group("services")
             supervisor.start_group("edge")
@@ -87,7 +92,8 @@ def running(
         finally:
             say("stopping")
             supervisor.stop(2 * DRAIN_SECONDS)
-            state.write_members([])
+            state.forget_members()
+            say("stopped")
 
 
 def find_servers(state: State, say: Say, *, management: bool) -> Servers:
@@ -96,6 +102,10 @@ def find_servers(state: State, say: Say, *, management: bool) -> Servers:
     The broker's management plugin costs 5 s when the broker stops, so it is there on demand alone.
     """
     amqp_uri, consul_addr = os.environ.get("AMQP_URI"), os.environ.get("CONSUL_HTTP_ADDR")
+    if amqp_uri:
+        check_broker(amqp_uri)
+    if consul_addr and not consul_answers(consul_addr):
+        say(f"CONSUL_HTTP_ADDR: nobody answers at {consul_addr}: running without, until somebody does")
     with ThreadPoolExecutor(2) as fetching:
         rabbit = None if amqp_uri else fetching.submit(rabbitmq.find_or_fetch, state.cache, say)
         agent = None if consul_addr else fetching.submit(consul.find_or_fetch, state.cache, say)
@@ -133,11 +143,13 @@ def _gateway_port(port: int | None, say: Say) -> int:
     return chosen
 
 
-def _environment(state: State, servers: Servers, gateway: Planned, grpc: Sequence[str]) -> dict[str, str]:
+def _environment(
+    state: State, servers: Servers, gateway: Planned, grpc: Sequence[str], database_url: str
+) -> dict[str, str]:
     return {
         "AMQP_URI": servers.amqp_uri,
         **({"CONSUL_HTTP_ADDR": servers.consul_addr} if servers.consul_addr else {}),
-        "DATABASE_URL": os.environ.get("DATABASE_URL") or f"sqlite:///{state.data}/{{service}}.db",
+        "DATABASE_URL": database_url,
         "GATEWAY_URL": f"http://{gateway.member.address}",
         "PRODUCTS_GRPC": ",".join(grpc),
         "OUTBOX_DIR": str(state.home / "outbox"),
@@ -147,13 +159,12 @@ def _environment(state: State, servers: Servers, gateway: Planned, grpc: Sequenc
 
 
 def _for_people(environment: Mapping[str, str]) -> dict[str, str]:
-    """What `.mycelium/env` tells: all but the key that signs tokens, and what concerns nobody."""
-    hidden = ("JWT_SECRET", "PYTHONWARNINGS")
-    return {name: value for name, value in environment.items() if name not in hidden}
+    """What `.mycelium/env` tells: all but the key that signs tokens."""
+    return {name: value for name, value in environment.items() if name != "JWT_SECRET"}
 
 
 def _start_servers(
-    supervisor: Supervisor, servers: Servers, environment: Mapping[str, str], say: Say
+    state: State, supervisor: Supervisor, servers: Servers, environment: Mapping[str, str], say: Say
 ) -> None:
     """The databases are made ready while the servers start."""
     if servers.programs:
@@ -163,7 +174,8 @@ def _start_servers(
     say("migrating and seeding the databases")
     migrate(environment["DATABASE_URL"])
     seed(environment["DATABASE_URL"], environment)
-    wait_until(servers.is_ready, SERVERS_SECONDS, "RabbitMQ and Consul")
+    what = " and ".join(member.name for member in servers.members)
+    wait_until(servers.is_ready, SERVERS_SECONDS, what, log=state.logs, failure=partial(stuck, state))
 
 
 def _wait_until_ready(mesh: Sequence[Planned], supervisor: Supervisor, state: State) -> None:
@@ -172,6 +184,8 @@ def _wait_until_ready(mesh: Sequence[Planned], supervisor: Supervisor, state: St
     def all_ready() -> bool:
         if supervisor.wait(0):
             raise ServerError(f"the supervisor has ended: see {state.supervisor_log}")
+        if why := stuck(state):  # first: another mesh may answer on a port that ours did not get
+            raise ServerError(why)
         for name, url in list(waiting.items()):
             if _answers(url):
                 del waiting[name]

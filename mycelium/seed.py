@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
 from mesh import migrations
-
-with warnings.catch_warnings(action="ignore"):  # eventlet announces at length that it is retiring
-    from mesh.engines import open_engine
+from mesh.engines import open_engine
 from mycelium.plan import SERVICES
 from mycelium.state import ROOT
 from services.products import commands as products

@@ -70,14 +70,17 @@ class State:
             yield
 
     def secrets(self) -> dict[str, str]:
-        """Passwords of the seed users and the key of the tokens: made at random once, then kept."""
+        """Passwords of the seed users and the key of the tokens: made at random once, then kept.
+
+        Those that the environment names come first: a database that is older than this folder has them.
+        """
         path = self.home / "secrets.json"
         kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         missing = {name: secrets.token_urlsafe(24) for name in _SECRETS if name not in kept}
         if missing:
             kept |= missing
             self._write_private(path, json.dumps(kept, indent=2))
-        return kept
+        return kept | {name: os.environ[name] for name in _SECRETS if os.environ.get(name)}
 
     def write_env(self, values: Mapping[str, str]) -> None:
         """KEY=value lines: `set -a; . .mycelium/env; set +a` makes them a shell's own."""
@@ -86,6 +89,9 @@ class State:
 
     def write_members(self, members: list[Member]) -> None:
         self._write_private(self.home / "members.json", json.dumps([asdict(member) for member in members]))
+
+    def forget_members(self) -> None:
+        (self.home / "members.json").unlink(missing_ok=True)
 
     def members(self) -> list[Member]:
         path = self.home / "members.json"

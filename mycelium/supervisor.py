@@ -101,6 +101,14 @@ def processes(state: State) -> list[dict[str, Any]] | None:
     return answer
 
 
+def stuck(state: State) -> str | None:
+    """Which process does not start, and where it says why; None while all are well."""
+    for process in processes(state) or ():
+        if process["statename"] in ("BACKOFF", "FATAL"):
+            return f"{process['name']} does not start: see {state.logs / process['name']}.log"
+    return None
+
+
 def restarts(state: State) -> Counter[str]:
     """How often each process was started again, from the supervisor's own log."""
     if not state.supervisor_log.exists():
@@ -142,7 +150,7 @@ def render(state: State, groups: Mapping[str, Sequence[Program]]) -> str:
 def _program(program: Program, state: State) -> str:
     return _section(
         f"program:{program.name}",
-        command=_script(program, state),
+        command=shlex.quote(str(_script(program, state))),
         directory=program.directory,
         autostart="false",
         autorestart="true",

@@ -6,13 +6,19 @@ from importlib.resources import files
 
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 _ASSETS = "/docs/assets"
 
 router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def root() -> RedirectResponse:
+    """Who opens the bare address in a browser wants to see what is there."""
+    return RedirectResponse("/docs")
 
 
 @router.get("/docs")
