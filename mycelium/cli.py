@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,18 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from mycelium.held_up import dlq, outbox, sagas
 from mycelium.state import ROOT, AlreadyRunning, State
 from mycelium.supervisor import processes, restarts
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-out = Console(highlight=False)
+app.add_typer(dlq, name="dlq")
+app.command()(outbox)
+app.command()(sagas)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False)
 
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Scale = Annotated[str, typer.Option(help="Instances by service, such as products=2,orders=2.")]
 Port = Annotated[
     int | None, typer.Option(min=1, max=65535, help="The gateway's port; by default 8000, or a free one.")
@@ -111,7 +117,7 @@ def _show_places(url: str, token: str) -> None:
 
 
 @app.command()
-def ps(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+def ps(as_json: AsJson = False) -> None:
     """List every process of the running mesh."""
     state = State()
     running = processes(state)
@@ -136,7 +142,7 @@ def ps(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table(*(Column(name, no_wrap=True) for name in rows[0]), box=None)
+    table = Table(*(Column(name, overflow="fold") for name in rows[0]), box=None)
     for row in rows:
         table.add_row(*("-" if value is None else str(value) for value in row.values()))
     out.print(table)

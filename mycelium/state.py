@@ -87,6 +87,13 @@ class State:
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
         self._write_private(self.env_file, "".join(lines))
 
+    def environment(self) -> dict[str, str]:
+        """What `write_env` has written; empty when nothing has run here."""
+        if not self.env_file.exists():
+            return {}
+        pairs = (shlex.split(line)[0].partition("=") for line in self.env_file.read_text().splitlines())
+        return {name: value for name, _, value in pairs}
+
     def write_members(self, members: list[Member]) -> None:
         self._write_private(self.home / "members.json", json.dumps([asdict(member) for member in members]))
 

@@ -30,6 +30,7 @@ ASYNCIO = [
     "tests/integration/aio",
     "tests/integration/gateway",
     "tests/integration/smtp",
+    "tests/integration/command_line",
     "tests/e2e",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -73,12 +74,19 @@ def test_while_products_is_away_an_order_is_accepted_and_confirmed_later(mesh):
     assert answer.status_code == 202
     order_id = answer.json()["order_id"]
     assert answer.headers["Location"] == f"/orders/{order_id}"
+    (held_up,) = json.loads(mesh.command.mycelium("sagas", "--json").stdout)
+    assert held_up["order_id"] == order_id
     read = mesh.http.get(f"/products/{product}")
     assert read.status_code in (503, 504)
     mesh.start("products")
     eventually(lambda: status(mesh, order_id) == "confirmed", 30)
     assert mesh.stock(product) == 2
     eventually(lambda: len(mesh.mailbox.about(order_id)) == 1)
+    assert mesh.command.mycelium("sagas").stdout == "nothing waits\n"
+    eventually(
+        lambda: {lag["unsent"] for lag in json.loads(mesh.command.mycelium("outbox", "--json").stdout)} == {0}
+    )
+    assert set(json.loads(mesh.command.mycelium("dlq", "list", "--json").stdout).values()) == {0}
 
 
 def test_while_users_is_away_customers_who_are_known_go_on_ordering(mesh):

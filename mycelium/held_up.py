@@ -1,0 +1,126 @@
+"""`mycelium dlq`, `outbox` and `sagas`: what is held up somewhere, shown and mended."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from mycelium.state import State
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+dlq = typer.Typer(no_args_is_help=True, help="Events that were parked because their handler always failed.")
+
+AmqpUri = Annotated[
+    str, typer.Option(envvar="AMQP_URI", help="The broker; by default that of the running mesh.")
+]
+DatabaseUrl = Annotated[
+    str,
+    typer.Option(envvar="DATABASE_URL", help="With {service} in it; by default that of the running mesh."),
+]
+QueueName = Annotated[str, typer.Argument(help="As `mycelium dlq list` names it.")]
+
+
+@dlq.command("list")
+def dlq_list(amqp_uri: AmqpUri = "", as_json: AsJson = False) -> None:
+    """How many events are parked, by the queue that they came from."""
+    counts = _parked(amqp_uri).counts()
+    if as_json:
+        print(json.dumps(counts, indent=2))
+        return
+    table = Table("queue", Column("parked", justify="right"), box=None)
+    for name, count in counts.items():
+        table.add_row(name, str(count))
+    out.print(table)
+
+
+@dlq.command("show")
+def dlq_show(queue: QueueName, limit: int = 10, amqp_uri: AmqpUri = "", as_json: AsJson = False) -> None:
+    """Look at the oldest events of a queue, and why each is there; they stay."""
+    parked = _on_queue(lambda: _parked(amqp_uri).show(queue, limit))
+    if as_json:
+        print(json.dumps([asdict(one) for one in parked], indent=2))
+        return
+    for one in parked:
+        out.print(f"[bold]{one.parked_at}[/bold]  {one.handler}  [red]{one.reason}[/red]", soft_wrap=True)
+        out.print_json(json.dumps(one.event))
+
+
+@dlq.command("replay")
+def dlq_replay(queue: QueueName, amqp_uri: AmqpUri = "") -> None:
+    """Give the events of a queue to their handler again."""
+    print(f"{_on_queue(lambda: _parked(amqp_uri).replay(queue))} replayed")
+
+
+@dlq.command("drop")
+def dlq_drop(
+    queue: QueueName, amqp_uri: AmqpUri = "", yes: Annotated[bool, typer.Option("--yes")] = False
+) -> None:
+    """Forget the events of a queue, for good."""
+    if not yes:
+        typer.confirm(f"Drop every event parked from {queue}? They can't be brought back.", abort=True)
+    print(f"{_on_queue(lambda: _parked(amqp_uri).drop(queue))} dropped")
+
+
+def _parked(amqp_uri: str) -> Any:
+    from mycelium.parked import ParkedEvents
+
+    uri = amqp_uri or State().environment().get("AMQP_URI")
+    if not uri:
+        err.print("no mesh is running here: set AMQP_URI to the broker")
+        raise typer.Exit(1)
+    return ParkedEvents(uri)
+
+
+def _on_queue(act: Callable[[], Any]) -> Any:
+    from mycelium.parked import NoSuchQueue
+
+    try:
+        return act()
+    except (NoSuchQueue, OSError) as error:
+        err.print(f"[red]{error}[/red]", soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def outbox(database_url: DatabaseUrl = "", as_json: AsJson = False) -> None:
+    """How many events each service has not sent yet, and since when."""
+    from mycelium.backlog import outbox_lags
+
+    _show([asdict(lag) for lag in outbox_lags(_database(database_url))], as_json)
+
+
+def sagas(limit: int = 50, database_url: DatabaseUrl = "", as_json: AsJson = False) -> None:
+    """The orders of which products has not decided yet, the oldest first."""
+    from mycelium.backlog import unsettled_orders
+
+    _show([asdict(order) for order in unsettled_orders(_database(database_url), limit)], as_json)
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        out.print("nothing waits")
+        return
+    table = Table(*(Column(name.replace("_", " "), overflow="fold") for name in rows[0]), box=None)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    out.print(table)
+
+
+def _database(database_url: str) -> str:
+    url = database_url or State().environment().get("DATABASE_URL")
+    if not url:
+        err.print("no mesh is running here: set DATABASE_URL to its databases")
+        raise typer.Exit(1)
+    return url

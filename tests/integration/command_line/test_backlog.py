@@ -1,0 +1,72 @@
+"""`mycelium outbox` and `mycelium sagas` look into the databases of a mesh."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from mesh.engines import open_engine
+from mesh.outbox import OutboxStore
+from mycelium.cli import app
+from mycelium.seed import migrate, seed
+from services.orders.store import OrdersStore
+from tests.builders import a_customer, a_pending_order
+
+PASSWORDS = dict.fromkeys(("ALICE_PASSWORD", "BOB_PASSWORD", "ADMIN_PASSWORD"), "a long password")
+
+
+@pytest.fixture(scope="module")
+def database_url(tmp_path_factory):
+    url = f"sqlite:///{tmp_path_factory.mktemp('databases')}/{{service}}.db"
+    migrate(url)
+    seed(url, PASSWORDS)
+    seed(url, PASSWORDS)  # again: adds nothing
+    return url
+
+
+@pytest.fixture
+def command(database_url):
+    def run(*arguments):
+        done = CliRunner().invoke(app, list(arguments), env={"DATABASE_URL": database_url})
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return run
+
+
+def test_what_is_not_sent_yet_is_counted_by_service(command):
+    unsent = {lag["service"]: lag["unsent"] for lag in json.loads(command("outbox", "--json"))}
+    assert unsent == {"products": 2, "users": 3, "orders": 0}
+    assert "oldest seconds" in command("outbox")
+
+
+def test_an_order_that_waits_is_listed_with_its_next_try(command, database_url):
+    assert command("sagas") == "nothing waits\n"
+    engine = open_engine(database_url.replace("{service}", "orders"))
+    order = a_pending_order()
+    with OrdersStore(engine).transaction() as tx:
+        tx.learn(a_customer())
+        tx.add([order], due_at=tx.now())
+    engine.dispose()
+    (waiting,) = json.loads(command("sagas", "--json"))
+    assert (waiting["order_id"], waiting["attempts"]) == (order.id, 0)
+    assert order.id in command("sagas")
+
+
+def test_without_databases_it_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("MYCELIUM_HOME", str(tmp_path))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    done = CliRunner().invoke(app, ["sagas"])
+    assert done.exit_code == 1
+    assert "DATABASE_URL" in done.stderr
+
+
+def test_a_claimed_event_is_not_sent_yet(command, database_url):
+    engine = open_engine(database_url.replace("{service}", "products"))
+    with OutboxStore(engine).transaction() as tx:
+        assert len(tx.claim("a relay", 1)) == 1
+    engine.dispose()
+    unsent = {lag["service"]: lag["unsent"] for lag in json.loads(command("outbox", "--json"))}
+    assert unsent["products"] == 2
