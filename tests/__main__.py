@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 
 NO_TESTS = 5  # pytest's exit code when a selection, such as -k, leaves none
@@ -43,10 +44,13 @@ def run(command: Sequence[str]) -> int:
 
 def main(arguments: list[str]) -> int:
     run(["-m", "coverage", "erase"])
-    codes = [
-        run(["-W", "ignore", "-m", "coverage", "run", "-m", "tests.patched", *EVENTLET, *arguments]),
-        run(["-m", "coverage", "run", "-m", "pytest", "-p", "no:pytest_nameko", *ASYNCIO, *arguments]),
-    ]
+    with tempfile.TemporaryDirectory(prefix="mycelium-tests-", ignore_cleanup_errors=True) as scratch:
+        ours = [f"--basetemp={scratch}/eventlet", *EVENTLET, *arguments]
+        theirs = [f"--basetemp={scratch}/asyncio", *ASYNCIO, *arguments]
+        codes = [
+            run(["-W", "ignore", "-m", "coverage", "run", "-m", "tests.patched", *ours]),
+            run(["-m", "coverage", "run", "-m", "pytest", "-p", "no:pytest_nameko", *theirs]),
+        ]
     run(["-m", "coverage", "combine", "--quiet"])
     least = 0 if arguments else LEAST_COVERAGE  # a selection covers what it covers
     codes.append(run(["-m", "coverage", "report", "--skip-covered", f"--fail-under={least}"]))
