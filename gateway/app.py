@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,6 +16,7 @@ from .edge import Edge
 from .errors import HANDLERS
 from .feed import OrderFeed
 from .lifecycle import Lifecycle, Mesh
+from .metrics import Metered, Metrics
 from .registration import Registration
 from .routes import auth, docs, health, orders, products, users
 from .routes.basics import ANY_PROBLEM, Gateway
@@ -49,13 +50,20 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     agent = settings.CONSUL_HTTP_ADDR
     lifecycle = Lifecycle(mesh, feed, Registration(settings, agent) if agent else None)
 
+    metrics = Metrics()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await lifecycle.start()
-        try:
-            yield
-        finally:
-            await lifecycle.stop()
+        with ExitStack() as stack:
+            if settings.GATEWAY_METRICS_PORT is not None:
+                stack.enter_context(
+                    metrics.served(settings.GATEWAY_METRICS_HOST, settings.GATEWAY_METRICS_PORT)
+                )
+            await lifecycle.start()
+            try:
+                yield
+            finally:
+                await lifecycle.stop()
 
     app = _Application(
         title="Mycelium",
@@ -93,4 +101,5 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     app.add_middleware(
         Edge, body_bytes=settings.GATEWAY_BODY_BYTES, body_seconds=settings.GATEWAY_BODY_SECONDS
     )
+    app.add_middleware(Metered, metrics=metrics)
     return app

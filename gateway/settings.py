@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     GATEWAY_HOST: str = "127.0.0.1"
     GATEWAY_PORT: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes a free port."""
+    GATEWAY_METRICS_HOST: str = "127.0.0.1"
+    GATEWAY_METRICS_PORT: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Where GET /metrics is answered for Prometheus; nowhere unless told."""
     GATEWAY_TRUSTED_PROXIES: str = ""
     """Addresses whose X-Forwarded-For is believed, with commas between; none unless told."""
     GATEWAY_CORS_ORIGINS: list[str] = []

@@ -64,7 +64,7 @@ def _run(scale: str, port: int | None, management: bool, *, stay: bool) -> None:
             say("ready")
             _show_order(order)
             if stay:
-                _show_places(mesh.gateway_url, token)
+                _show_places(mesh.gateway_url, mesh.environment["METRICS_URL"], token)
                 out.print("\nCtrl-C stops it all.")
                 interrupt.wait(is_over=_Watcher(mesh, say))
     except KeyboardInterrupt:
@@ -100,11 +100,12 @@ def _show_order(order: dict[str, Any]) -> None:
     out.print_json(json.dumps(order))
 
 
-def _show_places(url: str, token: str) -> None:
+def _show_places(url: str, metrics_url: str, token: str) -> None:
     places = Table(show_header=False, box=None, pad_edge=False)
     places.add_row("gateway", url)
     places.add_row("its documentation", f"{url}/docs")
-    places.add_row("its logs", str(State().logs))
+    places.add_row("its metrics", metrics_url)
+    places.add_row("logs", str(State().logs))
     places.add_row("settings for a shell", "set -a; . .mycelium/env; set +a")
     out.print(places)
     out.print("\nThe next one is yours:\n")

@@ -12,6 +12,7 @@ from mycelium.state import ROOT, Member
 
 SERVICES = ("products", "users", "orders", "notifications")
 GATEWAY_PORT = 8000
+METRICS_PORT = 8001
 GRPC_PORT = 50051
 DRAIN_SECONDS = 30.0
 
@@ -76,13 +77,14 @@ def plan_services(scale: Mapping[str, int]) -> list[Planned]:
     return planned
 
 
-def plan_gateway(port: int, products_grpc: list[str]) -> Planned:
+def plan_gateway(port: int, metrics_port: int, products_grpc: list[str]) -> Planned:
     program = Program(
         name="gateway",
         command=(sys.executable, "-m", "gateway"),
         environment={
             "GATEWAY_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
+            "GATEWAY_METRICS_PORT": str(metrics_port),
             "PRODUCTS_GRPC": ",".join(products_grpc),
         },
         directory=ROOT,

@@ -15,7 +15,15 @@ from functools import partial
 from typing import Any
 
 from mycelium import first_order
-from mycelium.plan import DRAIN_SECONDS, GATEWAY_PORT, Planned, plan_gateway, plan_services, preferred_port
+from mycelium.plan import (
+    DRAIN_SECONDS,
+    GATEWAY_PORT,
+    METRICS_PORT,
+    Planned,
+    plan_gateway,
+    plan_services,
+    preferred_port,
+)
 from mycelium.seed import migrate, seed
 from mycelium.servers import Program, ServerError, consul, port_is_free, rabbitmq, wait_until
 from mycelium.state import Member, State
@@ -69,7 +77,9 @@ def running(
         servers = find_servers(state, say, management=management)
         services = plan_services(scale)
         grpc = [one.member.address or "" for one in services if one.member.service == "products"]
-        gateway = plan_gateway(_gateway_port(port, say), grpc)
+        gateway_port = _gateway_port(port, say)
+        metrics_port = preferred_port(METRICS_PORT, {gateway_port})
+        gateway = plan_gateway(gateway_port, metrics_port, grpc)
         environment = _environment(state, servers, gateway, grpc, database_url)
         supervisor = Supervisor(state)
         mesh = [*services, gateway]
@@ -151,6 +161,7 @@ def _environment(
         **({"CONSUL_HTTP_ADDR": servers.consul_addr} if servers.consul_addr else {}),
         "DATABASE_URL": database_url,
         "GATEWAY_URL": f"http://{gateway.member.address}",
+        "METRICS_URL": f"http://127.0.0.1:{gateway.program.environment['GATEWAY_METRICS_PORT']}/metrics",
         "PRODUCTS_GRPC": ",".join(grpc),
         "OUTBOX_DIR": str(state.home / "outbox"),
         "PYTHONWARNINGS": "ignore::Warning:nameko.extensions",  # where eventlet's retirement is announced

@@ -74,3 +74,16 @@ def test_the_documentation_works_offline(mesh):
         assert not link.startswith(("http:", "https:", "//")), link
         assert mesh.http.get(link).status_code == 200
     assert mesh.http.get("/openapi.json").json()["openapi"].startswith("3.")
+
+
+def test_the_metrics_are_on_a_port_of_their_own(mesh):
+    import httpx
+
+    assert mesh.http.get("/metrics").status_code == 404
+    assert mesh.http.get("/products/P404").status_code == 404
+    text = httpx.get(mesh.settings["METRICS_URL"], timeout=5).text
+    placed = 'gateway_request_seconds_count{method="POST",route="/orders",status="201"}'
+    assert placed in text
+    assert 'route="/products/{id}",status="404"' in text
+    assert 'route="none",status="404"' in text
+    assert "P404" not in text  # a label is a template, never what a client has made up

@@ -42,7 +42,7 @@ def test_instances_have_names_and_ports_of_their_own():
 
 
 def test_the_gateway_knows_the_static_addresses_of_products():
-    planned = plan_gateway(8000, ["127.0.0.1:1", "127.0.0.1:2"])
+    planned = plan_gateway(8000, 8001, ["127.0.0.1:1", "127.0.0.1:2"])
     assert planned.program.environment["PRODUCTS_GRPC"] == "127.0.0.1:1,127.0.0.1:2"
 
 

@@ -1,0 +1,75 @@
+"""What Prometheus may know: how many requests, how they were answered, how long they took.
+
+Served on a port of its own, so that whoever reaches the gateway does not reach its metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+"""Seconds; the deadline of a request is 2."""
+_STOP_SECONDS = 2.0
+
+
+class Metrics:
+    """The figures of one application, apart from those of any other in the process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.seconds = Histogram(
+            "gateway_request_seconds",
+            "How long requests took",
+            ["method", "route", "status"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "gateway_requests_in_flight", "Requests not answered yet", registry=self.registry
+        )
+
+    @contextmanager
+    def served(self, host: str, port: int) -> Iterator[None]:
+        """Answer GET /metrics until the block ends. Raises OSError when the port can't be had."""
+        server, thread = start_http_server(port, host, self.registry)
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join(_STOP_SECONDS)
+
+
+class Metered:
+    """Pure ASGI: counts a request under its route's template, never under what a client has made up."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        started = perf_counter()
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            self._metrics.in_flight.dec()
+            route = getattr(scope.get("route"), "path", "none")
+            method = scope["method"] if route != "none" else "any"
+            self._metrics.seconds.labels(method, route, str(status)).observe(perf_counter() - started)
