@@ -4,15 +4,17 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCALE ?=
 PORT ?=
+DB ?=
 ARGS ?=
-RUN_OPTIONS := $(if $(SCALE),--scale $(SCALE)) $(if $(PORT),--port $(PORT)) $(ARGS)
+RUN_OPTIONS := $(if $(SCALE),--scale $(SCALE)) $(if $(PORT),--port $(PORT)) \
+  $(if $(filter postgresql,$(DB)),--postgresql) $(ARGS)
 
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
 
 .PHONY: run
-run: .venv/ready ## Start the mesh, place an order, run until Ctrl-C (SCALE=products=2,orders=2 PORT=8000)
+run: .venv/ready ## Start the mesh, place an order, run until Ctrl-C (SCALE=products=2,orders=2 PORT=8000 DB=postgresql)
 	@exec $(BIN)/mycelium run $(RUN_OPTIONS)
 
 .PHONY: demo

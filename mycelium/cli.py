@@ -30,21 +30,29 @@ Port = Annotated[
     int | None, typer.Option(min=1, max=65535, help="The gateway's port; by default 8000, or a free one.")
 ]
 Management = Annotated[bool, typer.Option(help="With RabbitMQ's management pages.")]
+OwnPostgreSQL = Annotated[
+    bool,
+    typer.Option("--postgresql", help="On a private PostgreSQL, not SQLite."),
+]
 
 
 @app.command()
-def run(scale: Scale = "", port: Port = None, management: Management = False) -> None:
+def run(
+    scale: Scale = "", port: Port = None, management: Management = False, postgresql: OwnPostgreSQL = False
+) -> None:
     """Start everything, place one order, and keep running until Ctrl-C."""
-    _run(scale, port, management, stay=True)
+    _run(scale, port, management, postgresql, stay=True)
 
 
 @app.command()
-def demo(scale: Scale = "", port: Port = None, management: Management = False) -> None:
+def demo(
+    scale: Scale = "", port: Port = None, management: Management = False, postgresql: OwnPostgreSQL = False
+) -> None:
     """Start everything, place one order, stop everything; exit 0 when the order was confirmed."""
-    _run(scale, port, management, stay=False)
+    _run(scale, port, management, postgresql, stay=False)
 
 
-def _run(scale: str, port: int | None, management: bool, *, stay: bool) -> None:
+def _run(scale: str, port: int | None, management: bool, postgresql: bool, *, stay: bool) -> None:
     from mycelium.first_order import OrderFailed
     from mycelium.plan import BadScale, parse_scale
     from mycelium.run import Interrupt, running
@@ -57,7 +65,8 @@ def _run(scale: str, port: int | None, management: bool, *, stay: bool) -> None:
 
     interrupt = Interrupt()
     try:
-        with running(State(), parse_scale(scale), port, say, management=management) as mesh:
+        options = {"management": management, "own_postgresql": postgresql}
+        with running(State(), parse_scale(scale), port, say, **options) as mesh:
             order, token, refilled = mesh.first_order()
             if refilled:
                 say("the laptops were sold out: the admin has restocked them")

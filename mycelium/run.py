@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from mycelium import first_order
+from mycelium import backing, first_order
 from mycelium.plan import (
     DRAIN_SECONDS,
     GATEWAY_PORT,
@@ -24,28 +21,15 @@ from mycelium.plan import (
     plan_services,
     preferred_port,
 )
-from mycelium.seed import migrate, seed
-from mycelium.servers import Program, ServerError, consul, port_is_free, rabbitmq, wait_until
-from mycelium.state import Member, State
+from mycelium.servers import ServerError, port_is_free, wait_until
+from mycelium.state import State
 from mycelium.supervisor import Supervisor, stuck
-from mycelium.surroundings import check_broker, check_databases, check_folder, consul_answers
+from mycelium.surroundings import check_folder
 
-SERVERS_SECONDS = 90.0
 READY_SECONDS = 60.0
 PROBE_SECONDS = 2.0
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Servers:
-    """What the services connect to: ours to run, or named by the environment."""
-
-    amqp_uri: str
-    consul_addr: str | None
-    programs: Sequence[Program]
-    members: Sequence[Member]
-    is_ready: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +47,13 @@ class Running:
 
 @contextmanager
 def running(
-    state: State, scale: Mapping[str, int], port: int | None, say: Say, *, management: bool = False
+    state: State,
+    scale: Mapping[str, int],
+    port: int | None,
+    say: Say,
+    *,
+    management: bool = False,
+    own_postgresql: bool = False,
 ) -> Iterator[Running]:
     """Start everything, wait until it is ready, and stop it all at the end.
 
@@ -72,15 +62,13 @@ def running(
     check_folder(state.home)
     state.make()
     with state.locked():
-        database_url = os.environ.get("DATABASE_URL") or f"sqlite:///{state.data}/{{service}}.db"
-        check_databases(database_url)
-        servers = find_servers(state, say, management=management)
+        servers = backing.find(state, say, management=management, own_postgresql=own_postgresql)
         services = plan_services(scale)
         grpc = [one.member.address or "" for one in services if one.member.service == "products"]
         gateway_port = _gateway_port(port, say)
         metrics_port = preferred_port(METRICS_PORT, {gateway_port})
         gateway = plan_gateway(gateway_port, metrics_port, grpc)
-        environment = _environment(state, servers, gateway, grpc, database_url)
+        environment = _environment(state, servers, gateway, grpc)
         supervisor = Supervisor(state)
         mesh = [*services, gateway]
         try:
@@ -91,7 +79,7 @@ def running(
                 "edge": [gateway.program],
             }
             supervisor.start(groups, environment)
-            _start_servers(state, supervisor, servers, environment, say)
+            servers.start(state, supervisor, environment, say)
             say(f"starting {', '.join(one.member.name for one in mesh)}")
             supervisor.start_group("services")
             supervisor.start_group("edge")
@@ -104,41 +92,6 @@ def running(
             supervisor.stop(2 * DRAIN_SECONDS)
             state.forget_members()
             say("stopped")
-
-
-def find_servers(state: State, say: Say, *, management: bool) -> Servers:
-    """The broker and Consul: named by the environment, or private ones, fetched when need be.
-
-    The broker's management plugin costs 5 s when the broker stops, so it is there on demand alone.
-    """
-    amqp_uri, consul_addr = os.environ.get("AMQP_URI"), os.environ.get("CONSUL_HTTP_ADDR")
-    if amqp_uri:
-        check_broker(amqp_uri)
-    if consul_addr and not consul_answers(consul_addr):
-        say(f"CONSUL_HTTP_ADDR: nobody answers at {consul_addr}: running without, until somebody does")
-    with ThreadPoolExecutor(2) as fetching:
-        rabbit = None if amqp_uri else fetching.submit(rabbitmq.find_or_fetch, state.cache, say)
-        agent = None if consul_addr else fetching.submit(consul.find_or_fetch, state.cache, say)
-        broker = rabbit.result().node(state.data / "rabbitmq", management=management) if rabbit else None
-        installed = agent.result() if agent else None
-    registry = installed.agent(state.data / "consul") if installed else None
-    if registry is None and not consul_addr:
-        say("running without Consul, on static addresses")
-    if broker and broker.management_url:
-        say(f"RabbitMQ's management: {broker.management_url}")
-    own = [server for server in (broker, registry) if server is not None]
-    members = []
-    if broker:
-        members.append(Member("rabbitmq", "rabbitmq", f"127.0.0.1:{broker.ports.amqp}"))
-    if registry:
-        members.append(Member("consul", "consul", f"127.0.0.1:{registry.ports.http}"))
-    return Servers(
-        amqp_uri=amqp_uri or (broker.amqp_uri if broker else ""),
-        consul_addr=consul_addr or (registry.http_addr if registry else None),
-        programs=[program for server in own for program in server.programs],
-        members=members,
-        is_ready=lambda: all(server.is_ready() for server in own),
-    )
 
 
 def _gateway_port(port: int | None, say: Say) -> int:
@@ -154,12 +107,12 @@ def _gateway_port(port: int | None, say: Say) -> int:
 
 
 def _environment(
-    state: State, servers: Servers, gateway: Planned, grpc: Sequence[str], database_url: str
+    state: State, servers: backing.Backing, gateway: Planned, grpc: Sequence[str]
 ) -> dict[str, str]:
     return {
         "AMQP_URI": servers.amqp_uri,
         **({"CONSUL_HTTP_ADDR": servers.consul_addr} if servers.consul_addr else {}),
-        "DATABASE_URL": database_url,
+        "DATABASE_URL": servers.database_url,
         "GATEWAY_URL": f"http://{gateway.member.address}",
         "METRICS_URL": f"http://127.0.0.1:{gateway.program.environment['GATEWAY_METRICS_PORT']}/metrics",
         "PRODUCTS_GRPC": ",".join(grpc),
@@ -172,21 +125,6 @@ def _environment(
 def _for_people(environment: Mapping[str, str]) -> dict[str, str]:
     """What `.mycelium/env` tells: all but the key that signs tokens."""
     return {name: value for name, value in environment.items() if name != "JWT_SECRET"}
-
-
-def _start_servers(
-    state: State, supervisor: Supervisor, servers: Servers, environment: Mapping[str, str], say: Say
-) -> None:
-    """The databases are made ready while the servers start."""
-    if servers.programs:
-        say(f"starting {' and '.join(member.name for member in servers.members)}")
-        for program in servers.programs:
-            supervisor.start_group(f"server-{program.name}")
-    say("migrating and seeding the databases")
-    migrate(environment["DATABASE_URL"])
-    seed(environment["DATABASE_URL"], environment)
-    what = " and ".join(member.name for member in servers.members)
-    wait_until(servers.is_ready, SERVERS_SECONDS, what, log=state.logs, failure=partial(stuck, state))
 
 
 def _wait_until_ready(mesh: Sequence[Planned], supervisor: Supervisor, state: State) -> None:
