@@ -2,8 +2,10 @@
 
     presence = Presence()                  # or Presence(port_setting="GRPC_BIND_PORT")
 
-GET /health answers 200 while the process can answer at all. GET /ready answers 200 while it can
-do its work (broker and database answer), else 503 with what is missing. Consul checks /ready.
+GET /health answers 200 while nothing is the matter that a restart would mend, GET /ready while the
+service can do its work; else 503 with what is missing. A consumer that does not hear its self-call
+is missing to both; a broker or a database that is away is no reason for a restart. Consul checks
+/ready, whoever restarts processes /health.
 """
 
 from __future__ import annotations
@@ -22,11 +24,14 @@ from nameko.extensions import DependencyProvider
 from mesh import settings
 from mesh.consul import Instance, Registrar, reachable_address
 from mesh.database import Engine
+from mesh.errors import Unavailable
+from mesh.self_call import SelfCaller, SelfCalling
 
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 0.8
-"""Shorter than Consul's own patience with a check."""
+READY_SECONDS = 0.8
+"""For all probes together, shorter than Consul's own patience with a check."""
+HEALTH_SECONDS = 1.5
 
 
 class Presence(DependencyProvider):
@@ -37,6 +42,7 @@ class Presence(DependencyProvider):
     def __init__(self, port_setting: str | None = None) -> None:
         self.port_setting = port_setting
         self._leaving = Event()
+        self._self_caller = SelfCaller()
 
     def setup(self) -> None:
         settings.required("AMQP_URI")  # what is missing is said before anything is opened
@@ -78,6 +84,7 @@ class Presence(DependencyProvider):
         self.leave()
         self._server.kill()
         self._socket.close()
+        self._self_caller.close()
 
     def get_dependency(self, worker_ctx: Any) -> None:
         return None
@@ -97,7 +104,7 @@ class Presence(DependencyProvider):
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         match environ["PATH_INFO"]:
             case "/health":
-                missing: list[str] | None = []
+                missing: list[str] | None = self._gone(HEALTH_SECONDS)
             case "/ready":
                 missing = self._missing()
             case _:
@@ -108,27 +115,37 @@ class Presence(DependencyProvider):
         return [json.dumps(body).encode()]
 
     def _missing(self) -> list[str]:
-        """The names of the dependencies that do not answer now."""
-        missing = []
-        if self._leaving.is_set():
-            missing.append("leaving")
-        if not all(consumer.is_consuming for consumer in self._consumers()):
-            missing.append("broker")
-        if not self._database_answers():
-            missing.append("database")
-        return missing
+        """The names of what the service can't do its work without, and has not."""
+        database = eventlet.spawn(self._database_answers)
+        missing = ["leaving"] if self._leaving.is_set() else self._not_heard()
+        return missing if database.wait() else [*missing, "database"]
 
-    def _consumers(self) -> list[Any]:
-        return [
-            extension.consumer
-            for extension in self.container.extensions
-            if hasattr(getattr(extension, "consumer", None), "is_consuming")
-        ]
+    def _not_heard(self) -> list[str]:
+        if not all(consumer.self_call_queue for consumer in self._consumers()):
+            return ["broker"]  # it has not been there yet
+        try:
+            return ["consumer"] if self._self_caller.gone(self._consumers(), READY_SECONDS) else []
+        except Unavailable:
+            return ["broker"]
+
+    def _gone(self, seconds: float) -> list[str]:
+        """The queues whose consumer is gone although the broker is there: a restart brings it back."""
+        if self._leaving.is_set():
+            return []
+        try:
+            gone = self._self_caller.gone(self._consumers(), seconds)
+        except Unavailable:
+            return []
+        return [queue.name for consumer in gone for queue in consumer.queues]
+
+    def _consumers(self) -> list[SelfCalling]:
+        consumers = (getattr(extension, "consumer", None) for extension in self.container.extensions)
+        return [consumer for consumer in consumers if isinstance(consumer, SelfCalling)]
 
     def _database_answers(self) -> bool:
         try:
             with (
-                eventlet.Timeout(PROBE_SECONDS, TimeoutError()),
+                eventlet.Timeout(READY_SECONDS, TimeoutError()),
                 self.database.engine.connect() as connection,
             ):
                 connection.execution_options(read_only=True).execute(sa.text("SELECT 1"))

@@ -12,24 +12,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from typing import Any
 
 import kombu.serialization
 from eventlet import Timeout
 from nameko import rpc as stock
+from nameko.exceptions import IncorrectSignature, UnserializableValueError, get_module_path
 from nameko.exceptions import UnknownService as StockUnknownService
-from nameko.exceptions import UnserializableValueError, get_module_path
 
 from mesh import errors
 from mesh.context import deadline_of, validated_context
+from mesh.dead_letters import LIVES, LIVES_LOST, DeadLetters, count_in
 from mesh.draining import DRAIN_SECONDS, DrainingConsumer
+from mesh.self_call import SelfCalling
 from mesh.settings import broker_options
 
 log = logging.getLogger(__name__)
 
 REPLY_SECONDS = 5.0
+NOT_BEGUN = (stock.MalformedRequest, stock.MethodNotFound, IncorrectSignature)
+"""Errors of a request that no method has seen."""
 ANSWER_SECONDS = 0.15
 """What is kept of a request's time to answer it after a call of its own has timed out."""
 
@@ -58,11 +62,20 @@ def _is_nameko(error: BaseException) -> bool:
 
 
 class Responder(stock.Responder):
-    """Sends the reply in the encoding of the request; to nobody when there is no reply address."""
+    """Sends the reply in the encoding of the request; to nobody when there is no reply address.
+
+    A request in an encoding that is not accepted is answered in JSON.
+    """
+
+    def __init__(self, *args: Any, accept: Container[str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.accept = accept
 
     def send_response(self, result: Any, exc_info: Any) -> tuple[Any, Any]:
         content_type = self.message.properties.get("content_type", "application/json")
-        serializer = kombu.serialization.registry.type_to_name.get(content_type, "json")
+        serializer = kombu.serialization.registry.type_to_name.get(content_type)
+        if serializer not in self.accept:
+            serializer = "json"
         error = wire_error(exc_info[1]) if exc_info else None
         if error is None:
             try:
@@ -89,21 +102,63 @@ class Responder(stock.Responder):
 
 
 class RpcConsumer(stock.RpcConsumer):
+    """Answers, or parks where nobody can be answered, whatever arrives."""
+
     consumer_cls = DrainingConsumer
+
+    def setup(self) -> None:
+        super().setup()
+        self._letters = DeadLetters(self.queue.name, retries=False)
+        self.consumer.declare_beside = self._letters.declare
+        self.consumer.on_undecodable = self._on_undecodable
 
     def stop(self) -> None:
         super().stop()
         if not self.container._being_killed:
             self.consumer.drained.wait(DRAIN_SECONDS)
 
+    def handle_message(self, body: Any, message: Any) -> None:
+        message.headers = validated_context(message.headers)
+        if message.delivery_info.get("redelivered"):
+            self._aside(message, partial(self._revive, message))
+        else:
+            super().handle_message(body, message)
+
     def handle_result(self, message: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
-        responder = Responder(self.amqp_uri, stock.get_rpc_exchange(), message, **broker_options())
+        if exc_info and isinstance(exc_info[1], NOT_BEGUN) and not message.properties.get("reply_to"):
+            self._aside(message, partial(self._park, message, str(exc_info[1])))
+            return result, exc_info
+        exchange, accept = stock.get_rpc_exchange(), self.consumer.accept
+        responder = Responder(self.amqp_uri, exchange, message, accept=accept, **broker_options())
         try:
             result, exc_info = responder.send_response(result, exc_info)
         except Exception:  # the call was executed; who waits for its answer asks again
             log.exception("the reply could not be sent")
         self.consumer.ack_message(message)
         return result, exc_info
+
+    def _on_undecodable(self, message: Any, error: Exception) -> None:
+        malformed = stock.MalformedRequest(f"the body can't be read: {error}")
+        answer = partial(self.handle_result, message, None, (type(malformed), malformed, None))
+        self.container.spawn_managed_thread(answer, identifier="undecodable")
+
+    def _revive(self, message: Any) -> None:
+        """The process that had it before died, perhaps of it: it comes back as a new message that
+        counts its lives. The broker counts none, for RPC queues are of the classic kind."""
+        lost = count_in(message.headers, LIVES_LOST) + 1
+        if lost >= LIVES:
+            self._park(message, f"{lost} processes died of it")
+        else:
+            way = {name: message.delivery_info[name] for name in ("exchange", "routing_key")}
+            self._letters.give_again(message, way=way, **{LIVES_LOST: lost})
+
+    def _park(self, message: Any, reason: str) -> None:
+        self._letters.park(message, reason, str(message.delivery_info["routing_key"]))
+
+    def _aside(self, message: Any, act: Callable[[], None]) -> None:
+        """In a thread of its own: the consumer does not wait for it."""
+        settle = partial(self.consumer.settle, message, act)
+        self.container.spawn_managed_thread(settle, identifier=f"aside {self.queue.name}")
 
 
 class Rpc(stock.Rpc):
@@ -112,8 +167,6 @@ class Rpc(stock.Rpc):
     rpc_consumer = RpcConsumer()
 
     def handle_message(self, body: Any, message: Any) -> None:
-        message.properties.setdefault("headers", {})
-        message.headers = validated_context(message.headers)
         deadline = deadline_of(message.headers, prefix="nameko.")
         if deadline is not None and deadline <= time.time():
             raise errors.DeadlineExceeded("the request was too old when it arrived")
@@ -126,18 +179,10 @@ rpc = Rpc.decorator
 
 
 class ReplyListener(stock.ReplyListener):
-    """Nameko's, and it can say whether it hears anything: without it a service is not ready."""
+    """Nameko's, and it can be asked whether it hears anything: without it a service is not ready."""
 
-    class consumer_cls(stock.ReplyListener.ReplyConsumer):  # noqa: N801 - the name that Nameko looks for
-        is_consuming = False
-
-        def on_consume_ready(self, *args: Any, **kwargs: Any) -> None:
-            super().on_consume_ready(*args, **kwargs)
-            self.is_consuming = True
-
-        def on_connection_error(self, *args: Any) -> None:
-            self.is_consuming = False
-            super().on_connection_error(*args)
+    class consumer_cls(SelfCalling, stock.ReplyListener.ReplyConsumer):  # noqa: N801 - Nameko's name
+        pass
 
 
 class ServiceClient(stock.ServiceRpc):

@@ -95,7 +95,7 @@ class ProductsService:
     def release_stocks(self, order_ids: list[str]) -> list[dict[str, Any]]:
         return [outcome.to_wire() for outcome in self._release(order_ids)]
 
-    @event_handler("orders", "order_cancelled")
+    @event_handler("orders", "order_cancelled", for_ever=True)
     def on_order_cancelled(self, event: dict[str, Any]) -> None:
         cause = ("on_order_cancelled", event["event_id"])
         commands.release_stocks(self.store, [event["aggregate_id"]], cause)

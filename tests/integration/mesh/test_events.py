@@ -67,9 +67,9 @@ class Listener:
             raise Listener.failure
         self.heard.append(event)
 
-    @event_handler("source", "awaited")
+    @event_handler("source", "awaited", for_ever=True)
     def on_awaited(self, event):
-        self.heard.append(event)
+        self.on_happened(event)
 
 
 class StockListener:
@@ -200,6 +200,38 @@ def test_an_event_that_always_fails_is_parked_with_the_reason_and_holds_up_no_ot
     eventually(lambda: numbers() == [2])
 
 
+def test_an_event_that_must_be_handled_is_tried_for_ever(outbox_store, start):
+    Listener.failures = subscription.TRIES * 2
+    start(Listener)
+    publish(outbox_store, Awaited(thing="a", number=1))
+    start(Source)
+    eventually(lambda: numbers() == [1])
+
+
+def test_a_failing_event_keeps_its_count_when_its_process_dies(outbox_store, start, parked):
+    Listener.failures = 100
+    listener = start(Listener)
+    publish(outbox_store, Happened(thing="a", number=1))
+    start(Source)
+    eventually(lambda: len(Listener.begun) >= 2)
+    listener.kill()
+    start(Listener)
+    assert parked().headers["x-attempts"] == subscription.TRIES - 1
+    assert len(Listener.begun) <= subscription.TRIES + 1
+
+
+def test_an_event_that_can_not_be_read_is_parked_byte_for_byte(start, parked):
+    listener = start(Listener)
+    with Connection(config["AMQP_URI"]) as connection:
+        connection.Producer().publish(
+            b"{not json", routing_key=HAPPENED, content_type="application/json", content_encoding="utf-8"
+        )
+    message = parked()
+    assert (message.body, message.content_type) == ("{not json", "application/json")
+    assert message.headers["x-reason"].startswith("it can't be read")
+    assert not listener._died.ready()
+
+
 def test_an_event_waits_for_ever_for_what_is_unavailable(outbox_store, start):
     Listener.failure = Unavailable("the database is away")
     Listener.failures = subscription.TRIES * 2
@@ -211,6 +243,7 @@ def test_an_event_waits_for_ever_for_what_is_unavailable(outbox_store, start):
 
 def test_an_event_that_waits_is_given_back_when_the_service_stops(outbox_store, start, monkeypatch, queue_of):
     monkeypatch.setattr(subscription, "back_off", lambda *_: 60.0)
+    Listener.failure = Unavailable("the database is away")
     Listener.failures = 1
     listener = start(Listener)
     publish(outbox_store, Happened(thing="a", number=1))

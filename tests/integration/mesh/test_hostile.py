@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import eventlet
 import pytest
-from kombu import Connection, Exchange
+from kombu import Connection, Exchange, Queue
 from nameko import config
 from nameko.testing.services import dummy, entrypoint_hook
 
 from mesh.container import Container
+from mesh.dead_letters import LIVES
 from mesh.rpc import ServiceClient, rpc
 from mesh.subscription import event_handler
 from mycelium.servers import free_port
@@ -70,6 +71,12 @@ def publish(exchange, routing_key, body, **properties):
         producer.publish(body, routing_key=routing_key, serializer="json", **properties)
 
 
+def publish_raw(routing_key, body, **properties):
+    with Connection(config["AMQP_URI"]) as connection:
+        producer = connection.Producer(exchange=Exchange("nameko-rpc", type="topic"), auto_declare=False)
+        producer.publish(body, routing_key=routing_key, **properties)
+
+
 @pytest.mark.parametrize("headers", HOSTILE_HEADERS, ids=str)
 def test_hostile_headers_end_nobody(victim, call, headers):
     publish("nameko-rpc", "victim.echo", {"args": [], "kwargs": {"value": 1}}, headers=headers, reply_to="x")
@@ -77,6 +84,98 @@ def test_hostile_headers_end_nobody(victim, call, headers):
     eventually(lambda: Victim.heard == [{"a": 1}])
     assert call(value=7) == 7
     assert not victim._died.ready()
+
+
+UNREADABLE = [
+    {"body": b"{not json", "content_type": "application/json", "content_encoding": "utf-8"},
+    {"body": b"\x80\x04N.", "content_type": "application/x-python-serialize", "content_encoding": "binary"},
+    {"body": b"{}", "content_type": "application/json", "content_encoding": "utf-9"},
+    {"body": b"[" * 100_000, "content_type": "application/json", "content_encoding": "utf-8"},
+    {"body": b"{}", "headers": {"compression": "application/x-gzip"}, "content_type": "application/json"},
+]
+NOT_BEGUN = [
+    ("victim.echo", {"args": []}),
+    ("victim.echo", ["args", "kwargs"]),
+    ("victim.echo", {"args": 5, "kwargs": {}}),
+    ("victim.echo", {"args": [], "kwargs": {"other": 1}}),
+    ("victim.missing", {"args": [], "kwargs": {}}),
+]
+
+
+@pytest.fixture
+def answer_to():
+    """Send bytes as they are, and wait for the error in the answer."""
+
+    def ask(routing_key, body, **properties):
+        with Connection(config["AMQP_URI"]) as connection:
+            channel = connection.channel()
+            replies = Queue(exclusive=True, exchange=Exchange("nameko-rpc", type="topic"), routing_key="me")(
+                channel
+            )
+            replies.declare()
+            connection.Producer(exchange=Exchange("nameko-rpc", type="topic"), auto_declare=False).publish(
+                body, routing_key=routing_key, reply_to="me", correlation_id="1", **properties
+            )
+            return eventually(replies.get, 10).payload["error"]
+
+    return ask
+
+
+def parked(count=1):
+    def enough():
+        with Connection(config["AMQP_URI"]) as connection:
+            channel = connection.channel()
+            queue = Queue("rpc-victim.dead", channel=channel, no_declare=True)
+            return queue.queue_declare(passive=True).message_count >= count and [
+                queue.get() for _ in range(count)
+            ]
+
+    return eventually(enough, 15)
+
+
+@pytest.mark.parametrize("properties", UNREADABLE, ids=lambda p: str(p["body"][:8]))
+def test_a_call_that_can_not_be_read_is_answered(victim, answer_to, properties):
+    error = answer_to("victim.echo", **properties)
+    assert error["exc_type"] == "MalformedRequest"
+    assert not victim._died.ready()
+
+
+@pytest.mark.parametrize(("routing_key", "body"), NOT_BEGUN, ids=str)
+def test_a_call_that_no_method_can_take_is_answered(victim, answer_to, routing_key, body):
+    error = answer_to(routing_key, body, serializer="json")
+    assert error["exc_type"] in ("MalformedRequest", "IncorrectSignature", "MethodNotFound")
+
+
+def test_what_has_nobody_to_be_answered_is_parked_with_its_reason(victim, call):
+    for properties in UNREADABLE:
+        publish_raw("victim.echo", **properties)
+    for routing_key, body in NOT_BEGUN:
+        publish("nameko-rpc", routing_key, body)
+    reasons = [message.headers["x-reason"] for message in parked(len(UNREADABLE) + len(NOT_BEGUN))]
+    assert all(reasons)
+    assert call(value=7) == 7
+
+
+def test_a_call_that_kills_its_process_is_parked_after_its_lives(container_factory, monkeypatch):
+    """A kill closes the connection with the call unanswered, as the death of the process would."""
+    begun = []
+
+    def hang(self, value):
+        begun.append(value)
+        eventlet.sleep(60)
+
+    monkeypatch.setattr(Victim, "hang", rpc(hang), raising=False)
+    victim = container_factory(Victim)
+    victim.start()
+    publish("nameko-rpc", "victim.hang", {"args": [1], "kwargs": {}}, reply_to="nobody")
+    for life in range(1, LIVES + 1):
+        eventually(lambda life=life: len(begun) >= life, what=f"life {life}")
+        victim.kill()
+        victim = container_factory(Victim)
+        victim.start()
+    (message,) = parked()
+    assert f"{LIVES} processes died" in message.headers["x-reason"]
+    assert message.headers["x-handler"] == "victim.hang"
 
 
 def test_a_container_that_dies_while_it_starts_does_not_hang():

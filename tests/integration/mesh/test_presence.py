@@ -5,6 +5,8 @@ from __future__ import annotations
 import eventlet
 import pytest
 import requests
+from amqp.exceptions import NotFound
+from kombu import Connection
 from nameko import config
 
 from mesh.health import Presence
@@ -62,6 +64,40 @@ def test_not_ready_without_the_database(start, tmp_path):
     assert answer.status_code == 503
     assert answer.json()["missing"] == ["database"]
     assert get(container, "/health").status_code == 200
+
+
+def test_an_instance_whose_consumer_is_gone_is_neither_ready_nor_alive(start):
+    container = start()
+    eventually(lambda: get(container, "/ready").status_code == 200)
+    (consuming,) = [thread for thread, name in container._managed_threads.items() if name == "run"]
+    consuming.kill()
+    assert get(container, "/health").json()["missing"] == ["rpc-shop"]
+    assert get(container, "/ready").json()["missing"] == ["consumer"]
+
+
+def test_a_broker_that_is_away_is_no_reason_for_a_restart(start):
+    container = start()
+    with config.patch({"AMQP_URI": f"pyamqp://guest:guest@127.0.0.1:{free_port()}//"}):
+        assert get(container, "/health").status_code == 200
+        assert get(container, "/ready").json()["missing"] == ["broker"]
+
+
+def test_a_consumer_whose_queue_was_deleted_is_back_by_itself(start):
+    container = start()
+    eventually(lambda: get(container, "/ready").status_code == 200)
+    with Connection(config["AMQP_URI"]) as connection:
+        connection.channel().queue_delete("rpc-shop")
+    with Connection(config["AMQP_URI"]) as connection:
+        channel = connection.channel()
+        eventually(lambda: consumers_of("rpc-shop", channel) == 1, 15)
+    eventually(lambda: get(container, "/ready").status_code == 200)
+
+
+def consumers_of(queue, channel):
+    try:
+        return channel.queue_declare(queue, passive=True).consumer_count
+    except NotFound:
+        return 0
 
 
 def test_an_instance_is_registered_when_it_is_ready_and_gone_before_it_drains(start, consul_agent):
