@@ -18,7 +18,9 @@ out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
-dlq = typer.Typer(no_args_is_help=True, help="Events that were parked because their handler always failed.")
+dlq = typer.Typer(
+    no_args_is_help=True, help="Calls and events that could not be handled: retried, or parked."
+)
 
 AmqpUri = Annotated[
     str, typer.Option(envvar="AMQP_URI", help="The broker; by default that of the running mesh.")
@@ -32,32 +34,25 @@ QueueName = Annotated[str, typer.Argument(help="As `mycelium dlq list` names it.
 
 @dlq.command("list")
 def dlq_list(amqp_uri: AmqpUri = "", as_json: AsJson = False) -> None:
-    """How many events are parked, by the queue that they came from."""
-    counts = _parked(amqp_uri).counts()
-    if as_json:
-        print(json.dumps(counts, indent=2))
-        return
-    table = Table("queue", Column("parked", justify="right"), box=None)
-    for name, count in counts.items():
-        table.add_row(name, str(count))
-    out.print(table)
+    """What waits in each queue of the services, is to be retried, and is parked."""
+    _show([asdict(counts) for counts in _parked(amqp_uri).counts()], as_json)
 
 
 @dlq.command("show")
 def dlq_show(queue: QueueName, limit: int = 10, amqp_uri: AmqpUri = "", as_json: AsJson = False) -> None:
-    """Look at the oldest events of a queue, and why each is there; they stay."""
+    """Look at the oldest parked messages of a queue, and why each is there; they stay."""
     parked = _on_queue(lambda: _parked(amqp_uri).show(queue, limit))
     if as_json:
         print(json.dumps([asdict(one) for one in parked], indent=2))
         return
     for one in parked:
         out.print(f"[bold]{one.parked_at}[/bold]  {one.handler}  [red]{one.reason}[/red]", soft_wrap=True)
-        out.print_json(json.dumps(one.event))
+        out.print_json(json.dumps(one.message))
 
 
 @dlq.command("replay")
 def dlq_replay(queue: QueueName, amqp_uri: AmqpUri = "") -> None:
-    """Give the events of a queue to their handler again."""
+    """Give what is parked of a queue to its handler again."""
     print(f"{_on_queue(lambda: _parked(amqp_uri).replay(queue))} replayed")
 
 
@@ -65,20 +60,20 @@ def dlq_replay(queue: QueueName, amqp_uri: AmqpUri = "") -> None:
 def dlq_drop(
     queue: QueueName, amqp_uri: AmqpUri = "", yes: Annotated[bool, typer.Option("--yes")] = False
 ) -> None:
-    """Forget the events of a queue, for good."""
+    """Forget what is parked of a queue, for good."""
     if not yes:
-        typer.confirm(f"Drop every event parked from {queue}? They can't be brought back.", abort=True)
+        typer.confirm(f"Drop every message parked from {queue}? They can't be brought back.", abort=True)
     print(f"{_on_queue(lambda: _parked(amqp_uri).drop(queue))} dropped")
 
 
 def _parked(amqp_uri: str) -> Any:
-    from mycelium.parked import ParkedEvents
+    from mycelium.parked import ParkedMessages
 
     uri = amqp_uri or State().environment().get("AMQP_URI")
     if not uri:
         err.print("no mesh is running here: set AMQP_URI to the broker")
         raise typer.Exit(1)
-    return ParkedEvents(uri)
+    return ParkedMessages(uri)
 
 
 def _on_queue(act: Callable[[], Any]) -> Any:

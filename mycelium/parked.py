@@ -1,6 +1,6 @@
-"""The events that were parked because their handler always failed: seen, replayed, dropped.
+"""The messages that could not be handled: seen, replayed, dropped.
 
-Each event handler has a queue of its own for them, `<queue>.dead`; see mesh.subscription.
+Each queue of a service has queues beside it for them, `.retry` and `.dead`; see mesh.dead_letters.
 """
 
 from __future__ import annotations
@@ -18,23 +18,39 @@ from kombu.entity import Queue
 from kombu.messaging import Producer
 from nameko.events import BROADCAST, EventHandler
 from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR
+from nameko.rpc import Rpc
 
+from mesh.dead_letters import ATTEMPTS, HANDLER, LIVES_LOST, PARKED_AT, REASON, without_history
 from mycelium.plan import SERVICES
 
 CONNECT_SECONDS = 5
-_OWN_HEADERS = ("x-reason", "x-handler", "x-parked-at", "x-death", "x-delivery-count")
-_OWN_PREFIXES = ("x-first-death-", "x-last-death-")
+_OURS = (ATTEMPTS, HANDLER, LIVES_LOST, PARKED_AT, REASON)
+_RPC = "rpc-"
 
 
 class NoSuchQueue(Exception):
-    """No handler of the services has a queue of that name."""
+    """No service has a queue of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many messages a queue holds, and how many of it are on their way around it.
+
+    `waiting` does not count what a consumer has in hand.
+    """
+
+    queue: str
+    waiting: int
+    retrying: int
+    parked: int
+    consumers: int
 
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """One parked event, and why it is there."""
+    """One parked message, and why it is there."""
 
-    event: Any
+    message: Any
     reason: str
     handler: str
     parked_at: str
@@ -45,44 +61,57 @@ class Parked:
         # The broker parks what killed its process, and says so in a header of its own.
         deaths = headers.get("x-death") or [{}]
         return cls(
-            event=message.payload,
-            reason=headers.get("x-reason")
-            or f"the process died of it ({deaths[0].get('reason', 'unknown')})",
-            handler=headers.get("x-handler") or str(deaths[0].get("queue", "")).rpartition("--")[2],
-            parked_at=headers.get("x-parked-at") or str(deaths[0].get("time", "")),
+            message=_readable(message),
+            reason=headers.get(REASON) or f"the process died of it ({deaths[0].get('reason', 'unknown')})",
+            handler=headers.get(HANDLER) or str(deaths[0].get("queue", "")).rpartition("--")[2],
+            parked_at=headers.get(PARKED_AT) or str(deaths[0].get("time", "")),
         )
 
 
+def _readable(message: Any) -> Any:
+    try:
+        return message.payload
+    except Exception:  # it may be parked because nobody can read it
+        return repr(message.body)
+
+
 def queues() -> list[str]:
-    """The event queues of all services, by the handlers in their code."""
-    names = []
+    """The queues of all services, by the entrypoints in their code."""
+    names = set()
     for service in SERVICES:
         module = importlib.import_module(f"services.{service}.service")
         for _, kind in inspect.getmembers(module, inspect.isclass):
             for method, function in inspect.getmembers(kind, inspect.isfunction):
-                for handler in getattr(function, ENTRYPOINT_EXTENSIONS_ATTR, ()):
-                    if isinstance(handler, EventHandler) and handler.handler_type is not BROADCAST:
-                        event = f"{handler.source_service}-{handler.event_type}"
-                        names.append(f"evt-{event}--{service}.{method}")
+                for entrypoint in getattr(function, ENTRYPOINT_EXTENSIONS_ATTR, ()):
+                    if isinstance(entrypoint, Rpc):
+                        names.add(f"{_RPC}{service}")
+                    elif isinstance(entrypoint, EventHandler) and entrypoint.handler_type is not BROADCAST:
+                        event = f"{entrypoint.source_service}-{entrypoint.event_type}"
+                        names.add(f"evt-{event}--{service}.{method}")
     return sorted(names)
 
 
-class ParkedEvents:
-    """The queues of the parked on one broker."""
+class ParkedMessages:
+    """The queues of the services on one broker, and those beside them."""
 
     def __init__(self, amqp_uri: str) -> None:
         self._uri = amqp_uri
 
-    def counts(self) -> dict[str, int]:
-        """How many are parked, by the queue that they came from."""
-        return {name: self._count(name) for name in queues()}
+    def counts(self) -> list[Counts]:
+        return [self._counts(name) for name in queues()]
 
-    def _count(self, name: str) -> int:
+    def _counts(self, name: str) -> Counts:
+        waiting, consumers = self._look(name)
+        return Counts(name, waiting, self._look(f"{name}.retry")[0], self._look(f"{name}.dead")[0], consumers)
+
+    def _look(self, name: str) -> tuple[int, int]:
+        """Its messages and its consumers."""
         with self._channel() as channel:
             try:
-                return int(_dead(name, channel).queue_declare(passive=True).message_count)
+                found = Queue(name, channel=channel, no_declare=True).queue_declare(passive=True)
             except NotFound:
-                return 0  # its service has never started here
+                return 0, 0  # its service has never started here
+            return int(found.message_count), int(found.consumer_count)
 
     def show(self, name: str, limit: int) -> list[Parked]:
         """Look at the oldest; they stay where they are."""
@@ -92,13 +121,18 @@ class ParkedEvents:
     def replay(self, name: str) -> int:
         """Give all that are parked now to their handler again. Returns how many."""
         with self._channel() as channel:
-            waiting = self._count(_checked(name))
+            parked, _ = self._look(f"{_checked(name)}.dead")
             replayed = 0
-            for message in self._take(name, channel, waiting):
-                headers = {k: v for k, v in message.headers.items() if not _is_own(k)}
-                # Confirmed before the parked one is let go: an event may come twice, never not at all.
+            for message in self._take(name, channel, parked):
+                headers = {k: v for k, v in without_history(message.headers).items() if k not in _OURS}
+                # Confirmed before the parked one is let go: it may come twice, never not at all.
                 Producer(channel).publish(
-                    message.payload, routing_key=name, serializer="json", headers=headers, mandatory=True
+                    message.body,
+                    content_type=message.content_type,
+                    content_encoding=message.content_encoding,
+                    headers=headers,
+                    mandatory=True,
+                    **_way_to(name, message),
                 )
                 message.ack()
                 replayed += 1
@@ -126,7 +160,7 @@ class ParkedEvents:
 
 def _checked(name: str) -> str:
     if name not in queues():
-        raise NoSuchQueue(f"no handler has a queue {name!r}: mycelium dlq list shows them")
+        raise NoSuchQueue(f"no service has a queue {name!r}: mycelium dlq list shows them")
     return name
 
 
@@ -134,5 +168,8 @@ def _dead(name: str, channel: Any) -> Queue:
     return Queue(f"{name}.dead", channel=channel, no_declare=True)
 
 
-def _is_own(header: str) -> bool:
-    return header in _OWN_HEADERS or header.startswith(_OWN_PREFIXES)
+def _way_to(name: str, message: Any) -> dict[str, str]:
+    """A call is told by its routing key, an event by its queue."""
+    if name.startswith(_RPC):
+        return {"exchange": "nameko-rpc", "routing_key": str(message.headers.get(HANDLER))}
+    return {"exchange": "", "routing_key": name}

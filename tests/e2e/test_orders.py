@@ -86,7 +86,9 @@ def test_while_products_is_away_an_order_is_accepted_and_confirmed_later(mesh):
     eventually(
         lambda: {lag["unsent"] for lag in json.loads(mesh.command.mycelium("outbox", "--json").stdout)} == {0}
     )
-    assert set(json.loads(mesh.command.mycelium("dlq", "list", "--json").stdout).values()) == {0}
+    queues = json.loads(mesh.command.mycelium("dlq", "list", "--json").stdout)
+    assert {queue["parked"] for queue in queues} == {0}
+    assert all(queue["consumers"] for queue in queues)
 
 
 def test_while_users_is_away_customers_who_are_known_go_on_ordering(mesh):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from kombu import Connection, Producer, Queue
+from kombu import Connection, Exchange, Producer, Queue
 from typer.testing import CliRunner
 
 from mycelium.cli import app
@@ -44,6 +44,10 @@ def park(channel, *numbers, headers=HEADERS):
         Producer(channel).publish({"number": number}, routing_key=f"{NAME}.dead", headers=headers)
 
 
+def counts(command):
+    return next(row for row in json.loads(command("list", "--json").stdout) if row["queue"] == NAME)
+
+
 def waiting(channel, name):
     return Queue(name, channel=channel, no_declare=True).queue_declare(passive=True).message_count
 
@@ -51,22 +55,24 @@ def waiting(channel, name):
 def test_every_handler_of_the_services_has_a_queue():
     assert NAME in queues()
     assert "evt-orders-order_cancelled--products.on_order_cancelled" in queues()
+    assert "rpc-products" in queues()
+    assert "rpc-notifications" not in queues()
     assert not any("stock_changed" in name for name in queues())  # a broadcast is never parked
 
 
 def test_what_is_parked_is_counted_and_shown_and_stays(channel, command):
     park(channel, 1, 2)
-    assert json.loads(command("list", "--json").stdout)[NAME] == 2
+    assert counts(command)["parked"] == 2
     (first,) = json.loads(command("show", NAME, "--limit", "1", "--json").stdout)
     assert first == {
-        "event": {"number": 1},
+        "message": {"number": 1},
         "reason": "KeyError: 'email'",
         "handler": "notifications.on_order_confirmed",
         "parked_at": "2026-01-02T12:00:00+00:00",
     }
     assert "KeyError: 'email'" in command("show", NAME).stdout
     assert NAME in command("list").stdout
-    assert json.loads(command("list", "--json").stdout)[NAME] == 2
+    assert counts(command)["parked"] == 2
 
 
 def test_what_the_broker_parked_says_so(channel, command):
@@ -85,6 +91,22 @@ def test_what_is_replayed_comes_to_its_handler_as_it_was(channel, command):
     assert message.headers == {"nameko.call_id_stack": ["orders.place_order.1"]}
 
 
+def test_a_call_is_replayed_to_its_method(rabbitmq_node, command):
+    headers = {**HEADERS, "x-handler": "orders.cancel_order"}
+    with Connection(rabbitmq_node.amqp_uri) as connection:
+        channel = connection.channel()
+        exchange = Exchange("nameko-rpc", type="topic", durable=True)
+        calls = Queue("rpc-orders", exchange, "orders.*", channel=channel, durable=True)
+        dead = Queue("rpc-orders.dead", channel=channel, durable=True)
+        for queue in (calls, dead):
+            queue.declare()
+        Producer(channel).publish({"args": [], "kwargs": {}}, routing_key=dead.name, headers=headers)
+        assert command("replay", "rpc-orders").stdout == "1 replayed\n"
+        assert calls.get().delivery_info["routing_key"] == "orders.cancel_order"
+        for queue in (calls, dead):
+            queue.delete()
+
+
 def test_nothing_is_dropped_without_a_yes(channel, command):
     park(channel, 1)
     assert command("drop", NAME, input="n\n").exit_code == 1
@@ -96,7 +118,7 @@ def test_nothing_is_dropped_without_a_yes(channel, command):
 def test_an_unknown_queue_is_refused(command):
     done = command("show", "evt-nobody")
     assert done.exit_code == 1
-    assert "no handler has a queue" in done.stderr
+    assert "no service has a queue" in done.stderr
 
 
 def test_without_a_broker_it_says_what_to_do(tmp_path, monkeypatch):
