@@ -23,11 +23,19 @@ class BadScale(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A process to be started, and where to ask whether it is ready."""
+    """A process to be started, and where to ask how it is."""
 
     program: Program
     member: Member
-    ready_url: str
+    status_url: str
+
+    @property
+    def ready_url(self) -> str:
+        return f"{self.status_url}/ready"
+
+    @property
+    def health_url(self) -> str:
+        return f"{self.status_url}/health"
 
 
 def parse_scale(text: str) -> dict[str, int]:
@@ -73,7 +81,7 @@ def plan_services(scale: Mapping[str, int]) -> list[Planned]:
                 stop_seconds=DRAIN_SECONDS,
             )
             member = Member(name, service, address)
-            planned.append(Planned(program, member, f"http://127.0.0.1:{health_port}/ready"))
+            planned.append(Planned(program, member, f"http://127.0.0.1:{health_port}"))
     return planned
 
 
@@ -91,7 +99,7 @@ def plan_gateway(port: int, metrics_port: int, products_grpc: list[str]) -> Plan
         stop_seconds=DRAIN_SECONDS,
     )
     member = Member("gateway", "gateway", f"127.0.0.1:{port}")
-    return Planned(program, member, f"http://127.0.0.1:{port}/ready")
+    return Planned(program, member, f"http://127.0.0.1:{port}")
 
 
 def _bin(name: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from mycelium import backing, first_order
+from mycelium.liveness import answers, watched
 from mycelium.plan import (
     DRAIN_SECONDS,
     GATEWAY_PORT,
@@ -27,7 +27,6 @@ from mycelium.supervisor import Supervisor, stuck
 from mycelium.surroundings import check_folder
 
 READY_SECONDS = 60.0
-PROBE_SECONDS = 2.0
 
 Say = Callable[[str], None]
 
@@ -86,7 +85,8 @@ def running(
             _wait_until_ready(mesh, supervisor, state)
             state.write_members([*servers.members, *(one.member for one in mesh)])
             state.write_env(_for_people(environment))
-            yield Running(state, supervisor, environment, environment["GATEWAY_URL"])
+            with watched(state, mesh, say):
+                yield Running(state, supervisor, environment, environment["GATEWAY_URL"])
         finally:
             say("stopping")
             supervisor.stop(2 * DRAIN_SECONDS)
@@ -136,7 +136,7 @@ def _wait_until_ready(mesh: Sequence[Planned], supervisor: Supervisor, state: St
         if why := stuck(state):  # first: another mesh may answer on a port that ours did not get
             raise ServerError(why)
         for name, url in list(waiting.items()):
-            if _answers(url):
+            if answers(url):
                 del waiting[name]
         return not waiting
 
@@ -146,14 +146,6 @@ def _wait_until_ready(mesh: Sequence[Planned], supervisor: Supervisor, state: St
         raise TimeoutError(
             f"not ready after {READY_SECONDS:.0f} s: {', '.join(waiting)}; see {state.logs}"
         ) from None
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 class Interrupt:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
@@ -99,6 +100,19 @@ def processes(state: State) -> list[dict[str, Any]] | None:
     except (OSError, Fault):
         return None
     return answer
+
+
+def pid_of(state: State, name: str) -> int:
+    """0 when it does not run just now."""
+    return next((process["pid"] for process in processes(state) or () if process["name"] == name), 0)
+
+
+def kill(state: State, name: str) -> None:
+    """End a process that can't be asked to; it is started again. One that has just ended is let be."""
+    for process in processes(state) or ():
+        if process["name"] == name:
+            with suppress(Fault, OSError):
+                connect(state).supervisor.signalProcess(f"{process['group']}:{name}", "KILL")
 
 
 def stuck(state: State) -> str | None:

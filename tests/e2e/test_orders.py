@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from os import kill
-from signal import SIGKILL
+from signal import SIGKILL, SIGSTOP
 from uuid import uuid4
 
 from tests.waiting import eventually
@@ -123,6 +123,15 @@ def test_a_service_that_is_killed_is_restarted(mesh):
     eventually(lambda: mesh.order("P002").status_code == 201, 20)
     row = next(row for row in mesh.command.processes() if row["name"] == "orders")
     assert row["restarts"] >= 1
+
+
+def test_a_service_that_hangs_is_killed_and_restarted(mesh):
+    before = mesh.pid("notifications")
+    kill(before, SIGSTOP)
+    eventually(lambda: mesh.instances("notifications") == [], 20, "it to leave discovery")
+    eventually(lambda: mesh.pid("notifications") not in (0, before), 30, "another process")
+    mesh.wait_until_ready()
+    assert "notifications (process" in mesh.command.output
 
 
 def test_an_order_can_be_followed(mesh):
