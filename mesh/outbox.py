@@ -38,7 +38,7 @@ UNROUTABLE_PAUSE = timedelta(seconds=2)
 KEEP = timedelta(hours=1)
 """How long sent events can still be looked at in the table."""
 PRUNE_SECONDS = 60.0
-PRUNE_BATCH = 10_000
+PRUNE_BATCH = 1000
 
 _CLAIM_LOCK = 0x6D7963  # "myc": serialises the claims of several relays on PostgreSQL
 
@@ -88,15 +88,11 @@ class OutboxTransaction(Transaction):
         """Give rows back: at once, or claimable again from `until` on."""
         self._mine(claimant, seqs, claimed_until=until)
 
-    def prune(self, age: timedelta, limit: int) -> None:
-        """Forget what was sent longer ago than that."""
-        old = (
-            sa.select(outbox.c.seq)
-            .where(outbox.c.sent_at < self.now() - age)
-            .order_by(outbox.c.seq)
-            .limit(limit)
-        )
-        self.connection.execute(outbox.delete().where(outbox.c.seq.in_(old)))
+    def prune(self, age: timedelta, limit: int) -> int:
+        """Forget, of the oldest rows, what was sent longer ago than that. Returns how many."""
+        oldest = sa.select(outbox.c.seq, outbox.c.sent_at).order_by(outbox.c.seq).limit(limit).subquery()
+        old = sa.select(oldest.c.seq).where(oldest.c.sent_at < self.now() - age)
+        return int(self.connection.execute(outbox.delete().where(outbox.c.seq.in_(old))).rowcount)
 
     def _mine(self, claimant: str, seqs: Sequence[int], **values: Any) -> None:
         mine = outbox.c.seq.in_(seqs) & (outbox.c.claimed_by == claimant)
@@ -156,8 +152,10 @@ class OutboxRelay(DependencyProvider):
     def _prune_now_and_then(self) -> None:
         if time.monotonic() >= self._next_pruning:
             self._next_pruning = time.monotonic() + PRUNE_SECONDS
-            with self._store.transaction() as tx:
-                tx.prune(KEEP, PRUNE_BATCH)
+            pruned = PRUNE_BATCH
+            while pruned == PRUNE_BATCH and not self._stopping:
+                with self._store.transaction() as tx:
+                    pruned = tx.prune(KEEP, PRUNE_BATCH)
 
     def relay(self) -> int:
         """Publish one batch. Returns how many rows it took in hand."""

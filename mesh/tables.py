@@ -58,6 +58,7 @@ inbox = sa.Table(
     sa.Column("consumer", sa.String(100), primary_key=True),
     sa.Column("event_id", sa.String(36), primary_key=True),
     sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Index("inbox_by_age", "received_at"),
 )
 
 commands = sa.Table(
@@ -67,6 +68,7 @@ commands = sa.Table(
     sa.Column("fingerprint", sa.String(64), nullable=False),
     sa.Column("answer", sa.JSON, nullable=False),
     sa.Column("executed_at", UtcDateTime, nullable=False),
+    sa.Index("commands_by_age", "executed_at"),
 )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from nameko.timer import timer
 
 from mesh.database import Database
 from mesh.health import Presence
+from mesh.pruning import Pruning
 from mesh.subscription import event_handler
 from services.notifications import commands
 from services.notifications.postman import Postman
 from services.notifications.store import MailsStore
+from services.notifications.tables import mails
 
 
 class NotificationsService:
@@ -20,6 +23,7 @@ class NotificationsService:
     store = Database(MailsStore)
     send = Postman()
     presence = Presence()
+    pruning = Pruning({mails.c.sent_at: timedelta(days=30)})  # each is the inbox row of its event
 
     @event_handler("orders", "order_confirmed")
     def on_order_confirmed(self, event: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ mails = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("due_at", UtcDateTime, nullable=False),
     sa.Column("sent_at", UtcDateTime),
+    sa.Index("mails_by_age", "sent_at"),
 )
 unsent = mails.c.sent_at.is_(None)
 sa.Index("mails_due", mails.c.due_at, postgresql_where=unsent, sqlite_where=unsent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,11 @@ from mesh.health import Presence
 from mesh.outbox import OutboxRelay
 from mesh.outcome import Outcome
 from mesh.paging import checked_limit, decode_cursor, page
+from mesh.pruning import Pruning
 from mesh.rpc import rpc
 from mesh.subscription import BROADCAST, event_handler
+from mesh.tables import commands as commands_log
+from mesh.tables import inbox
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
 from services.products import commands, domain, wire
@@ -30,6 +34,9 @@ class ProductsService:
     stock_watch = StockWatch()
     relay = OutboxRelay()
     presence = Presence(port_setting="GRPC_BIND_PORT")
+    pruning = Pruning(
+        {inbox.c.received_at: timedelta(days=30), commands_log.c.executed_at: timedelta(days=7)}
+    )
 
     @rpc
     def get_product(self, product_id: str) -> dict[str, Any]:

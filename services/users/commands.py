@@ -8,6 +8,7 @@ from typing import Any
 
 from mesh.database import settled
 from mesh.outcome import Outcome
+from mesh.tables import as_row
 from services.users import domain
 from services.users.domain import User
 from services.users.events import UserRegistered, UserUpdated
@@ -59,11 +60,11 @@ def register_user(
     )
     password_hash = hash_password(domain.checked_password(password))
 
-    def register(tx: UsersTransaction) -> str:
+    def register(tx: UsersTransaction) -> User:
         _check_email_free(tx, user)
         tx.add(user, password_hash)
         tx.publish([(UserRegistered(user_id=user.id, name=user.name, email=user.email), user.version)])
-        return user.id
+        return user
 
     return _once(store, command_id, ("register_user", user.name, user.email), register)
 
@@ -83,14 +84,14 @@ def update_user(
         raise domain.Invalid("nothing to change: expected name, email or password", "name")
     password_hash = None if password is None else hash_password(domain.checked_password(password))
 
-    def update(tx: UsersTransaction) -> str:
+    def update(tx: UsersTransaction) -> User:
         before = tx.user(user_id, lock=True)
         user = domain.changed(before, name=name, email=email)
         _check_email_free(tx, user)
         tx.save(user, password_hash)
         if (user.name, user.email) != (before.name, before.email):
             tx.publish([(UserUpdated(user_id=user.id, name=user.name, email=user.email), user.version)])
-        return user.id
+        return user
 
     return _once(store, command_id, ("update_user", user_id, name, email, password is None), update)
 
@@ -101,10 +102,12 @@ def _check_email_free(tx: UsersTransaction, user: User) -> None:
 
 
 def _once(store: UsersStore, command_id: str | None, command: tuple[Any, ...], effect: Any) -> User:
-    """The answer to a repeated command is the user as they are now: only the id is kept with it.
+    """No password is part of `command`, nor of the answer: neither is a place for one."""
 
-    No password is part of `command`: its fingerprint is no place for one.
-    """
+    def answer() -> dict[str, Any]:
+        user = effect(tx)
+        return as_row(user) | {"created_at": user.created_at.isoformat()}
+
     with store.transaction() as tx:
-        answer = tx.once(command_id, command, lambda: {"user_id": effect(tx)})
-        return tx.user(answer["user_id"])
+        kept = tx.once(command_id, command, answer)
+    return User(**kept | {"created_at": datetime.fromisoformat(kept["created_at"])})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from mesh.database import Database
 from mesh.health import Presence
 from mesh.outbox import OutboxRelay
+from mesh.pruning import Pruning
 from mesh.rpc import rpc
+from mesh.tables import commands as commands_log
 from services.users import commands
 from services.users.domain import User
 from services.users.store import UsersStore
@@ -19,6 +22,7 @@ class UsersService:
     store = Database(UsersStore)
     relay = OutboxRelay()
     presence = Presence()
+    pruning = Pruning({commands_log.c.executed_at: timedelta(days=7)})
 
     @rpc(sensitive_arguments=("password",))
     def register_user(

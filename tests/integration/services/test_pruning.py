@@ -1,0 +1,61 @@
+"""What is old is forgotten, in batches, and what is young is not, on both databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from mesh.pruning import Pruning, PruningStore, prune_batch
+from mesh.tables import inbox
+from services.notifications.service import NotificationsService
+from services.products.service import ProductsService
+from services.users.service import UsersService
+
+NOW = datetime.now(UTC)
+MONTH = timedelta(days=30)
+
+
+@pytest.fixture
+def store(empty_engine):
+    return PruningStore(empty_engine("products"))
+
+
+def receive(store, **ages):
+    rows = [
+        {"consumer": "c", "event_id": name, "received_at": NOW - timedelta(days=days)}
+        for name, days in ages.items()
+    ]
+    with store.transaction() as tx:
+        tx.connection.execute(inbox.insert(), rows)
+
+
+def left(store):
+    with store.transaction(read_only=True) as tx:
+        return set(tx.connection.scalars(sa.select(inbox.c.event_id)))
+
+
+def test_the_oldest_go_first_and_no_more_than_a_batch(store):
+    receive(store, young=1, oldest=50, old=40, older=45)
+    assert prune_batch(store, inbox.c.received_at, MONTH, 2) == 2
+    assert left(store) == {"young", "old"}
+    assert prune_batch(store, inbox.c.received_at, MONTH, 2) == 1
+    assert prune_batch(store, inbox.c.received_at, MONTH, 2) == 0
+    assert left(store) == {"young"}
+
+
+def test_all_that_is_old_goes_batch_by_batch(store, monkeypatch):
+    monkeypatch.setattr("mesh.pruning.BATCH", 2)
+    monkeypatch.setattr("mesh.pruning.PAUSE_SECONDS", 0)
+    pruning = Pruning({inbox.c.received_at: MONTH})
+    pruning._store = store
+    receive(store, young=1, **{f"old{number}": 31 for number in range(7)})
+    pruning.prune()
+    assert left(store) == {"young"}
+
+
+@pytest.mark.parametrize("service", [ProductsService, UsersService, NotificationsService])
+def test_every_column_that_a_service_prunes_by_has_an_index(service):
+    for column in service.pruning.ages:
+        assert any(next(iter(index.columns)) is column for index in column.table.indexes)
