@@ -7,7 +7,7 @@ PORT ?=
 DB ?=
 ARGS ?=
 RUN_OPTIONS := $(if $(SCALE),--scale $(SCALE)) $(if $(PORT),--port $(PORT)) \
-  $(if $(filter postgresql,$(DB)),--postgresql) $(ARGS)
+  $(if $(DB),--db $(DB)) $(ARGS)
 
 .PHONY: help
 help: ## List the targets

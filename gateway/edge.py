@@ -37,6 +37,8 @@ class Edge:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        if scope["method"] == "HEAD" and not scope["path"].endswith("/events"):
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         request_id = _request_id(headers.get(b"x-request-id", b""))
         scope.setdefault("state", {})["request_id"] = request_id
         started = False
@@ -109,6 +111,17 @@ class Edge:
     def _too_large(self) -> Problem:
         detail = f"body: it may have {self._body_bytes} bytes at most"
         return Problem("payload-too-large", detail, headers={"Connection": "close"})
+
+
+def _without_body(send: Send) -> Send:
+    """What GET answers, less its content (RFC 9110, section 9.3.2)."""
+
+    async def heads_only(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return heads_only
 
 
 def _request_id(offered: bytes) -> str:

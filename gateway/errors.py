@@ -116,7 +116,9 @@ def from_mesh(error: MeshError) -> Problem:
 
 def from_validation(errors: Iterable[Any]) -> Problem:
     """The problem for what Pydantic found, each with the field as the client wrote it."""
-    found = [{"field": _field(each), "message": str(each["msg"])} for each in errors][:_MOST_ERRORS]
+    found = [
+        {"field": _field(each), "message": str(each["msg"]).removeprefix("Value error, ")} for each in errors
+    ][:_MOST_ERRORS]
     detail = f"{found[0]['field']}: {found[0]['message']}"
     return Problem("validation-failed", detail, errors=found)
 

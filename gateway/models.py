@@ -38,7 +38,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterVali
 Password = Annotated[str, StringConstraints(min_length=8, max_length=128)]
 Quantity = Annotated[int, Field(ge=1, le=MOST_OF_ONE)]
 Price = Annotated[int, Field(ge=0, le=MOST_MINOR)]
-Stock = Annotated[int, Field(ge=0, le=10**9)]
+Stock = Annotated[int, Field(ge=0, le=MOST_OF_ONE)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 
 

@@ -10,7 +10,6 @@ from mesh.consul import Instance, Registrar, reachable_address
 from .settings import Settings
 
 _STOP_SECONDS = 5.0
-_WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 
 
 class Registration:

@@ -11,13 +11,15 @@ The caller of the command commits, inside the entrypoint: Nameko replies and ack
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -27,10 +29,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from mesh import tables
-from mesh.engines import open_engine
+from mesh.engines import open_engine, turn_to_write
 from mesh.errors import Refused, Unavailable
 from mesh.events import Envelope, Event, seal
-from mesh.settings import database_url
+from mesh.schema import check_migrated
+from mesh.settings import database_url, required
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +154,7 @@ class Store(Generic[T]):
         """
         try:
             with (
+                nullcontext() if read_only else turn_to_write(self._engine),
                 self._engine.connect().execution_options(read_only=read_only) as connection,
                 connection.begin(),
             ):
@@ -197,10 +201,17 @@ class Engine(SharedExtension):
         self.news = Bell()
 
     def setup(self) -> None:
-        self.engine = open_engine(database_url(self.container.service_name))
+        required("AMQP_URI")  # what is missing is said before a file is made
+        url = database_url(self.container.service_name)
+        self.engine = open_engine(url)
+        self.for_probes = open_engine(url, pool_size=1)
+        """Whether the database answers must not depend on a pool that is busy."""
+        folder = Path(inspect.getfile(self.container.service_cls)).parent / "migrations"
+        check_migrated(self.for_probes, folder)
 
     def stop(self) -> None:
         self.engine.dispose()
+        self.for_probes.dispose()
 
 
 class Database(DependencyProvider):

@@ -21,9 +21,6 @@ from mesh.settings import broker_options, required
 
 log = logging.getLogger(__name__)
 
-LIVES = 5
-"""How many processes may die with one message in hand before it is held to be the cause."""
-
 ATTEMPTS = "x-attempts"
 LIVES_LOST = "x-lives-lost"
 REASON = "x-reason"

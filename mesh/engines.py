@@ -7,15 +7,18 @@ another process would freeze this one, so its blocking calls run in eventlet's t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import eventlet
 import psycopg2.extensions
 import sqlalchemy as sa
 from eventlet import tpool
 from eventlet.hubs import trampoline
+from eventlet.semaphore import Semaphore
 from sqlalchemy.pool import QueuePool
 
 CONNECT_SECONDS = 3
@@ -25,6 +28,27 @@ POOL_SIZE = 10
 
 T = TypeVar("T")
 
+_turns: WeakKeyDictionary[sa.Engine, Semaphore] = WeakKeyDictionary()
+
+
+@contextmanager
+def turn_to_write(engine: sa.Engine) -> Iterator[None]:
+    """Hold while a transaction writes: on SQLite one after the other, in the order of their coming.
+
+    SQLite lets one write at a time, and those who wait for it look again now and then: whoever comes
+    just then gets it, and another starves. Raises SQLAlchemy's TimeoutError after LOCK_SECONDS.
+    """
+    turn = _turns.get(engine)
+    if turn is None:
+        yield
+        return
+    if not turn.acquire(timeout=LOCK_SECONDS):
+        raise sa.exc.TimeoutError(f"others have been writing for {LOCK_SECONDS} s")
+    try:
+        yield
+    finally:
+        turn.release()
+
 
 def address_of(url: str) -> sa.URL:
     """The URL with the one PostgreSQL driver that leaves an eventlet process alive."""
@@ -32,19 +56,21 @@ def address_of(url: str) -> sa.URL:
     return address.set(drivername="postgresql+psycopg2") if address.drivername == "postgresql" else address
 
 
-def open_engine(url: str) -> sa.Engine:
+def open_engine(url: str, pool_size: int = POOL_SIZE) -> sa.Engine:
     """An engine that connects at the first use. Every wait in it is bounded."""
     address = address_of(url)
     if address.get_backend_name() == "sqlite":
-        return _open_sqlite(address)
-    return _open_postgresql(address)
+        engine = _open_sqlite(address, pool_size)
+        _turns[engine] = Semaphore(1)
+        return engine
+    return _open_postgresql(address, pool_size)
 
 
-def _open_postgresql(address: sa.URL) -> sa.Engine:
+def _open_postgresql(address: sa.URL, pool_size: int) -> sa.Engine:
     psycopg2.extensions.set_wait_callback(_wait_in_the_hub)
     return sa.create_engine(
         address,
-        pool_size=POOL_SIZE,
+        pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
         hide_parameters=True,  # an error in the log shows the statement, and nobody's data
@@ -116,13 +142,13 @@ class _Connection(sqlite3.Connection):
         _in_thread(super().rollback)
 
 
-def _open_sqlite(address: sa.URL) -> sa.Engine:
+def _open_sqlite(address: sa.URL, pool_size: int) -> sa.Engine:
     if address.database:
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         address,
         poolclass=QueuePool,
-        pool_size=POOL_SIZE,
+        pool_size=pool_size,
         max_overflow=0,
         hide_parameters=True,
         pool_timeout=CONNECT_SECONDS,

@@ -46,14 +46,19 @@ class Envelope:
         return asdict(self)
 
 
+def timestamp(moment: datetime) -> str:
+    """An aware moment as it travels: ISO 8601, in UTC, to the microsecond."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def seal(event: Event, aggregate_version: int, occurred_at: datetime | None = None) -> Envelope:
     """Put an event into its envelope, under a new id. `occurred_at` is now unless told."""
-    moment = (occurred_at or datetime.now(UTC)).astimezone(UTC)
+    moment = occurred_at or datetime.now(UTC)
     return Envelope(
         event_id=str(uuid.uuid4()),
         type=event.TYPE,
         version=event.VERSION,
-        occurred_at=moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        occurred_at=timestamp(moment),
         aggregate_id=event.aggregate_id,
         aggregate_version=aggregate_version,
         data=asdict(event),

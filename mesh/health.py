@@ -59,11 +59,12 @@ class Presence(DependencyProvider):
             return None
         address = str(settings.optional("ADVERTISE_ADDRESS") or reachable_address(self.host, http_addr))
         served_on = settings.optional(self.port_setting) if self.port_setting else None
+        host = f"[{address}]" if ":" in address else address
         instance = Instance(
             service=self.container.service_name,
             address=address,
             port=int(served_on or self.port),
-            health_url=f"http://{address}:{self.port}/ready",
+            health_url=f"http://{host}:{self.port}/ready",
             meta={"health_port": str(self.port)},
         )
         return Registrar(instance, http_addr, settings.optional("CONSUL_HTTP_TOKEN"))
@@ -146,7 +147,7 @@ class Presence(DependencyProvider):
         try:
             with (
                 eventlet.Timeout(READY_SECONDS, TimeoutError()),
-                self.database.engine.connect() as connection,
+                self.database.for_probes.connect() as connection,
             ):
                 connection.execution_options(read_only=True).execute(sa.text("SELECT 1"))
         except Exception:

@@ -27,11 +27,11 @@ from mesh.tables import outbox
 log = logging.getLogger(__name__)
 
 BATCH = 100
-CLAIM = timedelta(seconds=30)
+CLAIM = timedelta(seconds=10)
 """How long a claim holds. A relay publishes for half of it and gives the rest back."""
 IDLE_SECONDS = 1.0
 """How often to look for what a dead relay, or a transaction of another instance, has left."""
-CONFIRM_SECONDS = 5.0
+CONFIRM_SECONDS = 3.0
 UNROUTABLE_PAUSE = timedelta(seconds=2)
 """An awaited event that no queue takes is kept this long before the next try."""
 

@@ -24,7 +24,7 @@ from nameko.exceptions import UnknownService as StockUnknownService
 
 from mesh import errors
 from mesh.context import deadline_of, validated_context
-from mesh.dead_letters import LIVES, LIVES_LOST, DeadLetters, count_in
+from mesh.dead_letters import LIVES_LOST, DeadLetters, count_in
 from mesh.draining import DRAIN_SECONDS, DrainingConsumer
 from mesh.self_call import SelfCalling
 from mesh.settings import broker_options
@@ -32,6 +32,8 @@ from mesh.settings import broker_options
 log = logging.getLogger(__name__)
 
 REPLY_SECONDS = 5.0
+LIVES = 5
+"""How many processes may die with a call in hand before the call is held to be the cause."""
 NOT_BEGUN = (stock.MalformedRequest, stock.MethodNotFound, IncorrectSignature)
 """Errors of a request that no method has seen."""
 ANSWER_SECONDS = 0.15
@@ -145,7 +147,10 @@ class RpcConsumer(stock.RpcConsumer):
     def _revive(self, message: Any) -> None:
         """The process that had it before died, perhaps of it: it comes back as a new message that
         counts its lives. The broker counts none, for RPC queues are of the classic kind."""
+        deadline = deadline_of(message.headers, prefix="nameko.")
         lost = count_in(message.headers, LIVES_LOST) + 1
+        if deadline is not None and deadline <= time.time():
+            return  # nobody waits for it any more, and who still wants it asks again
         if lost >= LIVES:
             self._park(message, f"{lost} processes died of it")
         else:

@@ -13,7 +13,9 @@ Stock Nameko acks an event even when its handler raised, and `requeue_on_error` 
     it can't be read          the same, at once
     the process died of it    the broker gives it out again, LIVES times in all, then parks it
 
-The queue is a quorum queue, which counts how often it has given a message out.
+The queue is a quorum queue, which counts how often it has given a message out. It can't tell a message
+that kills from one that was in hand when somebody else killed, so LIVES is far more than the restarts
+that an innocent message may meet: it is in hand for milliseconds, or for seconds while a database is away.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from nameko.events import BROADCAST
 
 from mesh.backoff import back_off
 from mesh.context import validated_context
-from mesh.dead_letters import ATTEMPTS, LIVES, DeadLetters, count_in
+from mesh.dead_letters import ATTEMPTS, DeadLetters, count_in
 from mesh.draining import DRAIN_SECONDS, DrainingConsumer
 from mesh.errors import Unavailable
 
@@ -38,6 +40,7 @@ __all__ = ["BROADCAST", "event_handler"]
 log = logging.getLogger(__name__)
 
 TRIES = 5
+LIVES = 20
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from mycelium.plan import SERVICES
 from mycelium.seed import migrate, seed
-from mycelium.servers import Program, consul, postgresql, rabbitmq, wait_until
+from mycelium.servers import Program, ServerError, consul, postgresql, rabbitmq, wait_until
 from mycelium.state import Member, State
 from mycelium.supervisor import Supervisor, stuck
 from mycelium.surroundings import check_broker, check_databases, consul_answers
@@ -64,7 +64,7 @@ class Backing:
         wait_until(is_ready, SERVERS_SECONDS, what, log=state.logs, failure=partial(stuck, state))
 
 
-def find(state: State, say: Say, *, management: bool, own_postgresql: bool) -> Backing:
+def find(state: State, say: Say, *, management: bool, db: str | None) -> Backing:
     """What the environment names, else private servers, fetched when need be. Raises ServerError.
 
     The broker's management plugin costs 5 s when the broker stops, so it is there on demand alone.
@@ -75,13 +75,14 @@ def find(state: State, say: Say, *, management: bool, own_postgresql: bool) -> B
         check_broker(amqp_uri)
     if consul_addr and not consul_answers(consul_addr):
         say(f"CONSUL_HTTP_ADDR: nobody answers at {consul_addr}: running without, until somebody does")
+    if database_url and db:
+        raise ServerError(f"DATABASE_URL names databases already: unset it to have {db}, or ask for none")
     if database_url:
         check_databases(database_url)
-    own_postgresql = own_postgresql and not database_url
     with ThreadPoolExecutor(3) as fetching:
         rabbit = None if amqp_uri else fetching.submit(rabbitmq.find_or_fetch, state.cache, say)
         agent = None if consul_addr else fetching.submit(consul.find_or_fetch, state.cache, say)
-        postgres = fetching.submit(postgresql.find_or_fetch, state.cache, say) if own_postgresql else None
+        postgres = fetching.submit(postgresql.find_or_fetch, state.cache, say) if db == "postgresql" else None
         broker = rabbit.result().node(state.data / "rabbitmq", management=management) if rabbit else None
         found = agent.result() if agent else None
         database = postgres.result().server(state.data / "postgresql") if postgres else None

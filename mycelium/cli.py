@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,29 +31,33 @@ Port = Annotated[
     int | None, typer.Option(min=1, max=65535, help="The gateway's port; by default 8000, or a free one.")
 ]
 Management = Annotated[bool, typer.Option(help="With RabbitMQ's management pages.")]
-OwnPostgreSQL = Annotated[
-    bool,
-    typer.Option("--postgresql", help="On a private PostgreSQL, not SQLite."),
+
+
+class Database(StrEnum):
+    """The private databases of a mesh."""
+
+    sqlite = "sqlite"
+    postgresql = "postgresql"
+
+
+Db = Annotated[
+    Database | None, typer.Option(help="The private databases: sqlite, unless DATABASE_URL names others.")
 ]
 
 
 @app.command()
-def run(
-    scale: Scale = "", port: Port = None, management: Management = False, postgresql: OwnPostgreSQL = False
-) -> None:
+def run(scale: Scale = "", port: Port = None, management: Management = False, db: Db = None) -> None:
     """Start everything, place one order, and keep running until Ctrl-C."""
-    _run(scale, port, management, postgresql, stay=True)
+    _run(scale, port, management, db, stay=True)
 
 
 @app.command()
-def demo(
-    scale: Scale = "", port: Port = None, management: Management = False, postgresql: OwnPostgreSQL = False
-) -> None:
+def demo(scale: Scale = "", port: Port = None, management: Management = False, db: Db = None) -> None:
     """Start everything, place one order, stop everything; exit 0 when the order was confirmed."""
-    _run(scale, port, management, postgresql, stay=False)
+    _run(scale, port, management, db, stay=False)
 
 
-def _run(scale: str, port: int | None, management: bool, postgresql: bool, *, stay: bool) -> None:
+def _run(scale: str, port: int | None, management: bool, db: Database | None, *, stay: bool) -> None:
     from mycelium.first_order import OrderFailed
     from mycelium.plan import BadScale, parse_scale
     from mycelium.run import Interrupt, running
@@ -65,8 +70,7 @@ def _run(scale: str, port: int | None, management: bool, postgresql: bool, *, st
 
     interrupt = Interrupt()
     try:
-        options = {"management": management, "own_postgresql": postgresql}
-        with running(State(), parse_scale(scale), port, say, **options) as mesh:
+        with running(State(), parse_scale(scale), port, say, management=management, db=db) as mesh:
             order, token, refilled = mesh.first_order()
             if refilled:
                 say("the laptops were sold out: the admin has restocked them")

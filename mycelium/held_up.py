@@ -35,13 +35,13 @@ QueueName = Annotated[str, typer.Argument(help="As `mycelium dlq list` names it.
 @dlq.command("list")
 def dlq_list(amqp_uri: AmqpUri = "", as_json: AsJson = False) -> None:
     """What waits in each queue of the services, is to be retried, and is parked."""
-    _show([asdict(counts) for counts in _parked(amqp_uri).counts()], as_json)
+    _show([asdict(counts) for counts in _asked(lambda: _parked(amqp_uri).counts())], as_json)
 
 
 @dlq.command("show")
 def dlq_show(queue: QueueName, limit: int = 10, amqp_uri: AmqpUri = "", as_json: AsJson = False) -> None:
     """Look at the oldest parked messages of a queue, and why each is there; they stay."""
-    parked = _on_queue(lambda: _parked(amqp_uri).show(queue, limit))
+    parked = _asked(lambda: _parked(amqp_uri).show(queue, limit))
     if as_json:
         print(json.dumps([asdict(one) for one in parked], indent=2))
         return
@@ -53,7 +53,7 @@ def dlq_show(queue: QueueName, limit: int = 10, amqp_uri: AmqpUri = "", as_json:
 @dlq.command("replay")
 def dlq_replay(queue: QueueName, amqp_uri: AmqpUri = "") -> None:
     """Give what is parked of a queue to its handler again."""
-    print(f"{_on_queue(lambda: _parked(amqp_uri).replay(queue))} replayed")
+    print(f"{_asked(lambda: _parked(amqp_uri).replay(queue))} replayed")
 
 
 @dlq.command("drop")
@@ -63,7 +63,7 @@ def dlq_drop(
     """Forget what is parked of a queue, for good."""
     if not yes:
         typer.confirm(f"Drop every message parked from {queue}? They can't be brought back.", abort=True)
-    print(f"{_on_queue(lambda: _parked(amqp_uri).drop(queue))} dropped")
+    print(f"{_asked(lambda: _parked(amqp_uri).drop(queue))} dropped")
 
 
 def _parked(amqp_uri: str) -> Any:
@@ -76,28 +76,39 @@ def _parked(amqp_uri: str) -> Any:
     return ParkedMessages(uri)
 
 
-def _on_queue(act: Callable[[], Any]) -> Any:
+def _asked(act: Callable[[], Any]) -> Any:
+    """What came of it; who does not answer is told in one line."""
+    from amqp.exceptions import AMQPError
+    from kombu.exceptions import OperationalError
+    from sqlalchemy.exc import SQLAlchemyError
+
     from mycelium.parked import NoSuchQueue
 
     try:
         return act()
-    except (NoSuchQueue, OSError) as error:
-        err.print(f"[red]{error}[/red]", soft_wrap=True)
-        raise typer.Exit(1) from None
+    except NoSuchQueue as error:
+        reason = str(error)
+    except (OSError, AMQPError, OperationalError) as error:
+        reason = f"the broker does not answer: {error}"
+    except SQLAlchemyError as error:
+        reason = f"the database does not answer: {str(error).splitlines()[0]}"
+    err.print(f"[red]{reason}[/red]", soft_wrap=True)
+    raise typer.Exit(1)
 
 
 def outbox(database_url: DatabaseUrl = "", as_json: AsJson = False) -> None:
     """How many events each service has not sent yet, and since when."""
     from mycelium.backlog import outbox_lags
 
-    _show([asdict(lag) for lag in outbox_lags(_database(database_url))], as_json)
+    _show([asdict(lag) for lag in _asked(lambda: outbox_lags(_database(database_url)))], as_json)
 
 
 def sagas(limit: int = 50, database_url: DatabaseUrl = "", as_json: AsJson = False) -> None:
     """The orders of which products has not decided yet, the oldest first."""
     from mycelium.backlog import unsettled_orders
 
-    _show([asdict(order) for order in unsettled_orders(_database(database_url), limit)], as_json)
+    orders = _asked(lambda: unsettled_orders(_database(database_url), limit))
+    _show([asdict(order) for order in orders], as_json)
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -51,26 +51,36 @@ def parse_scale(text: str) -> dict[str, int]:
     return scale
 
 
-def preferred_port(port: int, taken: set[int]) -> int:
-    """The port people know when it is free, else any."""
-    chosen = port if port not in taken and port_is_free(port) else free_port()
-    while chosen in taken:
-        chosen = free_port()
-    taken.add(chosen)
-    return chosen
+class Ports:
+    """Hands out ports, each once: those that people know, where they are free, or any.
+
+    A port is taken long after it was found free, so only the mesh of a checkout's own state folder
+    takes those that people know: two meshes that start at once would agree on the same ones.
+    """
+
+    def __init__(self, *, well_known: bool) -> None:
+        self._well_known = well_known
+        self._taken: set[int] = set()
+
+    def take(self, preferred: int = 0) -> int:
+        is_free = preferred and preferred not in self._taken and port_is_free(preferred)
+        chosen = preferred if self._well_known and is_free else free_port()
+        while chosen in self._taken:
+            chosen = free_port()
+        self._taken.add(chosen)
+        return chosen
 
 
-def plan_services(scale: Mapping[str, int]) -> list[Planned]:
-    taken: set[int] = set()
+def plan_services(scale: Mapping[str, int], ports: Ports) -> list[Planned]:
     planned = []
     for service in SERVICES:
         for number in range(1, scale[service] + 1):
             name = service if scale[service] == 1 else f"{service}-{number}"
-            health_port = preferred_port(free_port(), taken)
+            health_port = ports.take()
             environment = {"HEALTH_PORT": str(health_port)}
             address = f"127.0.0.1:{health_port}"
             if service == "products":
-                grpc_port = preferred_port(GRPC_PORT + number - 1, taken)
+                grpc_port = ports.take(GRPC_PORT + number - 1)
                 environment["GRPC_BIND_PORT"] = str(grpc_port)
                 address = f"127.0.0.1:{grpc_port}"
             program = Program(

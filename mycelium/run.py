@@ -17,9 +17,9 @@ from mycelium.plan import (
     GATEWAY_PORT,
     METRICS_PORT,
     Planned,
+    Ports,
     plan_gateway,
     plan_services,
-    preferred_port,
 )
 from mycelium.servers import ServerError, port_is_free, wait_until
 from mycelium.state import State
@@ -52,7 +52,7 @@ def running(
     say: Say,
     *,
     management: bool = False,
-    own_postgresql: bool = False,
+    db: str | None = None,
 ) -> Iterator[Running]:
     """Start everything, wait until it is ready, and stop it all at the end.
 
@@ -61,12 +61,12 @@ def running(
     check_folder(state.home)
     state.make()
     with state.locked():
-        servers = backing.find(state, say, management=management, own_postgresql=own_postgresql)
-        services = plan_services(scale)
+        servers = backing.find(state, say, management=management, db=db)
+        ports = Ports(well_known=state.is_own)
+        gateway_port = _gateway_port(ports, port, say)
+        services = plan_services(scale, ports)
         grpc = [one.member.address or "" for one in services if one.member.service == "products"]
-        gateway_port = _gateway_port(port, say)
-        metrics_port = preferred_port(METRICS_PORT, {gateway_port})
-        gateway = plan_gateway(gateway_port, metrics_port, grpc)
+        gateway = plan_gateway(gateway_port, ports.take(METRICS_PORT), grpc)
         environment = _environment(state, servers, gateway, grpc)
         supervisor = Supervisor(state)
         mesh = [*services, gateway]
@@ -90,19 +90,19 @@ def running(
         finally:
             say("stopping")
             supervisor.stop(2 * DRAIN_SECONDS)
-            state.forget_members()
+            state.forget_what_ran()
             say("stopped")
 
 
-def _gateway_port(port: int | None, say: Say) -> int:
+def _gateway_port(ports: Ports, port: int | None, say: Say) -> int:
     """Raises ServerError when the port that was asked for is in use."""
     if port is not None:
         if not port_is_free(port):
             raise ServerError(f"port {port} is in use: choose another one, or none to get a free one")
         return port
-    chosen = preferred_port(GATEWAY_PORT, set())
+    chosen = ports.take(GATEWAY_PORT)
     if chosen != GATEWAY_PORT:
-        say(f"port {GATEWAY_PORT} is in use: the gateway takes {chosen}")
+        say(f"the gateway takes port {chosen}: {GATEWAY_PORT} is in use, or left to the mesh of the checkout")
     return chosen
 
 

@@ -49,6 +49,11 @@ class State:
         self.supervisor_log = self.logs / "supervisord.log"
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is the checkout's own folder, of which there is one."""
+        return self.home == ROOT / ".mycelium"
+
+    @property
     def socket(self) -> Path:
         """The supervisor's socket; elsewhere when the path here is longer than a socket's may be."""
         path = self.home / "supervisor.sock"
@@ -97,8 +102,10 @@ class State:
     def write_members(self, members: list[Member]) -> None:
         self._write_private(self.home / "members.json", json.dumps([asdict(member) for member in members]))
 
-    def forget_members(self) -> None:
+    def forget_what_ran(self) -> None:
+        """Nobody answers any more at the addresses that `write_env` and `write_members` have told."""
         (self.home / "members.json").unlink(missing_ok=True)
+        self.env_file.unlink(missing_ok=True)
 
     def members(self) -> list[Member]:
         path = self.home / "members.json"

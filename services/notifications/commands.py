@@ -23,7 +23,7 @@ from services.notifications.store import MailsStore
 log = logging.getLogger(__name__)
 
 BATCH = 20
-LEASE = timedelta(seconds=20)
+LEASE = timedelta(seconds=15)
 LONGEST_DELAY = 60.0
 ALERT_ATTEMPTS = 10
 """A mail that has failed so often is an error in the log; it is tried again all the same."""

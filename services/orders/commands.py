@@ -23,6 +23,10 @@ LEASE = timedelta(seconds=5)
 the whole deadline of a request."""
 
 
+LONGEST_REQUEST = timedelta(seconds=2.5)
+"""After so long whoever asked first has an answer: that the outcome is not known yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """What became of the requests: answers known already, and pending orders to be driven on."""
@@ -61,7 +65,7 @@ def accept(
             if before:
                 ours = before.id in leased or before.id in new
                 answers[index] = Outcome.of(partial(_answered, before, request, ours))
-                if answers[index].error is None and before.status == domain.PENDING:
+                if ours and answers[index].error is None:
                     to_drive[index] = before
             elif request.user_id not in known_customers:
                 unknown = domain.UnknownCustomer(f"there is no user {request.user_id}", "user_id")
@@ -77,7 +81,8 @@ def accept(
 def _answered(order: Order, request: Request, ours: bool) -> Order:
     """The first answer; an order without one yet is for the caller to drive, if it is the caller's."""
     answer = domain.replayed(order, request)
-    if order.status == domain.PENDING and not ours:
+    answered = datetime.now(UTC) - order.created_at > LONGEST_REQUEST
+    if order.status == domain.PENDING and not ours and not answered:
         raise domain.InProgress(
             "Idempotency-Key: the first request with it is still running", "Idempotency-Key"
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from mesh.events import timestamp
 from mesh.money import major_units
 from services.orders import domain
 from services.orders.domain import Customer, Order, Request
@@ -34,7 +35,7 @@ def order_to_wire(order: Order) -> dict[str, Any]:
         "total_price": major_units(order.total_minor, order.currency),
         "total_minor": order.total_minor,
         "currency": order.currency,
-        "created_at": _timestamp(order.created_at),
+        "created_at": timestamp(order.created_at),
     }
     return wire | ({"reason": dict(order.reason)} if order.reason else {})
 
@@ -47,7 +48,7 @@ def customer_from_event(event: Mapping[str, Any]) -> Customer:
 
 
 def position_of(order: Order) -> Sequence[str]:
-    return [_timestamp(order.created_at), order.id]
+    return [timestamp(order.created_at), order.id]
 
 
 def position_from_cursor(key: list[str] | None) -> tuple[datetime, str] | None:
@@ -60,7 +61,3 @@ def position_from_cursor(key: list[str] | None) -> tuple[datetime, str] | None:
         return moment.astimezone(UTC), domain.checked_order_id(key[1])
     except (ValueError, OverflowError, domain.Invalid):
         raise domain.Invalid("cursor: expected the next_cursor of an earlier page", "cursor") from None
-
-
-def _timestamp(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -134,7 +134,7 @@ def changed(product: Product, *, name: Any = None, price_minor: Any = None) -> P
 def restocked(product: Product, quantity: Any) -> Product:
     more = _checked_int(quantity, "quantity", 1, MOST_QUANTITY)
     if product.stock + more > MOST_QUANTITY:
-        raise Invalid(f"quantity would make the stock larger than {MOST_QUANTITY}", "quantity")
+        raise Invalid(f"quantity: it would make the stock larger than {MOST_QUANTITY}", "quantity")
     return replace(product, stock=product.stock + more, version=product.version + 1)
 
 

@@ -60,13 +60,13 @@ def register_user(
     )
     password_hash = hash_password(domain.checked_password(password))
 
-    def register(tx: UsersTransaction) -> User:
+    def register(tx: UsersTransaction) -> tuple[User, str]:
         _check_email_free(tx, user)
         tx.add(user, password_hash)
         tx.publish([(UserRegistered(user_id=user.id, name=user.name, email=user.email), user.version)])
-        return user
+        return user, password_hash
 
-    return _once(store, command_id, ("register_user", user.name, user.email), register)
+    return _once(store, command_id, ("register_user", user.name, user.email), register, password)
 
 
 @settled
@@ -84,16 +84,17 @@ def update_user(
         raise domain.Invalid("nothing to change: expected name, email or password", "name")
     password_hash = None if password is None else hash_password(domain.checked_password(password))
 
-    def update(tx: UsersTransaction) -> User:
+    def update(tx: UsersTransaction) -> tuple[User, str | None]:
         before = tx.user(user_id, lock=True)
         user = domain.changed(before, name=name, email=email)
         _check_email_free(tx, user)
         tx.save(user, password_hash)
         if (user.name, user.email) != (before.name, before.email):
             tx.publish([(UserUpdated(user_id=user.id, name=user.name, email=user.email), user.version)])
-        return user
+        return user, password_hash
 
-    return _once(store, command_id, ("update_user", user_id, name, email, password is None), update)
+    command = ("update_user", user_id, name, email, password is None)
+    return _once(store, command_id, command, update, password)
 
 
 def _check_email_free(tx: UsersTransaction, user: User) -> None:
@@ -101,13 +102,24 @@ def _check_email_free(tx: UsersTransaction, user: User) -> None:
         raise domain.EmailTaken("email: this address is taken", "email")
 
 
-def _once(store: UsersStore, command_id: str | None, command: tuple[Any, ...], effect: Any) -> User:
-    """No password is part of `command`, nor of the answer: neither is a place for one."""
+def _once(
+    store: UsersStore, command_id: str | None, command: tuple[Any, ...], effect: Any, password: str | None
+) -> User:
+    """The user, as the first answer told. Raises KeyReused when the same command came with another password.
+
+    No password is part of `command`, whose fingerprint is quick to guess: it is kept as the hash it has.
+    """
 
     def answer() -> dict[str, Any]:
-        user = effect(tx)
-        return as_row(user) | {"created_at": user.created_at.isoformat()}
+        user, password_hash = effect(tx)
+        return as_row(user) | {
+            "created_at": user.created_at.isoformat(),
+            "password_hash": password_hash,
+        }
 
     with store.transaction() as tx:
         kept = tx.once(command_id, command, answer)
+    password_hash = kept.pop("password_hash")
+    if command_id is not None and password is not None and not matches(password_hash, password):
+        raise domain.KeyReused("command_id: it was used for another command", "command_id")
     return User(**kept | {"created_at": datetime.fromisoformat(kept["created_at"])})

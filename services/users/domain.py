@@ -42,6 +42,12 @@ class EmailTaken(Refusal):
     slug = "already-exists"
 
 
+class KeyReused(Refusal):
+    """The command id belongs to another command."""
+
+    slug = "idempotency-key-reused"
+
+
 class WrongCredentials(Refusal):
     """Which of the two is wrong is not told."""
 

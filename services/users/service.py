@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from mesh.database import Database
+from mesh.events import timestamp
 from mesh.health import Presence
 from mesh.outbox import OutboxRelay
 from mesh.pruning import Pruning
@@ -69,5 +70,5 @@ def to_wire(user: User) -> dict[str, Any]:
         "email": user.email,
         "role": user.role,
         "version": user.version,
-        "created_at": user.created_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "created_at": timestamp(user.created_at),
     }

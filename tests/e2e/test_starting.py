@@ -19,6 +19,7 @@ def test_a_scaled_demo_and_a_second_one_on_the_same_state(tmp_path):
         assert "products-2" in demo.output
     assert list((home / "outbox").glob("*.eml"))
     assert not (home / "supervisor.sock").exists()
+    assert not (home / "env").exists()  # it would name addresses where nobody answers
 
 
 def test_a_second_run_at_the_same_time_is_told_so(mesh):
@@ -38,6 +39,13 @@ def test_a_port_in_use_is_said_before_anything_starts(mesh, tmp_path):
     run = Command(tmp_path / "state", "demo", "--port", taken)
     assert run.process.wait(30) == 1
     assert f"port {taken} is in use" in run.output
+
+
+def test_databases_that_are_named_twice_are_refused(tmp_path):
+    url = f"sqlite:///{tmp_path}/{{service}}.db"
+    run = Command(tmp_path / "state", "demo", "--db", "postgresql", DATABASE_URL=url)
+    assert run.process.wait(30) == 1
+    assert "DATABASE_URL" in run.output
 
 
 def test_what_is_interrupted_leaves_nothing(tmp_path):

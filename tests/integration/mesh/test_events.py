@@ -241,6 +241,25 @@ def test_an_event_waits_for_ever_for_what_is_unavailable(outbox_store, start):
     eventually(lambda: numbers() == [1])
 
 
+def test_an_event_outlives_any_number_of_restarts_while_the_database_is_away(
+    outbox_store, start, monkeypatch
+):
+    monkeypatch.setattr(subscription, "LIVES", 6)
+    Listener.failure = Unavailable("the database is away")
+    Listener.failures = 1_000
+    start(Source)
+    for round_ in range(8):
+        begun = len(Listener.begun)
+        listener = start(Listener)
+        if round_ == 0:
+            publish(outbox_store, Happened(thing="a", number=1))
+        eventually(lambda begun=begun: len(Listener.begun) > begun)
+        listener.stop()
+    Listener.failures = 0
+    start(Listener)
+    eventually(lambda: numbers() == [1])
+
+
 def test_an_event_that_waits_is_given_back_when_the_service_stops(outbox_store, start, monkeypatch, queue_of):
     monkeypatch.setattr(subscription, "back_off", lambda *_: 60.0)
     Listener.failure = Unavailable("the database is away")
@@ -254,8 +273,9 @@ def test_an_event_that_waits_is_given_back_when_the_service_stops(outbox_store, 
     eventually(lambda: numbers() == [1])
 
 
-def test_an_event_that_kills_its_process_is_parked_by_the_broker(outbox_store, start, parked):
+def test_an_event_that_kills_its_process_is_parked_by_the_broker(outbox_store, start, parked, monkeypatch):
     """A kill closes the connection with the message unanswered, as the death of the process would."""
+    monkeypatch.setattr(subscription, "LIVES", 3)
     Listener.hanging = True
     listener = start(Listener)
     publish(outbox_store, Happened(thing="a", number=1))

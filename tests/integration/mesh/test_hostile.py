@@ -9,8 +9,7 @@ from nameko import config
 from nameko.testing.services import dummy, entrypoint_hook
 
 from mesh.container import Container
-from mesh.dead_letters import LIVES
-from mesh.rpc import ServiceClient, rpc
+from mesh.rpc import LIVES, ServiceClient, rpc
 from mesh.subscription import event_handler
 from mycelium.servers import free_port
 from tests.waiting import eventually

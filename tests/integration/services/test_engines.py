@@ -121,6 +121,18 @@ def test_an_interrupted_call_has_ended_when_its_greenlet_goes_on(interrupt):
     assert ended == ["the call", "its greenlet"]
 
 
+def test_who_writes_waits_its_turn(store):
+    """SQLite's own waiting knows no order; a hundred writers at once would starve some for seconds."""
+    order = []
+
+    def write(number):
+        insert(store, f"n{number}")
+        order.append(number)
+
+    list(eventlet.GreenPool(100).imap(write, range(100)))
+    assert order == list(range(100))
+
+
 def test_an_error_of_the_database_is_its_own(store):
     insert(store, "one")
     with pytest.raises(sa.exc.IntegrityError):

@@ -201,6 +201,10 @@ def test_a_retry_drives_an_order_on_that_was_left_behind(store):
     place(store, request, products=Products(away=Unavailable("away")))
     (early,) = place(store, request)
     assert early.error.slug == "request-in-progress"
+    with store.transaction() as tx:  # the first request has had its answer by now
+        tx.connection.execute(orders.update().values(created_at=datetime.now(UTC) - timedelta(seconds=3)))
+    (patient,) = place(store, request)
+    assert patient.unwrap().status == domain.PENDING
     due_now(store)
     (late,) = place(store, request)
     assert late.unwrap().status == domain.CONFIRMED

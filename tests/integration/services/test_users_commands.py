@@ -63,6 +63,17 @@ def test_a_repeated_registration_is_the_same_user(store):
     assert register(store, command_id="c-1") == first  # the first answer, whatever has happened since
 
 
+def test_a_command_with_another_password_is_another_command(store):
+    user = register(store, command_id="c-1", password="the first password")
+    with pytest.raises(domain.KeyReused):
+        register(store, command_id="c-1", password="another password")
+    commands.update_user(store, user.id, password="the second password", command_id="c-2")
+    commands.update_user(store, user.id, password="the second password", command_id="c-2")
+    with pytest.raises(domain.KeyReused):
+        commands.update_user(store, user.id, password="the third password", command_id="c-2")
+    assert commands.authenticate_user(store, user.email, "the second password")
+
+
 def test_an_update_tells_what_others_may_know(store):
     user = register(store)
     changed = commands.update_user(store, user.id, name="Alicia")

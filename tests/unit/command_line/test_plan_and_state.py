@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from mycelium.plan import BadScale, parse_scale, plan_gateway, plan_services, preferred_port
+from mycelium.plan import BadScale, Ports, parse_scale, plan_gateway, plan_services
 from mycelium.servers import Program, free_port
 from mycelium.state import AlreadyRunning, Member, State
 from mycelium.supervisor import processes, render, restarts
@@ -33,7 +33,7 @@ def test_a_scale_that_makes_no_sense_is_refused(text):
 
 
 def test_instances_have_names_and_ports_of_their_own():
-    planned = plan_services(parse_scale("products=3"))
+    planned = plan_services(parse_scale("products=3"), Ports(well_known=True))
     assert [one.member.name for one in planned] == [
         "products-1", "products-2", "products-3", "users", "orders", "notifications",
     ]  # fmt: skip
@@ -51,13 +51,18 @@ def test_a_port_in_use_is_not_taken():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert preferred_port(port, set()) != port
+        assert Ports(well_known=True).take(port) != port
 
 
 def test_a_free_port_that_people_know_is_taken_once():
-    port, taken = free_port(), set()
-    assert preferred_port(port, taken) == port
-    assert preferred_port(port, taken) != port
+    port, ports = free_port(), Ports(well_known=True)
+    assert ports.take(port) == port
+    assert ports.take(port) != port
+
+
+def test_a_mesh_beside_the_one_of_the_checkout_leaves_it_the_ports_that_people_know():
+    port = free_port()
+    assert Ports(well_known=False).take(port) != port
 
 
 def test_secrets_are_made_once_and_are_nobody_elses(state):

@@ -18,6 +18,15 @@ async def test_alive_whatever_the_broker_does(http, mesh):
     assert (await http.get("/health")).json() == {"status": "ok"}
 
 
+async def test_head_is_get_without_the_body(http, mesh):
+    mesh.answers["products.get_product"] = {"id": "P001"}
+
+    got, head = await http.get("/products/P001"), await http.head("/products/P001")
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == got.headers["content-length"]
+
+
 async def test_ready_while_the_broker_is_connected(http, mesh, is_problem):
     assert (await http.get("/ready")).json() == {"status": "ready"}
 

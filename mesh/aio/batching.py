@@ -1,0 +1,147 @@
+"""Natural batching: what arrives while a batch is under way waits, and leaves together with the next.
+
+    place = Batcher(send, most=100)          # async def send(items, deadline) -> outcomes
+    order = await place(item, deadline=...)
+
+Alone, an item leaves at once: there is no timer, so nobody waits for company that may not come. The
+busier the other side, the larger the batches, and the less each item costs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from mesh.errors import DeadlineExceeded, MeshError, Overloaded, RemoteFault
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+Send = Callable[[Sequence[Item], float], Awaitable[Sequence[Answer | MeshError]]]
+"""Carries a batch, with the latest deadline of its items in Unix seconds, and brings an answer or an
+error for each item, in their order. What it raises is the answer of all."""
+
+
+class _Ticket(Generic[Item, Answer]):
+    """One item, and the future of who waits for it. A future that is done needs nothing any more."""
+
+    __slots__ = ("answer", "deadline", "item")
+
+    def __init__(self, item: Item, deadline: float, answer: asyncio.Future[Answer | MeshError]) -> None:
+        self.item = item
+        self.deadline = deadline
+        self.answer = answer
+
+
+class Batcher(Generic[Item, Answer]):
+    """Belongs to one event loop. `most` is the size of a batch, `lanes` how many are under way at once,
+    `waiting` how many items may wait; `on_batch` is told the size of each batch that leaves.
+    """
+
+    def __init__(
+        self,
+        send: Send[Item, Answer],
+        *,
+        most: int = 100,
+        waiting: int = 1000,
+        lanes: int = 1,
+        on_batch: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._send = send
+        self._most = most
+        self._bound = waiting
+        self._free_lanes = lanes
+        self._on_batch = on_batch
+        self._waiting: deque[_Ticket[Item, Answer]] = deque()
+        self._leaving = False
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, item: Item, deadline: float) -> Answer:
+        """The item's answer. `deadline` is Unix seconds, the item's own; who is cancelled before the
+        batch has left does not travel.
+
+        Raises Overloaded when too many wait, DeadlineExceeded when time has run out, and what came
+        back for this item.
+        """
+        left = deadline - time.time()
+        if left <= 0:
+            raise DeadlineExceeded("the deadline had passed before it was sent")
+        if len(self._waiting) >= self._bound:
+            self._forget_done()
+            if len(self._waiting) >= self._bound:
+                raise Overloaded(f"{self._bound} are waiting already")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer | MeshError] = loop.create_future()
+        self._waiting.append(_Ticket(item, deadline, answer))
+        self._leave_soon(loop)
+        timer = loop.call_later(left, _expire, answer)
+        try:
+            outcome = await answer
+        finally:
+            timer.cancel()
+        if isinstance(outcome, MeshError):
+            raise outcome
+        return outcome
+
+    async def stop(self) -> None:
+        """Wait for what is under way, which its deadlines bound; nothing may be asked meanwhile."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """After this turn of the loop: what came in with it, from other sockets, goes along."""
+        if self._free_lanes and not self._leaving:
+            self._leaving = True
+            loop.call_soon(self._leave)
+
+    def _leave(self) -> None:
+        self._leaving = False
+        batch: list[_Ticket[Item, Answer]] = []
+        while self._waiting and len(batch) < self._most:
+            ticket = self._waiting.popleft()
+            if not ticket.answer.done():
+                batch.append(ticket)
+        if not batch:
+            return
+        self._free_lanes -= 1
+        self._on_batch(len(batch))
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._carry(batch))
+        self._under_way.add(task)
+        task.add_done_callback(self._arrived)
+        if self._waiting:
+            self._leave_soon(loop)
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._free_lanes += 1
+        if self._waiting:
+            self._leave_soon(task.get_loop())
+
+    async def _carry(self, batch: Sequence[_Ticket[Item, Answer]]) -> None:
+        answers: Sequence[Any]
+        try:
+            answers = await self._send(
+                [ticket.item for ticket in batch], max(ticket.deadline for ticket in batch)
+            )
+            if len(answers) != len(batch):
+                raise RemoteFault("MalformedAnswer", f"{len(answers)} answers for {len(batch)} items")
+        except MeshError as error:
+            answers = [error] * len(batch)
+        except Exception as error:  # a defect on this side is told to all, and stops no later batch
+            answers = [RemoteFault(type(error).__name__, str(error))] * len(batch)
+        for ticket, answer in zip(batch, answers, strict=True):
+            if not ticket.answer.done():
+                ticket.answer.set_result(answer)
+
+    def _forget_done(self) -> None:
+        """Who gave up in the queue holds no place against those who come."""
+        self._waiting = deque(ticket for ticket in self._waiting if not ticket.answer.done())
+
+
+def _expire(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_result(DeadlineExceeded("no answer in time"))
