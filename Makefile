@@ -29,6 +29,14 @@ ps: .venv/ready ## List the processes of the running mesh
 test: .venv/ready ## Run every test against real servers of its own (ARGS='-k order')
 	@$(BIN)/python -m tests $(ARGS)
 
+.PHONY: chaos
+chaos: .venv/ready ## Break everything on purpose and check the books, an hour (ARGS='--rows R1,R4 --short')
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+.PHONY: bench
+bench: .venv/bench ## Measure the mesh beside what people have (ARGS='--quick')
+	@$(BIN)/python -m bench $(ARGS)
+
 .PHONY: check
 check: .venv/ready ## Format, lint, types, import rules, generated code
 	$(BIN)/ruff format --check .
@@ -52,6 +60,9 @@ protos: .venv/ready ## Generate the gRPC code and the description of the events
 lock: .venv/ready ## Pin every dependency anew, with hashes
 	$(BIN)/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --python-version 3.11 --custom-compile-command 'make lock' --group dev -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --python-version 3.11 --custom-compile-command 'make lock' --group bench -c requirements.lock \
+	  -o bench/requirements.lock
 	echo uv | $(BIN)/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --python-version 3.11 --custom-compile-command 'make lock' -o bootstrap.lock -
 
@@ -67,6 +78,12 @@ stopped:
 .PHONY: clean
 clean: stopped ## Remove the environment and everything that a mesh has left: data, servers, logs
 	rm -rf .venv .mycelium .coverage* .pytest_cache .mypy_cache .ruff_cache
+
+# What the baselines of the benchmarks need, and nothing else does.
+.venv/bench: .venv/ready bench/requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r bench/requirements.lock || \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r bench/requirements.lock
+	@touch $@
 
 # uv installs in seconds what takes pip half a minute; it comes from the package index, by hash.
 # Where uv does not get through (a mirror that only pip is configured for), pip does the work.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -16,6 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+FIRST_PORT = 10_000
+FIRST_EPHEMERAL_PORT = 32_768
+"""Linux's default: net.ipv4.ip_local_port_range."""
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.25
 
@@ -56,12 +60,17 @@ def tied_to_parent(command: Sequence[str], stop_signal: signal.Signals = signal.
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """That many different TCP ports of the loopback that nobody listens on just now."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return tuple(each.getsockname()[1] for each in sockets)
+    """That many different TCP ports of the loopback that nobody listens on just now.
+
+    They are listened on later, so they are chosen at random from below those that the kernel gives
+    to outgoing connections: nobody else is likely to take one meanwhile.
+    """
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = random.randrange(FIRST_PORT, FIRST_EPHEMERAL_PORT)
+        if port_is_free(port):
+            ports.add(port)
+    return tuple(ports)
 
 
 def free_port() -> int:
