@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from .bodies import add_schemas
-from .clients import Orders, Products, Users
+from .clients import Batching, Orders, Products, Users
 from .connection import connect
 from .edge import Edge
 from .errors import HANDLERS
@@ -18,7 +18,7 @@ from .feed import OrderFeed
 from .lifecycle import Lifecycle, Mesh
 from .metrics import Metered, Metrics
 from .registration import Registration
-from .routes import auth, docs, health, orders, products, users
+from .routes import ROUTERS, docs
 from .routes.basics import ANY_PROBLEM, Gateway
 from .security import Tokens
 from .settings import Settings, load_settings
@@ -51,6 +51,8 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     lifecycle = Lifecycle(mesh, feed, Registration(settings, agent) if agent else None)
 
     metrics = Metrics()
+    batching = Batching(settings.GATEWAY_BATCH, settings.GATEWAY_LANES, metrics.on_batch)
+    products, users, orders = Products(mesh, batching), Users(mesh), Orders(mesh, batching)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -63,6 +65,9 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
             try:
                 yield
             finally:
+                await lifecycle.drain()
+                await products.stop()
+                await orders.stop()
                 await lifecycle.stop()
 
     app = _Application(
@@ -81,14 +86,13 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
         settings=settings,
         tokens=Tokens(settings.secret, settings.GATEWAY_TOKEN_SECONDS),
         throttle=LoginThrottle(settings.GATEWAY_LOGINS_PER_ACCOUNT, settings.GATEWAY_LOGINS_PER_ADDRESS),
-        reader=(reader := Products(mesh)),
-        products=reader,
-        users=Users(mesh),
-        orders=Orders(mesh),
+        products=products,
+        users=users,
+        orders=orders,
         feed=feed,
     )
-    for routes in (orders, products, users, auth, health, docs):
-        app.include_router(routes.router)
+    for router in ROUTERS:
+        app.include_router(router)
     app.router.routes.append(docs.assets())
     if settings.GATEWAY_CORS_ORIGINS:
         app.add_middleware(

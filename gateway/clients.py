@@ -6,11 +6,12 @@ They know names and arguments, nothing else: what a failed call means to an HTTP
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mesh.errors import RemoteFault, from_public
+from mesh.aio.batching import Batcher
+from mesh.errors import Refused, RemoteFault, from_public
 
 Json = dict[str, Any]
 
@@ -47,12 +48,38 @@ class Rpc(Protocol):
     ) -> Any: ...
 
 
-class ProductReader(Protocol):
-    """Where products are read from."""
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How calls of one method are gathered; see mesh.aio.batching. `on_batch` is told method and size."""
 
-    async def get(self, context: Context, product_id: str) -> Json: ...
+    most: int = 100
+    lanes: int = 2
+    on_batch: Callable[[str, int], None] = lambda method, size: None
 
-    async def page(self, context: Context, *, limit: int, cursor: str | None, query: str | None) -> Json: ...
+    def of(
+        self, method: str, send: Callable[[Context, list[Any]], Awaitable[Any]]
+    ) -> Batcher[tuple[Context, Any], Json]:
+        """Gathers items of one method, whose plural `send` calls, and deals the outcomes out again."""
+
+        async def carry(
+            asked: Sequence[tuple[Context, Any]], deadline: float
+        ) -> Sequence[Json | Refused | RemoteFault]:
+            context = Context(" ".join(own.request_id for own, _ in asked), deadline)
+            outcomes = await send(context, [item for _, item in asked])
+            return [_outcome(outcome) for outcome in outcomes] if isinstance(outcomes, list) else []
+
+        return Batcher(
+            carry, most=self.most, lanes=self.lanes, on_batch=lambda size: self.on_batch(method, size)
+        )
+
+
+def _outcome(outcome: Any) -> Json | Refused | RemoteFault:
+    match outcome:
+        case {"ok": dict() as value}:
+            return value
+        case {"error": {"code": str(), "message": str()} as refusal}:
+            return from_public(refusal)
+    return RemoteFault("MalformedAnswer", "an answer has neither a value nor an error")
 
 
 class _Client:
@@ -78,12 +105,26 @@ class _Client:
 
 
 class Products(_Client):
-    """Also a ProductReader, the one that needs nothing but RPC."""
-
     service = "products"
 
+    def __init__(self, rpc: Rpc, batching: Batching) -> None:
+        super().__init__(rpc)
+        self._reading = batching.of("products.get_products", self._get_all)
+
+    async def stop(self) -> None:
+        await self._reading.stop()
+
     async def get(self, context: Context, product_id: str) -> Json:
-        return await self._call(context, "get_product", product_id=product_id)
+        """As it is now: what is asked for together is read together, and never kept."""
+        return await self._reading((context, product_id), context.deadline)
+
+    async def _get_all(self, context: Context, product_ids: list[str]) -> list[Any]:
+        distinct = list(dict.fromkeys(product_ids))
+        answers = await self._answer(context, "get_products", product_ids=distinct)
+        if not isinstance(answers, list) or len(answers) != len(distinct):
+            raise RemoteFault("MalformedAnswer", "products.get_products answered no outcomes")
+        found = dict(zip(distinct, answers, strict=True))
+        return [found[product_id] for product_id in product_ids]
 
     async def page(self, context: Context, *, limit: int, cursor: str | None, query: str | None) -> Json:
         return await self._call(context, "list_products", limit=limit, cursor=cursor, query=query)
@@ -121,17 +162,22 @@ class Users(_Client):
 class Orders(_Client):
     service = "orders"
 
+    def __init__(self, rpc: Rpc, batching: Batching) -> None:
+        super().__init__(rpc)
+        self._placing = batching.of("orders.place_orders", self._place_all)
+
+    async def stop(self) -> None:
+        await self._placing.stop()
+
     async def place(self, context: Context, order: Json) -> Json:
         """Place one order and wait for its outcome: an order, or its refusal raised as Refused.
 
-        A batch of one: whoever calls this must not care how many travel together.
+        Those that are placed while others are under way travel together.
         """
-        match await self._answer(context, "place_orders", orders=[order]):
-            case [{"ok": dict() as placed}]:
-                return placed
-            case [{"error": {"code": str(), "message": str()} as refusal}]:
-                raise from_public(refusal)
-        raise RemoteFault("MalformedAnswer", "orders.place_orders answered no outcome")
+        return await self._placing((context, order), context.deadline)
+
+    async def _place_all(self, context: Context, orders: list[Json]) -> Any:
+        return await self._answer(context, "place_orders", orders=orders)
 
     async def get(self, context: Context, order_id: str) -> Json:
         return await self._call(context, "get_order", order_id=order_id)

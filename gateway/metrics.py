@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 """Seconds; the deadline of a request is 2."""
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _STOP_SECONDS = 2.0
 
 
@@ -29,9 +30,19 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+        self.batch_items = Histogram(
+            "gateway_batch_items",
+            "How many calls travelled together",
+            ["method"],
+            buckets=SIZES,
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "gateway_requests_in_flight", "Requests not answered yet", registry=self.registry
         )
+
+    def on_batch(self, method: str, size: int) -> None:
+        self.batch_items.labels(method).observe(size)
 
     @contextmanager
     def served(self, host: str, port: int) -> Iterator[None]:

@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     """What one request may take behind the gateway, all calls together."""
     GATEWAY_CALLS: Annotated[int, Field(gt=0)] = 1000
     """How many calls may be in flight at once; one more is refused with 503."""
+    GATEWAY_BATCH: Annotated[int, Field(gt=0, le=1000)] = 100
+    """How many orders, or reads of products, travel together at most."""
+    GATEWAY_LANES: Annotated[int, Field(gt=0)] = 2
+    """How many such batches of one kind are under way at once."""
     GATEWAY_BODY_BYTES: Annotated[int, Field(gt=0)] = 1_000_000
     GATEWAY_BODY_SECONDS: Annotated[float, Field(gt=0)] = 10.0
     """How long a client may take to send its body."""

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from .. import answers, models
 from ..bodies import described
-from ..clients import Context, Orders, ProductReader, Products, Users
+from ..clients import Context, Orders, Products, Users
 from ..errors import KINDS, Problem, invalid
 from ..feed import OrderFeed
 from ..security import Identity, Tokens
@@ -35,7 +35,6 @@ class Gateway:
     settings: Settings
     tokens: Tokens
     throttle: LoginThrottle
-    reader: ProductReader
     products: Products
     users: Users
     orders: Orders

@@ -50,12 +50,12 @@ async def list_products(
     cursor: Cursor = None,
     query: Search = None,
 ) -> Response:
-    return answer(await gateway.reader.page(context, limit=limit, cursor=cursor, query=query))
+    return answer(await gateway.products.page(context, limit=limit, cursor=cursor, query=query))
 
 
 @router.get("/products/{id}", response_model=answers.Product, responses=problems("not-found", *BEHIND))
 async def show_product(id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
-    return answer(await gateway.reader.get(context, id))
+    return answer(await gateway.products.get(context, id))
 
 
 @router.post(

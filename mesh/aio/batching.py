@@ -15,12 +15,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from mesh.errors import DeadlineExceeded, MeshError, Overloaded, RemoteFault
+from mesh.errors import DeadlineExceeded, Overloaded, RemoteFault
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-Send = Callable[[Sequence[Item], float], Awaitable[Sequence[Answer | MeshError]]]
+Send = Callable[[Sequence[Item], float], Awaitable[Sequence[Answer | Exception]]]
 """Carries a batch, with the latest deadline of its items in Unix seconds, and brings an answer or an
 error for each item, in their order. What it raises is the answer of all."""
 
@@ -30,7 +30,7 @@ class _Ticket(Generic[Item, Answer]):
 
     __slots__ = ("answer", "deadline", "item")
 
-    def __init__(self, item: Item, deadline: float, answer: asyncio.Future[Answer | MeshError]) -> None:
+    def __init__(self, item: Item, deadline: float, answer: asyncio.Future[Answer | Exception]) -> None:
         self.item = item
         self.deadline = deadline
         self.answer = answer
@@ -74,7 +74,7 @@ class Batcher(Generic[Item, Answer]):
             if len(self._waiting) >= self._bound:
                 raise Overloaded(f"{self._bound} are waiting already")
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer | MeshError] = loop.create_future()
+        answer: asyncio.Future[Answer | Exception] = loop.create_future()
         self._waiting.append(_Ticket(item, deadline, answer))
         self._leave_soon(loop)
         timer = loop.call_later(left, _expire, answer)
@@ -82,7 +82,7 @@ class Batcher(Generic[Item, Answer]):
             outcome = await answer
         finally:
             timer.cancel()
-        if isinstance(outcome, MeshError):
+        if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
@@ -129,10 +129,8 @@ class Batcher(Generic[Item, Answer]):
             )
             if len(answers) != len(batch):
                 raise RemoteFault("MalformedAnswer", f"{len(answers)} answers for {len(batch)} items")
-        except MeshError as error:
+        except Exception as error:  # whatever it is concerns all of these, and no later batch
             answers = [error] * len(batch)
-        except Exception as error:  # a defect on this side is told to all, and stops no later batch
-            answers = [RemoteFault(type(error).__name__, str(error))] * len(batch)
         for ticket, answer in zip(batch, answers, strict=True):
             if not ticket.answer.done():
                 ticket.answer.set_result(answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from inspect import isawaitable
 from typing import Any
 
 import httpx
@@ -44,6 +45,8 @@ class FakeMesh:
         answer = self.answers[name]
         if callable(answer):
             answer = answer(**kwargs)
+        if isawaitable(answer):
+            answer = await answer
         if isinstance(answer, Exception):
             raise answer
         return answer

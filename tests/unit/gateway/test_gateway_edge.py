@@ -19,7 +19,7 @@ async def test_alive_whatever_the_broker_does(http, mesh):
 
 
 async def test_head_is_get_without_the_body(http, mesh):
-    mesh.answers["products.get_product"] = {"id": "P001"}
+    mesh.answers["products.get_products"] = [{"ok": {"id": "P001"}}]
 
     got, head = await http.get("/products/P001"), await http.head("/products/P001")
 
@@ -73,7 +73,7 @@ async def test_a_crash_is_a_problem_that_tells_nothing_but_its_request_id(http, 
     def crash(**_):
         raise ZeroDivisionError("a secret")
 
-    mesh.answers["products.get_product"] = crash
+    mesh.answers["products.get_products"] = crash
 
     answer = await http.get("/products/P001", headers={"X-Request-Id": "r-1"})
 
@@ -84,7 +84,7 @@ async def test_a_crash_is_a_problem_that_tells_nothing_but_its_request_id(http, 
 
 
 async def test_what_a_peer_broke_is_logged_under_the_request_id(http, mesh, is_problem, caplog):
-    mesh.answers["products.get_product"] = RemoteFault("KeyError", "a secret")
+    mesh.answers["products.get_products"] = RemoteFault("KeyError", "a secret")
 
     answer = await http.get("/products/P001", headers={"X-Request-Id": "r-1"})
 

@@ -1,5 +1,7 @@
 """Looking at products, and an admin's changes of them."""
 
+import asyncio
+
 import pytest
 
 from mesh.errors import DeadlineExceeded, Refused, UnknownService
@@ -17,16 +19,17 @@ NEW = {"name": "Laptop", "price_minor": 120050, "stock": 10}
 
 
 async def test_anyone_sees_a_product(http, mesh):
-    mesh.answers["products.get_product"] = LAPTOP
+    mesh.answers["products.get_products"] = [{"ok": LAPTOP}]
 
     answer = await http.get("/products/P001")
 
     assert (answer.status_code, answer.json()) == (200, LAPTOP)
-    assert mesh.last == {"product_id": "P001"}
+    assert mesh.last == {"product_ids": ["P001"]}
 
 
 async def test_an_unknown_product(http, mesh, is_problem):
-    mesh.answers["products.get_product"] = Refused("not-found", "there is no product P404")
+    refusal = {"code": "not-found", "message": "there is no product P404"}
+    mesh.answers["products.get_products"] = [{"error": refusal}]
 
     assert "P404" in is_problem(await http.get("/products/P404"), 404, "not-found")["detail"]
 
@@ -36,7 +39,7 @@ async def test_an_unknown_product(http, mesh, is_problem):
     [(UnknownService("products"), 503, "unavailable"), (DeadlineExceeded("late"), 504, "deadline-exceeded")],
 )
 async def test_products_that_are_away(http, mesh, is_problem, error, status, code):
-    mesh.answers["products.get_product"] = error
+    mesh.answers["products.get_products"] = error
 
     answer = await http.get("/products/P001")
 
@@ -44,11 +47,29 @@ async def test_products_that_are_away(http, mesh, is_problem, error, status, cod
     assert int(answer.headers["retry-after"]) >= 1
 
 
-@pytest.mark.parametrize("nonsense", [None, [], "a product", 5])
+@pytest.mark.parametrize("nonsense", [None, [], "a product", 5, [None], [{"ok": 1}], [{}, {}]])
 async def test_a_service_that_answers_no_object(http, mesh, is_problem, nonsense):
-    mesh.answers["products.get_product"] = nonsense
+    mesh.answers["products.get_products"] = nonsense
 
     is_problem(await http.get("/products/P001"), 503, "unavailable")
+
+
+async def test_what_is_asked_for_together_is_read_together(http, mesh):
+    reads = []
+
+    async def get_products(product_ids):
+        reads.append(product_ids)
+        await asyncio.sleep(0.05)
+        return [{"ok": {"id": product_id}} for product_id in product_ids]
+
+    mesh.answers["products.get_products"] = get_products
+    wanted = ["A", "B", "A", "C", "B", "A", "C", "A"]
+
+    answers = await asyncio.gather(*(http.get(f"/products/{product_id}") for product_id in wanted))
+
+    assert [answer.json()["id"] for answer in answers] == wanted
+    assert len(reads) < len(wanted)
+    assert all(len(set(read)) == len(read) for read in reads)
 
 
 async def test_products_are_listed_by_pages(http, mesh):

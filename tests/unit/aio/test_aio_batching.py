@@ -1,0 +1,210 @@
+"""Natural batching: alone at once, together when there is company, each item on its own account."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from mesh.aio.batching import Batcher
+from mesh.errors import DeadlineExceeded, Disconnected, Overloaded, Refused, RemoteFault
+
+
+class Line:
+    """What carries the batches: each goes when it is told to, and doubles every number."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.deadlines: list[float] = []
+        self.failure: Exception | None = None
+        self._go = asyncio.Semaphore(0)
+
+    async def send(self, items, deadline):
+        self.batches.append(list(items))
+        self.deadlines.append(deadline)
+        await self._go.acquire()
+        if self.failure:
+            raise self.failure
+        return [Refused("conflict", f"{item} is odd") if item % 2 else 2 * item for item in items]
+
+    def go(self, times: int = 1) -> None:
+        for _ in range(times):
+            self._go.release()
+
+
+@pytest.fixture
+def line():
+    return Line()
+
+
+@pytest.fixture
+async def batcher_of():
+    made: list[Batcher] = []
+
+    def make(send, **options):
+        made.append(Batcher(send, **options))
+        return made[-1]
+
+    yield make
+    for batcher in made:
+        await batcher.stop()
+
+
+def soon(seconds: float = 5.0) -> float:
+    return time.time() + seconds
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_alone_an_item_leaves_at_once(line, batcher_of):
+    line.go()
+
+    assert await batcher_of(line.send)(2, soon()) == 4
+
+    assert line.batches == [[2]]
+
+
+async def test_what_comes_meanwhile_leaves_together_and_in_order(line, batcher_of):
+    batcher = batcher_of(line.send)
+    asked = [asyncio.ensure_future(batcher(2, soon()))]
+    await turns()
+    asked += [asyncio.ensure_future(batcher(number, soon())) for number in (4, 6, 8)]
+    await turns()
+    assert line.batches == [[2]]
+
+    line.go(2)
+
+    assert await asyncio.gather(*asked) == [4, 8, 12, 16]
+    assert line.batches == [[2], [4, 6, 8]]
+
+
+async def test_a_batch_is_bounded(line, batcher_of):
+    line.go(3)
+    batcher = batcher_of(line.send, most=2)
+
+    await asyncio.gather(*(batcher(number, soon()) for number in (2, 4, 6, 8, 10)))
+
+    assert line.batches == [[2, 4], [6, 8], [10]]
+
+
+async def test_as_many_are_under_way_as_there_are_lanes(line, batcher_of):
+    batcher = batcher_of(line.send, most=1, lanes=2)
+    asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6)]
+    await turns(10)
+    assert line.batches == [[2], [4]]
+
+    line.go(3)
+
+    assert await asyncio.gather(*asked) == [4, 8, 12]
+
+
+async def test_a_refusal_is_its_items_own(line, batcher_of):
+    line.go()
+    batcher = batcher_of(line.send)
+
+    odd, even = await asyncio.gather(batcher(3, soon()), batcher(4, soon()), return_exceptions=True)
+
+    assert isinstance(odd, Refused)
+    assert even == 8
+
+
+async def test_what_fails_as_a_whole_is_told_to_each(line, batcher_of):
+    line.failure = Disconnected("the broker went away")
+    line.go(2)
+    batcher = batcher_of(line.send)
+
+    answers = await asyncio.gather(batcher(2, soon()), batcher(4, soon()), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Disconnected, Disconnected]
+
+    line.failure = None
+    assert await batcher(6, soon()) == 12
+
+
+async def test_a_defect_stops_no_later_batch(batcher_of):
+    async def broken(items, deadline):
+        if 2 in items:
+            raise ZeroDivisionError
+        return [] if 4 in items else list(items)
+
+    batcher = batcher_of(broken)
+    with pytest.raises(ZeroDivisionError):
+        await batcher(2, soon())
+    with pytest.raises(RemoteFault):
+        await batcher(4, soon())
+    assert await batcher(6, soon()) == 6
+
+
+async def test_each_has_a_deadline_of_its_own_and_the_batch_the_latest(line, batcher_of):
+    batcher = batcher_of(line.send)
+    early, late = soon(0.05), soon()
+    asked = asyncio.gather(batcher(2, early), batcher(4, late), return_exceptions=True)
+    await asyncio.sleep(0.1)
+    line.go()
+
+    first, second = await asked
+
+    assert isinstance(first, DeadlineExceeded)
+    assert second == 8
+    assert line.deadlines == [late]
+
+
+async def test_who_gave_up_before_the_batch_left_does_not_travel(line, batcher_of):
+    batcher = batcher_of(line.send)
+    under_way = asyncio.ensure_future(batcher(2, soon()))
+    await turns()
+    cancelled, expired = asyncio.ensure_future(batcher(4, soon())), batcher(6, soon(0.02))
+    await turns()
+    cancelled.cancel()
+    with pytest.raises(DeadlineExceeded):
+        await expired
+    kept = asyncio.ensure_future(batcher(8, soon()))
+    line.go(2)
+
+    assert await asyncio.gather(under_way, kept) == [4, 16]
+    assert line.batches == [[2], [8]]
+
+
+async def test_a_deadline_that_has_passed_is_not_sent(line, batcher_of):
+    with pytest.raises(DeadlineExceeded):
+        await batcher_of(line.send)(2, time.time() - 1)
+    assert line.batches == []
+
+
+async def test_too_many_are_refused_and_who_gave_up_holds_no_place(line, batcher_of):
+    batcher = batcher_of(line.send, waiting=2)
+    under_way = asyncio.ensure_future(batcher(2, soon()))
+    await turns()
+    waiting = [asyncio.ensure_future(batcher(number, soon())) for number in (4, 6)]
+    await turns()
+    with pytest.raises(Overloaded):
+        await batcher(8, soon())
+    waiting[0].cancel()
+    await turns()
+    third = asyncio.ensure_future(batcher(10, soon()))
+    line.go(2)
+
+    assert await asyncio.gather(under_way, waiting[1], third) == [4, 12, 20]
+
+
+async def test_the_size_of_each_batch_is_told(line, batcher_of):
+    sizes: list[int] = []
+    line.go(2)
+    batcher = batcher_of(line.send, most=2, on_batch=sizes.append)
+    await asyncio.gather(*(batcher(number, soon()) for number in (2, 4, 6)))
+    assert sizes == [2, 1]
+
+
+async def test_stopping_waits_for_what_is_under_way(line, batcher_of):
+    batcher = batcher_of(line.send)
+    asked = asyncio.ensure_future(batcher(2, soon()))
+    await turns()
+    stopping = asyncio.ensure_future(batcher.stop())
+    await turns()
+    assert not stopping.done()
+    line.go()
+    await stopping
+    assert await asked == 4
