@@ -1,0 +1,56 @@
+"""`python -m bench`: measure, print a table, say what was reached."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench import machine
+from bench.options import Options
+from bench.results import Results
+from bench.suites import SUITES
+from mycelium.state import ROOT
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+@app.command()
+def bench(
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    seconds: Annotated[int, typer.Option(min=1, help="Of load in each run.")] = 4,
+    clients: Annotated[str, typer.Option(help="How many at once, with commas between.")] = "1,16,64,256",
+    only: Annotated[str, typer.Option(help=f"Of {', '.join(SUITES)}.")] = "",
+    report: Annotated[Path, typer.Option(help="The report; .json and .svg beside it.")] = ROOT
+    / "docs/performance.md",
+    quick: Annotated[bool, typer.Option(help="Short and noisy: to see that it works.")] = False,
+) -> None:
+    """Measure the mesh beside its baselines; exit 1 when a ratio falls short of what is wanted."""
+    names = [name.strip() for name in only.split(",") if name.strip()] or list(SUITES)
+    if unknown := set(names) - set(SUITES):
+        raise typer.BadParameter(f"no such suite: {', '.join(sorted(unknown))}", param_hint="--only")
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        out.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {text}", soft_wrap=True)
+
+    home = ROOT / ".mycelium" / "bench"
+    home.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=home))
+    if quick:
+        rounds, seconds = 1, min(seconds, 2)
+    options = Options(rounds, seconds, tuple(int(one) for one in clients.split(",")), quick, folder, say)
+    results = Results.load(report.with_suffix(".json"))
+    results.machine = machine.describe(folder)
+    for name in names:
+        samples, facts = SUITES[name](options)
+        results.replace(name, samples, facts, f"python -m bench --only {name}")
+        results.save(report.with_suffix(".json"))
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,36 @@
+-- One request after the other from the templates that Python wrote (bench/load.py): head, key, tail.
+-- The key is fresh for each request. With the argument "checked" every status is counted, which costs
+-- the load generator time: for warming up alone.
+
+local heads, tails, run, sent, codes
+
+function setup(thread) worker = thread end
+
+function init(args)
+  local templates = dofile(args[1])
+  heads, tails, run, sent = templates.heads, templates.tails, args[2], 0
+  if args[3] == "checked" then
+    codes = {}
+    response = function(status)
+      local name = tostring(status)
+      codes[name] = (codes[name] or 0) + 1
+      statuses = ""
+      for code, count in pairs(codes) do statuses = statuses .. code .. "=" .. count .. " " end
+    end
+  end
+end
+
+function request()
+  sent = sent + 1
+  local which = sent % #heads + 1
+  return heads[which] .. run .. string.format("%010d", sent) .. tails[which]
+end
+
+function done(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format(
+    '\nRESULT {"requests": %d, "microseconds": %d, "p50": %d, "p99": %d, "max": %d, "status": %d, '
+      .. '"connect": %d, "read": %d, "write": %d, "timeout": %d, "statuses": "%s"}\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), latency.max,
+    errors.status, errors.connect, errors.read, errors.write, errors.timeout, worker:get("statuses") or ""))
+end

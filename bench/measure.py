@@ -1,0 +1,88 @@
+"""One run of one stack, and the order of the runs: stacks take turns, and each round turns the order."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from bench import machine, processes
+from bench.load import Load
+from bench.options import Options
+from bench.results import Sample
+from bench.stacks import Stack
+from bench.wrk import Wrk
+
+T = TypeVar("T")
+
+WARM_SECONDS = 2
+WARM_CLIENTS = 8
+
+
+class Clock:
+    """CPU of the processes that are measured, and of everybody else, between two moments."""
+
+    def __init__(self, roots: Mapping[str, int]) -> None:
+        self._roots = roots
+        self._began, self._busy, self._cpu = time.monotonic(), machine.busy(), processes.cpu(roots)
+
+    def spent(self) -> Counter[str]:
+        """Seconds so far, by process."""
+        now = processes.cpu(self._roots)
+        return Counter({name: now[name] - self._cpu[name] for name in now})
+
+    def foreign_cores(self, own: float) -> float:
+        """How many cores others kept busy; `own` is what our load generator used, in seconds."""
+        others = machine.busy() - self._busy - sum(self.spent().values()) - own
+        return max(0.0, others / (time.monotonic() - self._began))
+
+
+def turns(stacks: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
+    for number in range(rounds):
+        for stack in stacks if number % 2 == 0 else reversed(stacks):
+            yield number, stack
+
+
+def warm(stacks: Sequence[Stack], load: Callable[[Stack], Load], wrk: Wrk, options: Options) -> None:
+    """Every answer is looked at here: see load.lua."""
+    for stack in stacks:
+        answered = wrk.run(load(stack), WARM_CLIENTS, WARM_SECONDS, checked=True)
+        options.say(f"{stack.name} is warm: {answered.statuses}")
+
+
+def run(
+    suite: str, stack: Stack, load: Load, wrk: Wrk, clients: int, number: int, options: Options
+) -> Sample:
+    """Orders are checked in the books afterwards, and what follows from them counts as their cost."""
+    stack.clean()
+    quiet = machine.wait_until_quiet(options.quiet_seconds)
+    clock = Clock(stack.roots())
+    answered = wrk.run(load, clients, options.seconds)
+    foreign = clock.foreign_cores(answered.cpu)
+    good = answered.requests - answered.bad
+    notes = stack.check_books(good, clients + answered.bad) if load.good_status == "201" else {}
+    cpu_us = {name: round(1e6 * seconds / max(1, good), 1) for name, seconds in clock.spent().items()}
+    cpu_us["wrk"] = round(1e6 * answered.cpu / max(1, good), 1)
+    sample = Sample(
+        suite=suite,
+        stack=stack.name,
+        clients=clients,
+        round=number,
+        rate=answered.rate,
+        p50=answered.p50,
+        p99=answered.p99,
+        bad=answered.bad,
+        foreign_cores=foreign,
+        noisy=not quiet or foreign > machine.QUIET_CORES,
+        cpu_us=cpu_us,
+        notes=notes,
+    )
+    options.say(
+        f"{suite} round {number + 1}, {clients:3} clients, {stack.name}: {sample.rate:.0f}/s, "
+        f"p50 {sample.p50:.1f} ms, p99 {sample.p99:.1f} ms"
+        + (f" (noisy: {foreign:.1f} foreign cores)" if sample.noisy else "")
+        + "".join(f", {name} {value:.1f}" for name, value in notes.items())
+        + (f", {sample.bad} bad answers" if sample.bad else "")
+    )
+    return sample

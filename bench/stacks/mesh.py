@@ -1,0 +1,188 @@
+"""The mesh, started the way people start it: `mycelium run --postgresql`, nothing switched off."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench import load
+from bench.catalogue import HOT, PRICE_MINOR, PRODUCTS, STOCK, USERS
+from bench.ground import CACHE
+from bench.stacks import WrongBooks
+from bench.stacks.stock import execute, rows
+from mycelium.parked import ParkedMessages
+from mycelium.plan import SERVICES
+from mycelium.servers import NotReady, free_port, wait_until
+from mycelium.servers.program import tied_to_parent
+from mycelium.state import ROOT, State
+from mycelium.supervisor import processes
+
+START_SECONDS = 180
+STOP_SECONDS = 60
+TRIES = 3
+SETTLE_SECONDS = 600
+_KEPT = "'products', 'users', 'customers', 'alembic_version'"
+
+
+class Mesh:
+    name = "mesh"
+
+    def __init__(self, state: State, pid: int) -> None:
+        self.state, self._pid = state, pid
+        self._settings = state.environment()
+        self.url = self._settings["GATEWAY_URL"]
+        self._host = self.url.removeprefix("http://")
+        self._queues = ParkedMessages(self._settings["AMQP_URI"])
+        self._http = httpx.Client(base_url=self.url, timeout=30)
+        self._tokens = self._sign_up()
+        self._fill_shelves()
+        self._stock_before = 0
+
+    def orders(self) -> load.Load:
+        return load.orders(self._host, self._tokens, one_line=False)
+
+    def reads(self) -> load.Load:
+        return load.reads(self._host)
+
+    def roots(self) -> Mapping[str, int]:
+        members = {one["name"]: one["pid"] for one in processes(self.state) or () if one["pid"]}
+        return {**members, "supervisor": self._pid}
+
+    def clean(self) -> None:
+        self.settle()
+        for service in SERVICES:
+            tables = [f'"{name}"' for (name,) in rows(self.database(service), _TABLES)]
+            execute(self.database(service), f"TRUNCATE {', '.join(tables)}", "VACUUM", "CHECKPOINT")
+        for mail in (self.state.home / "outbox").iterdir():
+            mail.unlink()
+        self._stock_before = self._stock()
+
+    def check_books(self, answered: int, unknown: int) -> dict[str, float]:
+        """Every order confirmed, in the books of orders and of products, and its events handled."""
+        began = time.monotonic()
+        self.settle()
+        settled = time.monotonic() - began
+        orders = dict(rows(self.database("orders"), "SELECT status, count(*) FROM orders GROUP BY status"))
+        confirmed, sold = orders.get("confirmed", 0), self._stock_before - self._stock()
+        if (
+            set(orders) - {"confirmed"}
+            or not answered <= confirmed <= answered + unknown
+            or confirmed != sold
+        ):
+            raise WrongBooks(f"the mesh: {answered} answers, {orders} orders, {sold} sold")
+        ((late,),) = rows(self.database("orders"), "SELECT count(*) FROM orders WHERE attempts > 0")
+        return {"settled after": settled, "driven on by the sweeper": late}
+
+    def settle(self) -> None:
+        """Wait until no order is pending, and every event is sent and handled."""
+        wait_until(self._is_settled, SETTLE_SECONDS, "the mesh has not settled", log=self.state.logs)
+
+    def database(self, service: str) -> str:
+        return self._settings["DATABASE_URL"].replace("{service}", service)
+
+    def _is_settled(self) -> bool:
+        ((pending,),) = rows(self.database("orders"), "SELECT count(*) FROM orders WHERE status = 'pending'")
+        unsent = [rows(self.database(one), _UNSENT)[0][0] for one in ("products", "users", "orders")]
+        queues = self._queues.counts()
+        if parked := [queue for queue in queues if queue.parked]:
+            raise WrongBooks(f"messages were parked: {parked}")
+        return not (pending or any(unsent) or any(queue.waiting or queue.retrying for queue in queues))
+
+    def _stock(self) -> int:
+        ((stock,),) = rows(
+            self.database("products"), "SELECT sum(stock) FROM products WHERE id LIKE 'bench-%%'"
+        )
+        return int(stock)
+
+    def _sign_up(self) -> dict[str, str]:
+        """Users with a token each, by their ids."""
+        tokens = {}
+        for name in USERS:
+            email, password = f"{name}@example.com", secrets.token_urlsafe(16)
+            user = self._post("/users", json={"name": name, "email": email, "password": password})
+            tokens[user["id"]] = self._token(email, password)
+        return tokens
+
+    def _fill_shelves(self) -> None:
+        admin = self._token("admin@example.com", self._settings["ADMIN_PASSWORD"])
+
+        def create(product_id: str) -> None:
+            product = {"id": product_id, "name": f"Product {product_id}", "price_minor": PRICE_MINOR}
+            self._post("/products", {"Authorization": f"Bearer {admin}"}, json={**product, "stock": STOCK})
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(create, PRODUCTS))
+        assert HOT in PRODUCTS
+
+    def _token(self, email: str, password: str) -> str:
+        return str(self._post("/auth/token", data={"username": email, "password": password})["access_token"])
+
+    def _post(self, path: str, headers: Mapping[str, str] | None = None, **body: Any) -> dict[str, Any]:
+        answer = self._http.post(path, headers=headers, **body)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+_TABLES = f"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ({_KEPT})"
+_UNSENT = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
+
+
+@contextmanager
+def mesh(folder: Path, *options: str) -> Iterator[Mesh]:
+    """`mycelium run` in a state folder of its own, and users and products in it."""
+    for number in range(TRIES):
+        state, process = State(folder / f"state-{number}"), None
+        try:
+            process = _start(state, folder / f"output-{number}.txt", options)
+            break
+        except NotReady:  # another mesh, started at the same moment, may have taken a port
+            if number == TRIES - 1:
+                raise
+    assert process is not None
+    try:
+        yield Mesh(state, process.pid)
+    finally:
+        _stop(process)
+
+
+def _start(state: State, log: Path, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    own = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL")
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    command = (sys.executable, "-m", "mycelium", "run", "--postgresql", "--port", str(free_port()), *options)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            tied_to_parent(command),
+            cwd=ROOT,
+            env={**environment, "MYCELIUM_HOME": str(state.home), "MYCELIUM_CACHE": str(CACHE)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+    def ended() -> str | None:
+        return log.read_text()[-500:] if process.poll() is not None else None
+
+    try:
+        wait_until(lambda: "Ctrl-C" in log.read_text(), START_SECONDS, "the mesh", log=log, failure=ended)
+    except BaseException:
+        _stop(process)
+        raise
+    return process
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(STOP_SECONDS)

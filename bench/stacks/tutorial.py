@@ -1,0 +1,69 @@
+"""The REST tutorial under gunicorn and uvicorn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from bench import load
+from bench.catalogue import USERS
+from bench.ground import pids, python
+from mycelium.servers import Processes, free_ports, running
+
+WORKERS = 4
+READY_SECONDS = 30
+_BASELINE = "bench.baselines.tutorial"
+
+
+class Tutorial:
+    name = "tutorial"
+
+    def __init__(self, processes: Processes, orders_port: int, products_port: int) -> None:
+        self._roots = pids(processes)
+        self._orders, self._products = f"127.0.0.1:{orders_port}", f"127.0.0.1:{products_port}"
+
+    def orders(self) -> load.Load:
+        return load.orders(self._orders, dict.fromkeys(USERS, ""), one_line=True)
+
+    def reads(self) -> load.Load:
+        return load.reads(self._products)
+
+    def roots(self) -> Mapping[str, int]:
+        return self._roots
+
+    def clean(self) -> None:
+        """It has neither tables nor queues."""
+
+    def check_books(self, answered: int, unknown: int) -> dict[str, float]:
+        return {}  # each worker keeps its orders to itself
+
+
+@contextmanager
+def tutorial(folder: Path) -> Iterator[Tutorial]:
+    orders, users, products = free_ports(3)
+    places = {"USERS_URL": f"http://127.0.0.1:{users}", "PRODUCTS_URL": f"http://127.0.0.1:{products}"}
+    programs = (
+        python("users", "gunicorn", *_gunicorn(users), f"{_BASELINE}.users:app"),
+        python(
+            "products", "uvicorn", "--port", str(products), "--no-access-log", f"{_BASELINE}.products:app"
+        ),
+        python("orders", "gunicorn", *_gunicorn(orders), f"{_BASELINE}.orders:application", **places),
+    )
+    with running(*programs, log_dir=folder / "logs") as processes:
+        for port, path in ((users, f"/users/{USERS[0]}"), (products, "/docs"), (orders, "/")):
+            processes.wait_until(lambda: _answers(port, path), READY_SECONDS, path)  # noqa: B023
+        yield Tutorial(processes, orders, products)
+
+
+def _gunicorn(port: int) -> tuple[str, ...]:
+    return ("--workers", str(WORKERS), "--bind", f"127.0.0.1:{port}")
+
+
+def _answers(port: int, path: str) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5).status_code < 500
+    except httpx.HTTPError:
+        return False

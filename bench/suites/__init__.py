@@ -1,0 +1,16 @@
+"""What can be measured, by name. A suite answers with its samples and its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.options import Options
+from bench.results import Sample
+from bench.suites import http
+
+Suite = Callable[[Options], tuple[list[Sample], dict[str, float]]]
+
+SUITES: dict[str, Suite] = {
+    "orders": http.orders,
+    "reads": http.reads,
+}

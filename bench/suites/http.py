@@ -1,0 +1,42 @@
+"""Orders placed and products read over HTTP: the mesh, the tutorial and stock Nameko in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from bench.ground import CACHE
+from bench.load import Load
+from bench.measure import run, turns, warm
+from bench.options import Options
+from bench.results import Sample
+from bench.stacks import Stack
+from bench.stacks.mesh import mesh
+from bench.stacks.stock import stock
+from bench.stacks.tutorial import tutorial
+from bench.wrk import Wrk
+
+
+def orders(options: Options) -> tuple[list[Sample], dict[str, float]]:
+    return _measure("orders", lambda stack: stack.orders(), options), {}
+
+
+def reads(options: Options) -> tuple[list[Sample], dict[str, float]]:
+    return _measure("reads", lambda stack: stack.reads(), options), {}
+
+
+def _measure(suite: str, load: Callable[[Stack], Load], options: Options) -> list[Sample]:
+    wrk = Wrk(CACHE, options.folder)
+    with ExitStack() as running:
+        options.say("starting the tutorial, stock Nameko and the mesh")
+        stacks: list[Stack] = [
+            running.enter_context(tutorial(options.folder / suite / "tutorial")),
+            running.enter_context(stock(options.folder / suite / "stock")),
+            running.enter_context(mesh(options.folder / suite / "mesh")),
+        ]
+        warm(stacks, load, wrk, options)
+        return [
+            run(suite, stack, load(stack), wrk, clients, number, options)
+            for clients in options.clients
+            for number, stack in turns(stacks, options.rounds)
+        ]
