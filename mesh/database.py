@@ -33,6 +33,7 @@ from mesh.engines import open_engine, turn_to_write
 from mesh.errors import Refused, Unavailable
 from mesh.events import Envelope, Event, seal
 from mesh.schema import check_migrated
+from mesh.sets import insert_rows
 from mesh.settings import database_url, required
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Transaction:
         """Put events, each with the version of its aggregate, into the outbox."""
         rows = [_outbox_row(seal(event, version), event.AWAITED) for event, version in news]
         if rows:
-            self.connection.execute(tables.outbox.insert(), rows)
+            insert_rows(self.connection, tables.outbox, rows)
             self.has_news = True
 
     def is_new(self, consumer: str, event_id: str) -> bool:

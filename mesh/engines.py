@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import eventlet
+import orjson
 import psycopg2.extensions
 import sqlalchemy as sa
 from eventlet import tpool
@@ -73,8 +74,9 @@ def _open_postgresql(address: sa.URL, pool_size: int) -> sa.Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
+        json_serializer=_to_json,
+        json_deserializer=orjson.loads,
         hide_parameters=True,  # an error in the log shows the statement, and nobody's data
-        pool_pre_ping=True,  # the server may have restarted since the connection was last used
         connect_args={
             "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={LOCK_SECONDS}s",
             # A server that vanished without a word is noticed by TCP, not waited for.
@@ -83,6 +85,10 @@ def _open_postgresql(address: sa.URL, pool_size: int) -> sa.Engine:
             "keepalives_count": 3,
         },
     )
+
+
+def _to_json(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _wait_in_the_hub(connection: Any) -> None:
@@ -150,6 +156,8 @@ def _open_sqlite(address: sa.URL, pool_size: int) -> sa.Engine:
         poolclass=QueuePool,
         pool_size=pool_size,
         max_overflow=0,
+        json_serializer=_to_json,
+        json_deserializer=orjson.loads,
         hide_parameters=True,
         pool_timeout=CONNECT_SECONDS,
         connect_args={"timeout": LOCK_SECONDS, "factory": _Connection, "check_same_thread": False},

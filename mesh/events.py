@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, ClassVar
 
 
@@ -43,7 +44,7 @@ class Envelope:
     data: Mapping[str, Any]
 
     def to_wire(self) -> dict[str, Any]:
-        return asdict(self)
+        return _fields(self)
 
 
 def timestamp(moment: datetime) -> str:
@@ -61,5 +62,15 @@ def seal(event: Event, aggregate_version: int, occurred_at: datetime | None = No
         occurred_at=timestamp(moment),
         aggregate_id=event.aggregate_id,
         aggregate_version=aggregate_version,
-        data=asdict(event),
+        data=_fields(event),
     )
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """What a dataclass holds, by name. Of primitives all the way down, it needs no deep copy."""
+    return {name: getattr(value, name) for name in _names(value.__class__)}
+
+
+@lru_cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

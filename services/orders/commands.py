@@ -5,7 +5,7 @@ Placing an order takes two of them, `accept` and `settle`, with a call to produc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,25 +29,26 @@ LONGEST_REQUEST = timedelta(seconds=2.5)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of the requests: answers known already, and pending orders to be driven on."""
+    """What became of the requests: answers known already, pending orders to be driven on, and
+    requests of users of whom there is no copy yet."""
 
     answers: dict[int, Outcome[Order]]
     to_drive: dict[int, Order]
+    strangers: dict[int, Request]
 
 
 @settled
-def accept(
-    store: OrdersStore, requests: Mapping[int, Request], customers: Mapping[str, Customer]
-) -> Accepted:
+def accept(store: OrdersStore, requests: Mapping[int, Request], news: Iterable[Customer] = ()) -> Accepted:
     """Write new orders as pending. A request that came before gets its first answer.
 
-    Customers who are not among `customers` are looked up in the local copy.
+    `news` is what users has told of customers, and is kept.
     """
     answers: dict[int, Outcome[Order]] = {}
     to_drive: dict[int, Order] = {}
+    strangers: dict[int, Request] = {}
     now = datetime.now(UTC)
     with store.transaction() as tx:
-        for customer in customers.values():
+        for customer in news:
             tx.learn(customer)
         known_customers = tx.customers({one.user_id for one in requests.values()})
         known = tx.orders({one.order_id for one in requests.values()})
@@ -68,14 +69,13 @@ def accept(
                 if ours and answers[index].error is None:
                     to_drive[index] = before
             elif request.user_id not in known_customers:
-                unknown = domain.UnknownCustomer(f"there is no user {request.user_id}", "user_id")
-                answers[index] = Outcome(error=unknown)
+                strangers[index] = request
             else:
                 order = domain.pending(request, known_customers[request.user_id], now)
                 new[order.id] = to_drive[index] = order
         tx.add(list(new.values()), due_at=tx.now() + LEASE)
         tx.publish([_news(order) for order in new.values()])
-    return Accepted(answers, to_drive)
+    return Accepted(answers, to_drive, strangers)
 
 
 def _answered(order: Order, request: Request, ours: bool) -> Order:
@@ -132,12 +132,6 @@ def list_orders(
     domain.checked_user_id(user_id)
     with store.transaction(read_only=True) as tx:
         return tx.page(user_id, before, limit)
-
-
-def missing_customers(store: OrdersStore, user_ids: set[str]) -> set[str]:
-    """The users of whom there is no copy yet."""
-    with store.transaction(read_only=True) as tx:
-        return user_ids - set(tx.customers(user_ids))
 
 
 @settled

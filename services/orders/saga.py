@@ -47,23 +47,25 @@ def place(
     store: OrdersStore, products: Products, users: Users, wishes: Sequence[Outcome[Request]]
 ) -> list[Outcome[Order]]:
     """An outcome for each wish. A pending order means that the outcome is not known yet."""
-    requests = {index: wish.unwrap() for index, wish in enumerate(wishes) if not wish.error}
     answers: dict[int, Outcome[Order]] = {
         index: Outcome(error=wish.error) for index, wish in enumerate(wishes) if wish.error
     }
+    requests = {index: wish.unwrap() for index, wish in enumerate(wishes) if not wish.error}
+    to_drive: dict[int, Order] = {}
     if requests:
-        strangers, unavailable = _ask_users(users, commands.missing_customers(store, _users_of(requests)))
-        for index, request in list(requests.items()):
-            if request.user_id in unavailable:
-                answers[index] = Outcome(error=unavailable[request.user_id])
-                del requests[index]
-        accepted = commands.accept(store, requests, strangers)
+        accepted = commands.accept(store, requests)
         answers |= accepted.answers
-        settled = drive(
-            store, products, list({order.id: order for order in accepted.to_drive.values()}.values())
-        )
-        for index, order in accepted.to_drive.items():
-            answers[index] = Outcome.of(partial(domain.replayed, settled[order.id], requests[index]))
+        to_drive |= accepted.to_drive
+        if accepted.strangers:
+            customers, failed = _ask_users(users, accepted.strangers)
+            answers |= failed
+            known = {index: one for index, one in accepted.strangers.items() if index not in failed}
+            accepted = commands.accept(store, known, customers)
+            answers |= accepted.answers
+            to_drive |= accepted.to_drive
+    settled = drive(store, products, list({order.id: order for order in to_drive.values()}.values()))
+    for index, order in to_drive.items():
+        answers[index] = Outcome.of(partial(domain.replayed, settled[order.id], requests[index]))
     return [answers[index] for index in range(len(wishes))]
 
 
@@ -100,10 +102,6 @@ def _delay(attempts: int) -> timedelta:
     return timedelta(seconds=back_off(attempts, first=0.5, longest=LONGEST_DELAY))
 
 
-def _users_of(requests: Mapping[int, Request]) -> set[str]:
-    return {request.user_id for request in requests.values()}
-
-
 def _reserve(products: Products, orders: Sequence[Order]) -> dict[str, Outcome[Mapping[str, Any]]]:
     """What products has decided, by order."""
     asked = [
@@ -126,29 +124,32 @@ def _reserve(products: Products, orders: Sequence[Order]) -> dict[str, Outcome[M
     }
 
 
-def _ask_users(users: Users, user_ids: set[str]) -> tuple[dict[str, Customer], dict[str, MeshError]]:
-    """Customers not known here yet, and why those could not be asked about who are missing.
-
-    Neither holds a user who does not exist.
-    """
-    if not user_ids:
-        return {}, {}
-    asked = sorted(user_ids)
+def _ask_users(
+    users: Users, strangers: Mapping[int, Request]
+) -> tuple[list[Customer], dict[int, Outcome[Order]]]:
+    """The customers who are not known here yet, and an outcome for each request that is not to be had."""
+    asked = sorted({request.user_id for request in strangers.values()})
     try:
         answers = [Outcome.from_wire(answer) for answer in users.get_users(user_ids=asked)]
     except (Unavailable, DeadlineExceeded) as error:
-        return {}, dict.fromkeys(asked, error)
+        answers = [Outcome(error=error)] * len(asked)
     except MeshError as error:
         log.error("users could not answer: %s", error)
-        return {}, dict.fromkeys(asked, Unavailable("users could not answer"))
-    found = {}
-    failed: dict[str, MeshError] = {}
-    for user_id, answer in zip(asked, answers, strict=True):
-        if answer.error is None:
-            found[user_id] = customer_from_wire(answer.unwrap())
-        elif isinstance(answer.error, Refused) and answer.error.slug != "not-found":
-            failed[user_id] = answer.error
-    return found, failed
+        answers = [Outcome(error=Unavailable("users could not answer"))] * len(asked)
+    by_user = dict(zip(asked, answers, strict=True))
+    failed: dict[int, Outcome[Order]] = {
+        index: Outcome(error=_why(request.user_id, by_user[request.user_id].error))
+        for index, request in strangers.items()
+        if by_user[request.user_id].error
+    }
+    return [customer_from_wire(one.unwrap()) for one in answers if one.error is None], failed
+
+
+def _why(user_id: str, error: Exception | None) -> Exception | None:
+    """A user whom nobody knows is the caller's mistake; else it is told as it came."""
+    if isinstance(error, Refused) and error.slug == "not-found":
+        return domain.UnknownCustomer(f"there is no user {user_id}", "user_id")
+    return error
 
 
 def customer_from_wire(user: Mapping[str, Any]) -> Customer:

@@ -9,11 +9,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from mesh.database import Store, Transaction, insert_ignoring_conflicts
+from mesh.sets import among, insert_rows, update_rows
 from mesh.tables import as_row
 from services.orders import domain
 from services.orders.domain import Customer, Line, Order
 from services.orders.tables import customers, orders
 
+_CHANGING = ("status", "lines", "currency", "reason", "version", "confirmed_at")
 _columns = [orders.c[name] for name in Order.__dataclass_fields__]
 
 
@@ -27,7 +29,8 @@ class OrdersTransaction(Transaction):
 
     def orders(self, order_ids: Iterable[str], *, lock: bool = False) -> dict[str, Order]:
         """Those that exist, by id."""
-        query = sa.select(*_columns).where(orders.c.id.in_(sorted(set(order_ids)))).order_by(orders.c.id)
+        these = among(self.connection, orders.c.id, order_ids)
+        query = sa.select(*_columns).where(these).order_by(orders.c.id)
         rows = self.connection.execute(query.with_for_update() if lock else query)
         return {row.id: _order(row) for row in rows}
 
@@ -44,23 +47,11 @@ class OrdersTransaction(Transaction):
 
         IntegrityError when somebody else has just written one of them.
         """
-        if new:
-            rows = [
-                {**_row(order), "attempts": 0, "due_at": due_at} for order in sorted(new, key=lambda o: o.id)
-            ]
-            self.connection.execute(orders.insert(), rows)
+        rows = [{**_row(order), "attempts": 0, "due_at": due_at} for order in sorted(new, key=lambda o: o.id)]
+        insert_rows(self.connection, orders, rows)
 
     def save(self, changed: Sequence[Order]) -> None:
-        if changed:
-            rows = [{f"b_{name}": value for name, value in _row(order).items()} for order in changed]
-            columns = ("status", "lines", "currency", "reason", "version", "confirmed_at")
-            update = orders.update().where(orders.c.id == sa.bindparam("b_id"))
-            self.connection.execute(
-                update.values(
-                    {name: sa.bindparam(f"b_{name}", type_=orders.c[name].type) for name in columns}
-                ),
-                rows,
-            )
+        update_rows(self.connection, orders, [_row(order) for order in changed], _CHANGING)
 
     def lease_due(self, limit: int, lease: timedelta) -> list[tuple[Order, int]]:
         """Pending orders that nobody works on, now leased to the caller, with the attempts made so far."""
@@ -93,7 +84,7 @@ class OrdersTransaction(Transaction):
         self.connection.execute(orders.update().where(still).values(due_at=self.now() + delay))
 
     def customers(self, user_ids: Iterable[str]) -> dict[str, Customer]:
-        query = sa.select(customers).where(customers.c.id.in_(sorted(set(user_ids))))
+        query = sa.select(customers).where(among(self.connection, customers.c.id, user_ids))
         return {row.id: Customer(**row._mapping) for row in self.connection.execute(query)}
 
     def learn(self, customer: Customer) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from mesh.database import Store, Transaction
+from mesh.sets import among, insert_rows, update_rows
 from mesh.tables import as_row
 from services.products import domain
 from services.products.domain import Product, Refusal, Reservation, ReservedLine
@@ -23,7 +23,8 @@ class ProductsTransaction(Transaction):
 
     def products(self, product_ids: Iterable[str], *, lock: bool = False) -> dict[str, Product]:
         """Those that exist, by id."""
-        query = sa.select(products).where(products.c.id.in_(sorted(set(product_ids)))).order_by(products.c.id)
+        these = among(self.connection, products.c.id, product_ids)
+        query = sa.select(products).where(these).order_by(products.c.id)
         rows = self.connection.execute(query.with_for_update() if lock else query)
         return {row.id: Product(**row._mapping) for row in rows}
 
@@ -41,29 +42,23 @@ class ProductsTransaction(Transaction):
         self.connection.execute(products.insert(), as_row(product))
 
     def save(self, changed: Iterable[Product]) -> None:
-        rows = [{f"b_{name}": value for name, value in as_row(product).items()} for product in changed]
-        if rows:
-            columns = ("name", "price_minor", "stock", "version")
-            update = products.update().where(products.c.id == sa.bindparam("b_id"))
-            self.connection.execute(
-                update.values({name: sa.bindparam(f"b_{name}") for name in columns}), rows
-            )
+        rows = [as_row(product) for product in changed]
+        update_rows(self.connection, products, rows, ("name", "price_minor", "stock", "version"))
 
     def reservations(self, order_ids: Iterable[str], *, lock: bool = False) -> dict[str, Reservation]:
         """The decisions made so far, by order."""
-        query = sa.select(reservations).where(reservations.c.order_id.in_(sorted(set(order_ids))))
-        query = query.order_by(reservations.c.order_id)
+        these = among(self.connection, reservations.c.order_id, order_ids)
+        query = sa.select(reservations).where(these).order_by(reservations.c.order_id)
         rows = self.connection.execute(query.with_for_update() if lock else query)
         return {row.order_id: _reservation(row) for row in rows}
 
     def decide(self, decided: Sequence[Reservation]) -> None:
         """Write new decisions. IntegrityError when somebody else has just decided one of them."""
-        if decided:
-            self.connection.execute(reservations.insert(), [_row(one) for one in decided])
+        insert_rows(self.connection, reservations, [_row(one) for one in decided])
 
     def mark_released(self, order_ids: Sequence[str]) -> None:
         if order_ids:
-            these = reservations.c.order_id.in_(order_ids)
+            these = among(self.connection, reservations.c.order_id, order_ids)
             self.connection.execute(reservations.update().where(these).values(status=domain.RELEASED))
 
 
@@ -76,7 +71,7 @@ def _row(reservation: Reservation) -> dict[str, Any]:
     return {
         "order_id": reservation.order_id,
         "status": reservation.status,
-        "lines": [asdict(line) for line in reservation.lines],
+        "lines": [as_row(line) for line in reservation.lines],
         "currency": reservation.currency,
         "refusal": refusal and {"slug": refusal.slug, "message": str(refusal), "field": refusal.field},
         "decided_at": datetime.now(UTC),

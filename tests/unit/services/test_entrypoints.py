@@ -130,17 +130,19 @@ def test_users_who_can_not_be_asked_are_not_unknown():
         def get_users(self, *, user_ids):
             raise Unavailable("users is away")
 
-    found, failed = saga._ask_users(Away(), {"U001"})
-    assert found == {}
-    assert isinstance(failed["U001"], Unavailable)
+    found, failed = saga._ask_users(Away(), {0: a_request("U001")})
+    assert found == []
+    assert isinstance(failed[0].error, Unavailable)
 
 
-def test_a_user_who_does_not_exist_is_neither_found_nor_failed():
+def test_a_user_whom_nobody_knows_is_the_callers_mistake():
     class Knowing:
         def get_users(self, *, user_ids):
             return [{"error": {"code": "not-found", "message": "nobody"}}]
 
-    assert saga._ask_users(Knowing(), {"U404"}) == ({}, {})
+    found, failed = saga._ask_users(Knowing(), {3: a_request("U404")})
+    assert found == []
+    assert isinstance(failed[3].error, orders.UnknownCustomer)
 
 
 def test_a_refused_placement_is_raised_with_its_slug():
