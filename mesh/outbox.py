@@ -1,7 +1,7 @@
 """The outbox relay: takes committed events to the broker, at least once and in order.
 
 An event's row is written in the transaction that causes it; the relay claims rows for a while,
-publishes them with confirms, and marks them sent. A relay that dies leaves its claims to expire,
+publishes them with confirms, all at once, and marks them sent. A relay that dies leaves its claims to expire,
 and another takes over. Events of one aggregate leave in the order they were committed in.
 """
 
@@ -10,23 +10,22 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from kombu.entity import Exchange
-from nameko.amqp.publish import Publisher, UndeliverableMessage
 from nameko.extensions import DependencyProvider
 
-from mesh import settings
 from mesh.backoff import back_off
+from mesh.confirms import ConfirmedPublisher, Fate, Parcel
 from mesh.database import Engine, Store, Transaction
 from mesh.tables import outbox
 
 log = logging.getLogger(__name__)
 
-BATCH = 100
+BATCH = 200
 CLAIM = timedelta(seconds=10)
 """How long a claim holds. A relay publishes for half of it and gives the rest back."""
 IDLE_SECONDS = 1.0
@@ -76,7 +75,12 @@ class OutboxTransaction(Transaction):
             .where(outbox.c.seq.in_(due))
             .values(claimed_by=claimant, claimed_until=now + CLAIM)
             .returning(
-                outbox.c.seq, outbox.c.type, outbox.c.aggregate_id, outbox.c.awaited, outbox.c.envelope
+                outbox.c.seq,
+                outbox.c.event_id,
+                outbox.c.type,
+                outbox.c.aggregate_id,
+                outbox.c.awaited,
+                sa.cast(outbox.c.envelope, sa.Text).label("envelope"),  # it is passed on as it is
             )
         )
         return sorted(claimed, key=lambda row: row.seq)
@@ -113,15 +117,7 @@ class OutboxRelay(DependencyProvider):
         self._claimant = str(uuid.uuid4())
         self._stopping = False
         self._next_pruning = time.monotonic() + PRUNE_SECONDS
-        self._exchange = Exchange(f"{service}.events", type="topic", durable=True)
-        self._publisher = Publisher(
-            settings.required("AMQP_URI"),
-            exchange=self._exchange,
-            declare=[self._exchange],
-            serializer="json",
-            retry=False,  # the relay itself is the retry, and it backs off
-            **settings.broker_options(),
-        )
+        self._publisher = ConfirmedPublisher(Exchange(f"{service}.events", type="topic", durable=True))
 
     def start(self) -> None:
         self._store = OutboxStore(self.shared.engine)
@@ -131,6 +127,7 @@ class OutboxRelay(DependencyProvider):
         self._stopping = True
         self.shared.news.ring()
         self._thread.wait()
+        self._publisher.close()
 
     def get_dependency(self, worker_ctx: Any) -> None:
         return None
@@ -161,46 +158,55 @@ class OutboxRelay(DependencyProvider):
         """Publish one batch. Returns how many rows it took in hand."""
         with self._store.transaction() as tx:
             rows = tx.claim(self._claimant, BATCH)
-        if not rows:
-            return 0
         sent: list[int] = []
-        unroutable: list[sa.Row[Any]] = []
-        held: set[str] = set()  # aggregates whose earlier event waits: the later ones wait too
+        held: dict[str, Fate] = {}
+        """Aggregates of which an event did not get through: their later ones wait behind it."""
         end = time.monotonic() + CLAIM.total_seconds() / 2
+        left = rows
         try:
-            for row in rows:
-                if time.monotonic() > end:
-                    break
-                if row.aggregate_id in held:
-                    unroutable.append(row)
-                    continue
-                try:
-                    self._publish(row)
-                    sent.append(row.seq)
-                except UndeliverableMessage:
-                    held.add(row.aggregate_id)
-                    unroutable.append(row)
-        finally:
-            if held:
-                log.warning("no queue takes events of %d aggregates yet: they stay in the outbox", len(held))
-            self._settle(rows, sent, unroutable)
+            while left and time.monotonic() < end:
+                wave, left = _wave(left)
+                for row, fate in zip(wave, self._publish(wave), strict=True):
+                    if fate is Fate.KEPT:
+                        sent.append(row.seq)
+                    else:
+                        held.setdefault(row.aggregate_id, fate)
+                left = [row for row in left if row.aggregate_id not in held]
+        finally:  # also when the fate of some is not known: they are sent again
+            if rows:
+                self._settle(rows, sent, held)
         return len(rows)
 
-    def _publish(self, row: sa.Row[Any]) -> None:
-        self._publisher.publish(
-            row.envelope,
-            routing_key=row.type,
-            mandatory=row.awaited,
-            transport_options={"max_retries": 0, "confirm_timeout": CONFIRM_SECONDS},
-        )
+    def _publish(self, rows: Sequence[sa.Row[Any]]) -> list[Fate]:
+        parcels = [Parcel(row.event_id, row.type, row.envelope, row.awaited) for row in rows]
+        return self._publisher.publish(parcels, CONFIRM_SECONDS)
 
-    def _settle(self, rows: Sequence[sa.Row[Any]], sent: list[int], unroutable: list[sa.Row[Any]]) -> None:
-        done = {*sent, *(row.seq for row in unroutable)}
+    def _settle(self, rows: Sequence[sa.Row[Any]], sent: Sequence[int], held: Mapping[str, Fate]) -> None:
+        done = frozenset(sent)
+        waiting = [row for row in rows if row.seq not in done]
+        later = [row.seq for row in waiting if held.get(row.aggregate_id) is Fate.UNROUTABLE]
+        again = [row.seq for row in waiting if held.get(row.aggregate_id) is not Fate.UNROUTABLE]
         with self._store.transaction() as tx:
             if sent:
                 tx.mark_sent(self._claimant, sent)
-            if unroutable:
-                later = tx.now() + UNROUTABLE_PAUSE
-                tx.release(self._claimant, [row.seq for row in unroutable], until=later)
-            if untried := [row.seq for row in rows if row.seq not in done]:
-                tx.release(self._claimant, untried)
+            if later:
+                log.warning("no queue takes %d events, or those before them, yet: they wait", len(later))
+                tx.release(self._claimant, later, until=tx.now() + UNROUTABLE_PAUSE)
+            if again:
+                tx.release(self._claimant, again)
+
+
+def _wave(rows: Sequence[sa.Row[Any]]) -> tuple[list[sa.Row[Any]], list[sa.Row[Any]]]:
+    """What can go out together, and what has to wait for it: an event that somebody must receive may
+    come back, and the later ones of its aggregate must not have gone before it."""
+    wave: list[sa.Row[Any]] = []
+    after: list[sa.Row[Any]] = []
+    may_come_back: set[str] = set()
+    for row in rows:
+        if row.aggregate_id in may_come_back:
+            after.append(row)
+            continue
+        wave.append(row)
+        if row.awaited:
+            may_come_back.add(row.aggregate_id)
+    return wave, after
