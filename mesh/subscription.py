@@ -3,6 +3,9 @@
     @event_handler("orders", "order_confirmed")
     def on_order_confirmed(self, event): ...      # the queue is named after this method: keep it
 
+    @batch_handler("orders", "order_confirmed")
+    def on_order_confirmed(self, events): ...     # the same, many in one transaction when many come
+
 Stock Nameko acks an event even when its handler raised, and `requeue_on_error` is a hot loop. Here:
 
     the handler raised        the event comes again after a pause that grows, TRIES times in all
@@ -21,6 +24,7 @@ that an innocent message may meet: it is in hand for milliseconds, or for second
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Event
@@ -28,6 +32,8 @@ from typing import Any
 
 from nameko import events as stock
 from nameko.events import BROADCAST
+from nameko.exceptions import ContainerBeingKilled
+from nameko.messaging import decode_from_headers
 
 from mesh.backoff import back_off
 from mesh.context import validated_context
@@ -35,7 +41,7 @@ from mesh.dead_letters import ATTEMPTS, DeadLetters, count_in
 from mesh.draining import DRAIN_SECONDS, DrainingConsumer
 from mesh.errors import Unavailable
 
-__all__ = ["BROADCAST", "event_handler"]
+__all__ = ["BROADCAST", "batch_handler", "event_handler"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +49,8 @@ TRIES = 5
 LIVES = 20
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
+MOST_TOGETHER = 200
+"""How many events a batch handler takes at once."""
 
 
 class EventHandler(stock.EventHandler):
@@ -120,3 +128,64 @@ class EventHandler(stock.EventHandler):
 
 
 event_handler = EventHandler.decorator
+
+
+class BatchHandler(EventHandler):
+    """Hands over a list: all events that have come while the list before was being handled.
+
+    Alone, an event is handed over at once. A list that fails is handed over again event by event,
+    each on its own account.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"prefetch_count": MOST_TOGETHER, **kwargs})
+        self._waiting: deque[Any] = deque()
+        self._one_by_one: deque[Any] = deque()
+        self._busy = False
+
+    def handle_message(self, body: Any, message: Any) -> None:
+        if not isinstance(body, Mapping):
+            super().handle_message(body, message)
+            return
+        message.headers = validated_context(message.headers)
+        self._waiting.append(message)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._busy or not (self._waiting or self._one_by_one):
+            return
+        self._busy = True
+        if self._one_by_one:
+            messages = [self._one_by_one.popleft()]
+        else:
+            messages = list(self._waiting)
+            self._waiting.clear()
+        # In a thread of its own: when all workers are busy, the consumer must not wait for one.
+        work = partial(self._spawn_worker, messages)
+        self.container.spawn_managed_thread(work, identifier=f"hand over {self.queue.name}")
+
+    def _spawn_worker(self, messages: list[Any]) -> None:
+        try:
+            self.container.spawn_worker(
+                self,
+                ([message.payload for message in messages],),
+                {},
+                context_data=decode_from_headers(messages[0].headers),
+                handle_result=partial(self._handled, messages),
+            )
+        except ContainerBeingKilled:
+            for message in messages:
+                self.consumer.requeue_message(message)
+
+    def _handled(self, messages: list[Any], worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        if exc_info is None or len(messages) == 1:
+            for message in messages:
+                self.handle_message_processed(message, result, exc_info)
+        else:
+            self._one_by_one.extend(messages)
+        self._busy = False
+        self._hand_over()
+        return result, exc_info
+
+
+batch_handler = BatchHandler.decorator

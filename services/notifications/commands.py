@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -30,12 +30,14 @@ ALERT_ATTEMPTS = 10
 
 
 @settled
-def keep_mail(store: MailsStore, event: Mapping[str, Any]) -> None:
-    """Keep the mail about an event; the same event again changes nothing."""
-    data = event["data"]
-    mail = domain.mail_about(event, amount(data["total_minor"], data["currency"]))
+def keep_mails(store: MailsStore, events: Sequence[Mapping[str, Any]]) -> None:
+    """Keep the mails about events; the same event again changes nothing."""
+    mails = [
+        domain.mail_about(event, amount(event["data"]["total_minor"], event["data"]["currency"]))
+        for event in events
+    ]
     with store.transaction() as tx:
-        tx.add(mail)
+        tx.add(mails)
 
 
 def send_mails(store: MailsStore, send: Callable[[Mail], None]) -> int:

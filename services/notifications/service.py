@@ -10,7 +10,7 @@ from nameko.timer import timer
 from mesh.database import Database
 from mesh.health import Presence
 from mesh.pruning import Pruning
-from mesh.subscription import event_handler
+from mesh.subscription import batch_handler
 from services.notifications import commands
 from services.notifications.postman import Postman
 from services.notifications.store import MailsStore
@@ -25,13 +25,13 @@ class NotificationsService:
     presence = Presence()
     pruning = Pruning({mails.c.sent_at: timedelta(days=30)})  # each is the inbox row of its event
 
-    @event_handler("orders", "order_confirmed")
-    def on_order_confirmed(self, event: dict[str, Any]) -> None:
-        commands.keep_mail(self.store, event)
+    @batch_handler("orders", "order_confirmed")
+    def on_order_confirmed(self, events: list[dict[str, Any]]) -> None:
+        commands.keep_mails(self.store, events)
 
-    @event_handler("orders", "order_cancelled")
-    def on_order_cancelled(self, event: dict[str, Any]) -> None:
-        commands.keep_mail(self.store, event)
+    @batch_handler("orders", "order_cancelled")
+    def on_order_cancelled(self, events: list[dict[str, Any]]) -> None:
+        commands.keep_mails(self.store, events)
 
     @timer(interval=0.5)
     def send_mails(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -16,10 +17,11 @@ _columns = [mails.c[name] for name in Mail.__dataclass_fields__]
 
 
 class MailsTransaction(Transaction):
-    def add(self, mail: Mail) -> None:
-        """Keep the mail for sending, unless it is kept already."""
-        row: dict[str, Any] = {**as_row(mail), "attempts": 0, "due_at": self.now()}
-        self.connection.execute(insert_ignoring_conflicts(self.connection, mails), row)
+    def add(self, new: Iterable[Mail]) -> None:
+        """Keep the mails for sending, but for those that are kept already."""
+        common = {"attempts": 0, "due_at": self.now()}
+        rows: list[dict[str, Any]] = [{**as_row(mail), **common} for mail in sorted(new, key=lambda m: m.id)]
+        self.connection.execute(insert_ignoring_conflicts(self.connection, mails), rows)
 
     def lease_due(self, limit: int, lease: timedelta) -> list[tuple[Mail, int]]:
         """Unsent mails that nobody is sending, now leased to the caller, with the attempts so far."""

@@ -15,7 +15,7 @@ from mesh.outcome import Outcome
 from mesh.paging import checked_limit, decode_cursor, page
 from mesh.pruning import Pruning
 from mesh.rpc import rpc
-from mesh.subscription import BROADCAST, event_handler
+from mesh.subscription import BROADCAST, batch_handler, event_handler
 from mesh.tables import commands as commands_log
 from mesh.tables import inbox
 from protos import product_pb2 as pb
@@ -107,9 +107,10 @@ class ProductsService:
         cause = ("on_order_cancelled", event["event_id"])
         commands.release_stocks(self.store, [event["aggregate_id"]], cause)
 
-    @event_handler("products", "stock_changed", handler_type=BROADCAST, reliable_delivery=False)
-    def on_stock_changed(self, event: dict[str, Any]) -> None:
-        self.stock_watch.tell(event)
+    @batch_handler("products", "stock_changed", handler_type=BROADCAST, reliable_delivery=False)
+    def on_stock_changed(self, events: list[dict[str, Any]]) -> None:
+        for event in events:
+            self.stock_watch.tell(event)
 
     @grpc
     def GetProduct(self, request: pb.ProductRequest, context: Any) -> pb.ProductResponse:

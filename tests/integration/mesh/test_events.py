@@ -19,7 +19,7 @@ from mesh.database import Bell, Database
 from mesh.errors import Unavailable
 from mesh.events import Event
 from mesh.outbox import OutboxRelay, OutboxStore
-from mesh.subscription import event_handler
+from mesh.subscription import batch_handler, event_handler
 from mesh.tables import outbox
 from tests.waiting import eventually
 
@@ -72,6 +72,24 @@ class Listener:
         self.on_happened(event)
 
 
+class Gatherer:
+    """Takes what has come together; the first list waits until it is told to go on."""
+
+    name = "gatherer"
+    lists: list[list[int]] = []
+    poison: set[int] = set()
+    go_on = eventlet.Event()
+
+    @batch_handler("source", "happened")
+    def on_happened(self, events):
+        numbers = [event["data"]["number"] for event in events]
+        Gatherer.lists.append(numbers)
+        if len(Gatherer.lists) == 1:
+            Gatherer.go_on.wait()
+        if Gatherer.poison & set(numbers):
+            raise RuntimeError("not this one")
+
+
 class StockListener:
     name = "stock_listener"
     heard: list[dict] = []
@@ -86,6 +104,9 @@ def _forget(monkeypatch):
     Listener.heard.clear()
     StockListener.heard.clear()
     Listener.begun.clear()
+    Gatherer.lists.clear()
+    Gatherer.poison.clear()
+    Gatherer.go_on = eventlet.Event()
     Listener.hanging = False
     Listener.failures = 0
     Listener.failure = RuntimeError("not now")
@@ -287,6 +308,35 @@ def test_an_event_that_kills_its_process_is_parked_by_the_broker(outbox_store, s
     message = parked()
     assert message.headers["x-death"][0]["reason"] == "delivery_limit"
     assert message.payload["data"]["number"] == 1
+
+
+def gather(outbox_store, start):
+    """The first event is in hand, the others have come meanwhile."""
+    start(Gatherer)
+    publish(outbox_store, *(Happened(thing=f"t{number}", number=number) for number in range(10)))
+    start(Source)
+    eventually(lambda: Gatherer.lists)
+    eventually(lambda: unsent(outbox_store) == 0)
+    eventlet.sleep(0.2)  # they are on their way to the consumer, which nobody can be asked about
+    Gatherer.go_on.send()
+
+
+def test_events_that_came_meanwhile_are_handed_over_together(outbox_store, start):
+    gather(outbox_store, start)
+    eventually(lambda: sum(map(len, Gatherer.lists)) == 10)
+    assert [number for numbers in Gatherer.lists for number in numbers] == list(range(10))
+    assert len(Gatherer.lists) < 10
+
+
+def test_in_a_list_that_fails_each_event_is_on_its_own_account(outbox_store, start):
+    Gatherer.poison.add(5)
+    gather(outbox_store, start)
+    with Connection(config["AMQP_URI"]) as connection:
+        queue = Queue("evt-source-happened--gatherer.on_happened.dead", channel=connection.channel())
+        message = eventually(lambda: queue.get(), 15)
+    assert message.payload["data"]["number"] == 5
+    handled = {numbers[0] for numbers in Gatherer.lists if len(numbers) == 1}
+    assert handled >= set(range(1, 10))
 
 
 def test_a_stock_listener_hears_too(outbox_store, start):

@@ -36,17 +36,24 @@ def due_now(store):
 
 def test_the_same_event_twice_is_one_mail(store):
     server = Server()
-    commands.keep_mail(store, an_order_event())
-    commands.keep_mail(store, an_order_event())
+    commands.keep_mails(store, [an_order_event()])
+    commands.keep_mails(store, [an_order_event()])
     assert commands.send_mails(store, server) == 1
     assert commands.send_mails(store, server) == 0
     (mail,) = server.sent
     assert "Total: 2401.00 USD" in mail.body
 
 
+def test_many_events_at_once_are_one_mail_each(store):
+    server = Server()
+    events = [an_order_event() | {"event_id": f"e-{number % 5}"} for number in range(10)]
+    commands.keep_mails(store, events)
+    assert commands.send_mails(store, server) == 5
+
+
 def test_a_mail_that_could_not_be_sent_is_sent_later(store):
     server = Server(failures=2)
-    commands.keep_mail(store, an_order_event())
+    commands.keep_mails(store, [an_order_event()])
     for _ in range(3):
         due_now(store)
         commands.send_mails(store, server)
@@ -56,7 +63,7 @@ def test_a_mail_that_could_not_be_sent_is_sent_later(store):
 def test_one_bad_mail_holds_up_no_other(store):
     server = Server(failures=1)
     for number in (1, 2):
-        commands.keep_mail(store, an_order_event() | {"event_id": f"e-{number}"})
+        commands.keep_mails(store, [an_order_event() | {"event_id": f"e-{number}"}])
     assert commands.send_mails(store, server) == 1
 
 
@@ -69,7 +76,7 @@ def test_a_mail_that_breaks_the_sender_holds_up_no_other(store):
         sent.append(mail.id)
 
     for number in (1, 2):
-        commands.keep_mail(store, an_order_event() | {"event_id": f"e-{number}"})
+        commands.keep_mails(store, [an_order_event() | {"event_id": f"e-{number}"}])
     commands.send_mails(store, send)
     assert sent == ["e-2"]
 
@@ -79,5 +86,5 @@ def test_a_slow_server_does_not_make_two_senders_send_the_same(store, monkeypatc
     clock = iter([0.0, 0.0, commands.LEASE.total_seconds()])
     monkeypatch.setattr(commands, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     for number in (1, 2):
-        commands.keep_mail(store, an_order_event() | {"event_id": f"e-{number}"})
+        commands.keep_mails(store, [an_order_event() | {"event_id": f"e-{number}"}])
     assert commands.send_mails(store, Server()) == 1
