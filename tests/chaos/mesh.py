@@ -1,0 +1,209 @@
+"""The mesh under test: `mycelium run` in a state folder of its own, and every process of it in reach."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault
+
+from mycelium.servers import free_port
+from mycelium.state import ROOT, State
+from mycelium.supervisor import connect
+from tests.waiting import eventually
+
+SCALE = {"products": 2, "orders": 2, "users": 1, "notifications": 1}
+START_SECONDS = 180
+STOP_SECONDS = 90
+READY_SECONDS = 90
+PROBE_SECONDS = 2.0
+CACHE = os.environ.get("MYCELIUM_CACHE", str(ROOT / ".mycelium" / "cache"))
+NOT_OURS = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL", "SMTP_URL")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What the supervisor knows of one; `pid` is 0 while it is not running."""
+
+    name: str
+    group: str
+    pid: int
+    state: str
+
+
+class Mesh:
+    """Two instances of products and orders, one of users and notifications; the mails land in files."""
+
+    def __init__(self, folder: Path, *, postgresql: bool = True) -> None:
+        self.folder = folder
+        self.is_postgresql = postgresql
+        self.chaos = folder / "chaos"
+        self.state = State(folder / "state")
+        self._output = folder / "output.txt"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when the first order has been placed; AssertionError with the output when it is not."""
+        self.chaos.mkdir(parents=True, exist_ok=True)
+        scale = ",".join(f"{service}={number}" for service, number in SCALE.items())
+        command = [sys.executable, "-m", "mycelium", "run", "--scale", scale, "--port", str(free_port())]
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*command, *(["--postgresql"] if self.is_postgresql else [])],
+                cwd=ROOT,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        eventually(self._is_running, START_SECONDS, "the mesh")
+        self.settings = self.state.environment()
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **{name: value for name, value in os.environ.items() if name not in NOT_OURS},
+            "MYCELIUM_HOME": str(self.state.home),
+            "MYCELIUM_CACHE": CACHE,
+            "SERVICE_CONTAINER_CLS": "tests.chaos.sabotage.Container",
+            "CHAOS_FOLDER": str(self.chaos),
+            "GATEWAY_TOKEN_SECONDS": "86400",
+        }
+
+    def _is_running(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the mesh did not start:\n{self._output.read_text(errors='replace')}")
+        return "Ctrl-C" in self._output.read_text(errors="replace")
+
+    def stop(self) -> int:
+        """The exit code of `mycelium run`; what is frozen is woken first, so that it can leave."""
+        if self._process is None:
+            return 0
+        if self._process.poll() is None:
+            with suppress(OSError, Fault):
+                for process in self.processes():
+                    self.signal_tree(process.pid, signal.SIGCONT)
+            self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(STOP_SECONDS)
+
+    @property
+    def gateway_url(self) -> str:
+        return self.settings["GATEWAY_URL"]
+
+    def database_url(self, service: str) -> str:
+        return self.settings["DATABASE_URL"].replace("{service}", service)
+
+    def processes(self) -> list[Process]:
+        listed = connect(self.state).supervisor.getAllProcessInfo()
+        return [Process(one["name"], one["group"], one["pid"], one["statename"]) for one in listed]
+
+    def process(self, name: str) -> Process:
+        return next(one for one in self.processes() if one.name == name)
+
+    def instances(self, service: str) -> list[str]:
+        """The names of its processes: `orders-1` and `orders-2`, or `users`."""
+        return [one.name for one in self.processes() if re.fullmatch(rf"{service}(-\d+)?", one.name)]
+
+    def stop_process(self, name: str) -> None:
+        """As an operator stops it: SIGTERM, and it stays away. Returns when it has left."""
+        with suppress(Fault):  # it was not running
+            connect(self.state).supervisor.stopProcess(self._full_name(name))
+
+    def start_process(self, name: str) -> None:
+        with suppress(Fault):  # it was running already
+            connect(self.state).supervisor.startProcess(self._full_name(name), False)
+
+    def _full_name(self, name: str) -> str:
+        return f"{self.process(name).group}:{name}"
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Send a signal to the process alone; returns its pid, 0 when it is not running."""
+        pid = self.process(name).pid
+        if pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pid
+
+    def signal_tree(self, pid: int, number: signal.Signals) -> None:
+        """To a process and all its descendants: a frozen PostgreSQL is its backends too."""
+        for one in _tree(pid) if pid else ():
+            with suppress(ProcessLookupError):
+                os.kill(one, number)
+
+    def health_url(self, name: str) -> str:
+        """Of a service's instance, without a path: the port is in the script that starts it."""
+        if name == "gateway":
+            return self.gateway_url
+        port = self.program(name)["HEALTH_PORT"]
+        return f"http://127.0.0.1:{port}"
+
+    def program(self, name: str) -> dict[str, str]:
+        """The environment of its own that a process is started with."""
+        lines = (self.state.programs / name).read_text().splitlines()
+        pairs = (shlex.split(line)[1].partition("=") for line in lines if line.startswith("export "))
+        return {key: value for key, _, value in pairs}
+
+    def answers(self, name: str, path: str = "/ready", seconds: float = PROBE_SECONDS) -> bool:
+        try:
+            with urllib.request.urlopen(self.health_url(name) + path, timeout=seconds) as answer:
+                return answer.status == 200
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def services(self) -> list[str]:
+        """The names of every process that is ours: the services' and the gateway."""
+        return [one.name for one in self.processes() if one.group in ("services", "edge")]
+
+    def unready(self, names: Iterable[str] | None = None) -> list[str]:
+        """Those that do not work yet."""
+        by_name = {one.name: one for one in self.processes()}
+        wanted = self.services() if names is None else names
+        stopped = [one.name for one in by_name.values() if one.state not in ("RUNNING", "STARTING")]
+        return [*stopped, *(one for one in wanted if one not in stopped and not self.answers(one))]
+
+    def wait_until_ready(self, names: Iterable[str] | None = None) -> float:
+        """How many seconds it took until they all work (all services, unless told)."""
+        began = time.monotonic()
+
+        def nobody_is_missing() -> bool:
+            missing = self.unready(names)
+            assert not missing, f"not ready after {READY_SECONDS} s: {', '.join(missing)}"
+            return True
+
+        eventually(nobody_is_missing, READY_SECONDS)
+        return time.monotonic() - began
+
+    def restart(self, services: Iterable[str]) -> None:
+        """Every instance of these services anew, with what `chaos` says now."""
+        names = [name for service in services for name in self.instances(service)]
+        for name in names:
+            self.signal(name, signal.SIGKILL)
+        eventually(lambda: all(self._is_new(name) for name in names), READY_SECONDS, "the restart")
+        self.wait_until_ready()
+
+    def _is_new(self, name: str) -> Any:
+        return self.process(name).state in ("RUNNING", "STARTING") and self.answers(name)
+
+
+def _tree(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(") ")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found

@@ -1,0 +1,154 @@
+"""Plays rows on a mesh, each with its negative control, and gathers what they showed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+
+from tests.chaos.broker import DEAD, RETRY, Broker
+from tests.chaos.customers import REQUEST_SECONDS, Cast, Shop
+from tests.chaos.failpoints import Failpoints
+from tests.chaos.faults import Faults
+from tests.chaos.history import NO_ANSWER, History
+from tests.chaos.mesh import Mesh
+from tests.chaos.rows import Row
+from tests.chaos.stage import Stage
+
+
+@dataclass(frozen=True)
+class Result:
+    row: Row
+    seed: str
+    is_short: bool
+    findings: list[str]
+    faults: Counter[str]
+    requests: int
+    outcomes: Counter[str]
+    """How the orders ended for those who placed them, by key."""
+    accepted: int
+    """Answers 202."""
+    recovery_seconds: float | None
+    seconds: float
+    kept: Path
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return not self.findings
+
+    def explain(self) -> str:
+        """All that one needs to understand why it failed."""
+        lines = [f"{self.row.name} failed, seed {self.seed}: {self.row.load}", *self.findings]
+        return "\n  ".join([*lines, f"faults: {dict(self.faults)}", f"history and logs: {self.kept}"])
+
+
+class Runner:
+    """One mesh, any number of rows on it."""
+
+    def __init__(self, mesh: Mesh, seed: int) -> None:
+        self.mesh = mesh
+        self.seed = seed
+        self._points = Failpoints(mesh.chaos)
+        self._cast: Cast | None = None
+        self._played = 0
+
+    def play(self, row: Row, *, short: bool) -> Result:
+        self._played += 1
+        return self._play(row, short, f"{self.seed}-{row.name}-{self._played}")
+
+    def control(self, row: Row) -> Result:
+        """The row, shortened, with its own mutant in the services. It should fail."""
+        self._points.set_mutants(row.control)
+        try:
+            self.mesh.restart(row.sabotaged)
+            return self.play(row, short=True)
+        finally:
+            self._points.set_mutants()
+            self.mesh.restart(row.sabotaged)
+            self._tidy()
+
+    def _play(self, row: Row, short: bool, seed: str) -> Result:
+        self.mesh.wait_until_ready()
+        folder = self.mesh.folder / "rows" / seed
+        folder.mkdir(parents=True)
+        began, rng, history = time.monotonic(), Random(seed), History()
+        faults = Faults(self.mesh, rng)
+        stage, findings = asyncio.run(self._on_stage(row, short, folder, rng, history, faults))
+        history.write(folder / "history.jsonl")
+        findings = [*findings, *_excerpts(history, findings)]
+        (folder / "findings.txt").write_text("".join(f"{one}\n" for one in findings))
+        if findings:
+            self._tidy()
+        return Result(
+            row=row,
+            seed=seed,
+            is_short=short,
+            findings=findings,
+            faults=faults.counts,
+            requests=history.requests(),
+            outcomes=_outcomes(history),
+            accepted=history.statuses()[202],
+            recovery_seconds=stage.terminal_seconds,
+            seconds=time.monotonic() - began,
+            kept=self.mesh.folder,
+            figures=stage.figures,
+        )
+
+    async def _on_stage(
+        self, row: Row, short: bool, folder: Path, rng: Random, history: History, faults: Faults
+    ) -> tuple[Stage, list[str]]:
+        if self._cast is None:
+            self._cast = await asyncio.to_thread(Cast.of, self.mesh)
+        limits = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
+        async with httpx.AsyncClient(
+            base_url=self.mesh.gateway_url, timeout=REQUEST_SECONDS, limits=limits
+        ) as http:
+            shop = Shop(http, self._cast, history, rng)
+            stage = Stage(self.mesh, shop, faults, rng, short, folder)
+            try:
+                await row.play(stage)
+            except Exception as error:  # what a row could not even do is a finding like others
+                (folder / "traceback.txt").write_text(traceback.format_exc())
+                return stage, [*stage.findings, *_leaves(error)]
+            return stage, stage.findings
+
+    def _tidy(self) -> None:
+        """What a row has broken must not fail the next one."""
+        self._points.disarm()
+        with suppress(AssertionError, OSError):
+            broker = Broker(self.mesh)
+            self.mesh.wait_until_ready()
+            broker.purge(one.name for one in broker.queues() if one.name.endswith((DEAD, RETRY)))
+
+
+def _leaves(error: BaseException) -> list[str]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for one in error.exceptions for leaf in _leaves(one)]
+    return [f"{type(error).__name__}: {error}"]
+
+
+def _excerpts(history: History, findings: list[str]) -> list[str]:
+    """The history of the first orders that the findings name."""
+    said = " ".join(findings)
+    keys = [key for (_, key), tried in history.by_key().items() if key in said or _order_of(tried) in said]
+    return [f"key {key}: {line}" for key in keys[:3] for line in history.excerpt(key)[-8:]]
+
+
+def _order_of(attempts: list[Any]) -> str:
+    known = [one for one in attempts if one.status in (201, 202)]
+    return known[0].order_id if known else "\0"
+
+
+def _outcomes(history: History) -> Counter[str]:
+    names = {201: "confirmed", 409: "rejected", NO_ANSWER: "unanswered"}
+    last = (attempts[-1] for attempts in history.by_key().values())
+    return Counter(names.get(one.status, str(one.status)) for one in last)
