@@ -14,8 +14,9 @@ from sqlalchemy.pool import NullPool
 from mesh.engines import address_of
 from mesh.tables import outbox, unsent
 from services.notifications.tables import mails
-from services.orders.tables import orders
+from services.orders.tables import customers, orders
 from services.products.tables import products, reservations
+from services.users.tables import users
 from tests.chaos.mesh import Mesh
 
 TOLD = ("order_confirmed", "order_cancelled")
@@ -102,6 +103,17 @@ def envelopes(mesh: Mesh, service: str) -> list[dict[str, Any]]:
     query = sa.select(outbox.c.envelope).order_by(outbox.c.seq)
     found = [row.envelope for row in _rows(mesh, service, query)]
     return [json.loads(one) if isinstance(one, str) else one for one in found]
+
+
+def users_and_copies(mesh: Mesh, user_ids: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Name, address and version of these users, as users has them and as orders knows them."""
+    wanted = set(user_ids)
+    found = []
+    for service, table in (("users", users), ("orders", customers)):
+        query = sa.select(table.c.id, table.c.name, table.c.email, table.c.version)
+        rows = _rows(mesh, service, query.where(table.c.id.in_(wanted)))
+        found.append({row.id: (row.name, row.email, row.version) for row in rows})
+    return found[0], found[1]
 
 
 def _rows(mesh: Mesh, service: str, query: Any) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,9 @@ COMMAND_SECONDS = 60
 ALARM = ("set_vm_memory_high_watermark", "absolute", "1MB")
 NO_ALARM = ("set_vm_memory_high_watermark", "absolute", "1GB")
 DEAD, RETRY = ".dead", ".retry"
-_OF_ONE_PROCESS = re.compile(r"^(rpc\.reply-|evt-orders-gateway-|amq\.gen|.*-[0-9a-f]{32}$)")
+_OF_ONE_PROCESS = re.compile(
+    r"^(rpc\.reply-|self-call-|chaos-|evt-orders-gateway-|amq\.gen|.*-[0-9a-f]{32}$)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Broker:
         return done.stdout
 
     @contextmanager
-    def channel(self) -> Any:
+    def channel(self) -> Iterator[Any]:
         with Connection(self._mesh.settings["AMQP_URI"], connect_timeout=5) as connection:
             yield connection.channel()
 
@@ -78,46 +80,37 @@ class Broker:
 
     def publish(
         self,
+        channel: Any,
         body: bytes | str,
-        *,
-        exchange: str = "",
         routing_key: str,
+        exchange: str = "",
         headers: Mapping[str, Any] | None = None,
         **properties: Any,
     ) -> None:
         """A message exactly as given: what is no property is not sent."""
-        with self.channel() as channel:
-            message = channel.prepare_message(
-                body,
-                content_type=properties.pop("content_type", None),
-                content_encoding=properties.pop("content_encoding", None),
-                headers=headers,
-                properties=properties,
-            )
-            channel.basic_publish(message, exchange=exchange, routing_key=routing_key)
+        message = channel.prepare_message(
+            body,
+            content_type=properties.pop("content_type", None),
+            content_encoding=properties.pop("content_encoding", None),
+            headers=dict(headers or {}),
+            properties=properties,
+        )
+        channel.basic_publish(message, exchange=exchange, routing_key=routing_key)
 
     @contextmanager
-    def listening(self, exchange: str) -> Any:
-        """A queue that gets every event of an exchange; `receive` takes what has come so far."""
+    def queue(self, name: str, exchange: str | None = None) -> Iterator[str]:
+        """A queue of ours, which gets every event of the exchange; gone at the end of the block."""
         with self.channel() as channel:
-            source = Exchange(exchange, type="topic", durable=True)
-            queue = Queue(
-                f"chaos-{os.urandom(8).hex()}",
-                source,
-                routing_key="#",
-                channel=channel,
-                durable=True,
-                auto_delete=False,
-                expires=3600,
-            )
-            queue.declare()
-            yield queue.name
-            queue.delete()
+            source = Exchange(exchange, type="topic", durable=True) if exchange else None
+            Queue(name, source, routing_key="#", channel=channel, durable=True).declare()
+        try:
+            yield name
+        finally:
+            with self.channel() as channel:
+                Queue(name, channel=channel).delete()
 
-    def receive(self, name: str) -> list[dict[str, Any]]:
+    def receive(self, name: str) -> list[Any]:
+        """All that is in a queue now: messages with payload, headers and properties."""
         with self.channel() as channel:
             queue = Queue(name, channel=channel, no_declare=True)
-            received = []
-            while (message := queue.get(no_ack=True)) is not None:
-                received.append(message.payload)
-            return received
+            return list(iter(lambda: queue.get(no_ack=True), None))

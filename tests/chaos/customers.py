@@ -135,7 +135,7 @@ class Shop:
             await asyncio.sleep(self.rng.uniform(0.2, 1.0))
 
     async def order_once(self, items: Items, account: Account, key: str) -> Attempt:
-        body = {"items": [{"product_id": product, "quantity": quantity} for product, quantity in items]}
+        body = _body(items)
         at, began = time.time(), time.monotonic()
         headers = {"Idempotency-Key": key, **account.headers}
         status, code, text = await self._ask("POST", "/orders", body, headers, note=False)
@@ -144,6 +144,21 @@ class Shop:
         )
         self.history.add(attempt)
         return attempt
+
+    async def ask_otherwise(self, items: Items, account: Account, key: str) -> tuple[int, str | None]:
+        """Something else under a key that is taken. Returns status and code."""
+        headers = {"Idempotency-Key": key, **account.headers}
+        status, code, _ = await self._ask("POST", "/orders", _body(items), headers)
+        return status, code
+
+    async def cancel(self, order_id: str, account: Account) -> None:
+        """Until it is cancelled. Raises AssertionError when it can't be."""
+        await self.insist("POST", f"/orders/{order_id}/cancel", account=account)
+
+    async def place_and_cancel(self, items: Items, account: Account) -> None:
+        attempt = await self.order(items, account)
+        if attempt.status == 201:
+            await self.cancel(attempt.order_id, account)
 
     def new_key(self) -> str:
         return f"{self.rng.getrandbits(96):024x}"
@@ -162,6 +177,10 @@ class Shop:
         if note:
             self.history.add_other(f"{method} {path}", status, time.monotonic() - began)
         return status, code, text
+
+
+def _body(items: Items) -> dict[str, Any]:
+    return {"items": [{"product_id": product, "quantity": quantity} for product, quantity in items]}
 
 
 def _is_final(status: int, code: str | None) -> bool:

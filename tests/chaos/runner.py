@@ -12,16 +12,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import httpx
-
 from tests.chaos.broker import DEAD, RETRY, Broker
-from tests.chaos.customers import REQUEST_SECONDS, Cast, Shop
+from tests.chaos.customers import Cast
 from tests.chaos.failpoints import Failpoints
-from tests.chaos.faults import Faults
 from tests.chaos.history import NO_ANSWER, History
 from tests.chaos.mesh import Mesh
 from tests.chaos.rows import Row
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Stage, a_stage
 
 
 @dataclass(frozen=True)
@@ -81,8 +78,7 @@ class Runner:
         folder = self.mesh.folder / "rows" / seed
         folder.mkdir(parents=True)
         began, rng, history = time.monotonic(), Random(seed), History()
-        faults = Faults(self.mesh, rng)
-        stage, findings = asyncio.run(self._on_stage(row, short, folder, rng, history, faults))
+        stage, findings = asyncio.run(self._on_stage(row, short, folder, rng, history))
         history.write(folder / "history.jsonl")
         findings = [*findings, *_excerpts(history, findings)]
         (folder / "findings.txt").write_text("".join(f"{one}\n" for one in findings))
@@ -93,7 +89,7 @@ class Runner:
             seed=seed,
             is_short=short,
             findings=findings,
-            faults=faults.counts,
+            faults=stage.faults.counts,
             requests=history.requests(),
             outcomes=_outcomes(history),
             accepted=history.statuses()[202],
@@ -104,16 +100,11 @@ class Runner:
         )
 
     async def _on_stage(
-        self, row: Row, short: bool, folder: Path, rng: Random, history: History, faults: Faults
+        self, row: Row, short: bool, folder: Path, rng: Random, history: History
     ) -> tuple[Stage, list[str]]:
         if self._cast is None:
             self._cast = await asyncio.to_thread(Cast.of, self.mesh)
-        limits = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
-        async with httpx.AsyncClient(
-            base_url=self.mesh.gateway_url, timeout=REQUEST_SECONDS, limits=limits
-        ) as http:
-            shop = Shop(http, self._cast, history, rng)
-            stage = Stage(self.mesh, shop, faults, rng, short, folder)
+        async with a_stage(self.mesh, self._cast, history, rng, short, folder) as stage:
             try:
                 await row.play(stage)
             except Exception as error:  # what a row could not even do is a finding like others
@@ -150,5 +141,7 @@ def _order_of(attempts: list[Any]) -> str:
 
 def _outcomes(history: History) -> Counter[str]:
     names = {201: "confirmed", 409: "rejected", NO_ANSWER: "unanswered"}
-    last = (attempts[-1] for attempts in history.by_key().values())
-    return Counter(names.get(one.status, str(one.status)) for one in last)
+    best = (
+        next((one for one in tried if one.status == 201), tried[-1]) for tried in history.by_key().values()
+    )
+    return Counter(names.get(one.status, str(one.status)) for one in best)

@@ -28,7 +28,6 @@ from mesh.database import Store
 from mesh.draining import DrainingConsumer
 from mesh.outbox import OutboxRelay, OutboxStore
 from mesh.rpc import Responder, Rpc
-from mesh.subscription import EventHandler
 from tests.chaos import mutants
 from tests.chaos.failpoints import Failpoints
 
@@ -41,6 +40,14 @@ class Container(mesh.container.Container):
         _put_into_the_mesh(self._points, service_cls.name)
         mutants.apply(self._points.mutants())
         super().__init__(service_cls)
+
+    def spawn_worker(
+        self, entrypoint: Any, args: Any, kwargs: Any, context_data: Any = None, handle_result: Any = None
+    ) -> Any:
+        for message in getattr(handle_result, "args", ()):  # a timer has none
+            method = f"{self.service_name}.{entrypoint.method_name}"
+            self._points.note_execution(method, _id_of(entrypoint, args, message))
+        return super().spawn_worker(entrypoint, args, kwargs, context_data, handle_result)
 
     def _run_worker(self, worker_ctx: Any, handle_result: Any) -> None:
         name = worker_ctx.entrypoint.method_name
@@ -59,8 +66,6 @@ def _put_into_the_mesh(points: Failpoints, service: str) -> None:
         setattr(owner, method, _between(points, f"{service}.{point}", getattr(owner, method)))
     DrainingConsumer._wait_for_messages = _while_consuming(points, service)  # type: ignore[method-assign]
     Store.transaction = _with_commit_points(points, service)  # type: ignore[method-assign]
-    for entrypoint, message_id in ((Rpc, _call_id), (EventHandler, _event_id)):
-        entrypoint.handle_message = _noted(points, service, entrypoint.handle_message, message_id)
 
 
 def _between(points: Failpoints, point: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,18 +116,8 @@ def _notes_writes(wrote: list[bool]) -> Callable[..., None]:
     return after_cursor_execute
 
 
-def _noted(points: Failpoints, service: str, handle: Any, message_id: Callable[..., str]) -> Any:
-    @wraps(handle)
-    def handle_message(self: Any, body: Any, message: Any) -> None:
-        points.note_execution(f"{service}.{self.method_name}", message_id(body, message))
-        handle(self, body, message)
-
-    return handle_message
-
-
-def _call_id(body: Any, message: Any) -> str:
-    return str(message.properties.get("correlation_id"))
-
-
-def _event_id(body: Any, message: Any) -> str:
-    return str(body.get("event_id")) if isinstance(body, dict) else "none"
+def _id_of(entrypoint: Any, args: Any, message: Any) -> str:
+    """Of a call its correlation id, of an event its own."""
+    if isinstance(entrypoint, Rpc):
+        return str(message.properties.get("correlation_id"))
+    return str(args[0].get("event_id")) if args and isinstance(args[0], dict) else "none"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
+import httpx
 import sqlalchemy as sa
 
 from tests.chaos import checker
 from tests.chaos.books import Books
-from tests.chaos.customers import Shop
+from tests.chaos.customers import REQUEST_SECONDS, Cast, Shop
 from tests.chaos.faults import Faults
 from tests.chaos.history import History
 from tests.chaos.mesh import Mesh
@@ -43,6 +45,8 @@ class Stage:
     figures: dict[str, Any] = field(default_factory=dict)
     """What the row has measured, by name, for the report."""
     terminal_seconds: float | None = None
+    books: Books = field(init=False)
+    """As `judge` has found them."""
     meant_to_be_parked: set[str] = field(default_factory=set)
 
     @property
@@ -57,12 +61,20 @@ class Stage:
         if not promise:
             self.findings.append(otherwise)
 
+    def look(self) -> Books:
+        """The books now, of this row's products."""
+        return Books.of(self.mesh, self.shop.put_in)
+
+    async def mesh_is_ready(self) -> None:
+        await asyncio.to_thread(self.mesh.wait_until_ready)
+
     async def judge(self) -> None:
         """Heal, wait until everything has come to rest, and compare history and books."""
         self.faults.points.disarm()
+        self.terminal_seconds = None
         await asyncio.to_thread(self._wait_for_rest)
-        books = await asyncio.to_thread(Books.of, self.mesh, self.shop.put_in)
-        self.findings += checker.findings(self.history, books, self.shop.put_in)
+        self.books = await asyncio.to_thread(self.look)
+        self.findings += checker.findings(self.history, self.books, self.shop.put_in)
         self.findings += await asyncio.to_thread(self._queued)
         self.expect(
             self.terminal_seconds is not None and self.terminal_seconds <= TERMINAL_SECONDS,
@@ -76,7 +88,7 @@ class Stage:
         rested_at = None
         while time.monotonic() < end:
             try:
-                books = Books.of(self.mesh, self.shop.put_in)
+                books = self.look()
                 moving = list(checker.everything_has_ended(books)) or self.mesh.unready() or self._queued()
             except (sa.exc.SQLAlchemyError, OSError, AssertionError):  # something is still on its way back
                 time.sleep(0.5)
@@ -95,6 +107,16 @@ class Stage:
 
     def _queued(self) -> list[str]:
         return list(checker.queues_are_well(self.faults.broker.queues(), self.meant_to_be_parked))
+
+
+@asynccontextmanager
+async def a_stage(
+    mesh: Mesh, cast: Cast, history: History, rng: Random, is_short: bool, folder: Path
+) -> AsyncIterator[Stage]:
+    limits = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
+    async with httpx.AsyncClient(base_url=mesh.gateway_url, timeout=REQUEST_SECONDS, limits=limits) as http:
+        shop = Shop(http, cast, history, rng)
+        yield Stage(mesh, shop, Faults(mesh, rng), rng, is_short, folder)
 
 
 async def all_of(tasks: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
 
 from tests.chaos.faults import until
+from tests.chaos.load import Load, rename, while_ordering
 from tests.chaos.rows import row
 from tests.chaos.stage import Stage, all_of
 
@@ -47,3 +51,102 @@ async def kills_everywhere(stage: Stage) -> None:
     answers = stage.history.by_key().values()
     confirmed = sum(1 for attempts in answers if any(one.status == 201 for one in attempts))
     stage.expect(confirmed == units, f"{confirmed} orders were answered 201, not {units}")
+
+
+EXIT_POINTS = [
+    f"{service}.{boundary}.{side}"
+    for service, boundaries in {
+        "products": ("commit", "relay", "publish", "reply", "ack"),
+        "orders": ("commit", "relay", "publish", "reply", "ack"),
+        "users": ("commit", "relay", "publish", "reply", "ack"),
+        "notifications": ("commit", "ack"),
+    }.items()
+    for boundary in boundaries
+    for side in ("before", "after")
+]
+IN_SHORT = (
+    "products.commit.after",
+    "products.ack.before",
+    "orders.commit.before",
+    "orders.publish.after",
+    "notifications.commit.before",
+)
+
+
+@row(
+    "R3",
+    load="orders, cancels and renames; each service exits at every commit, publish, reply and ack boundary, "
+    "5 times each",
+    passes="every invariant holds, all orders terminal in 30 s",
+    control="ack-before-handling",
+    sabotaged="products notifications orders",
+)
+async def exits_at_every_boundary(stage: Stage) -> None:
+    points, times = stage.choose((EXIT_POINTS, 5), (IN_SHORT, 1))
+    exits = [point for point in points for _ in range(times)]
+    stage.rng.shuffle(exits)
+    products = await stage.shop.stock_up(1000, 1000, 1000)
+
+    async def exit_one_by_one() -> None:
+        for point in exits:
+            service = point.partition(".")[0]
+            await all_of(stage.faults.wait_until_up(name) for name in stage.mesh.instances(service))
+            await all_of([stage.faults.hit(point, "exit"), *([rename(stage)] if service == "users" else [])])
+
+    load = Load(products, clients=6, at_least=len(exits), cancelled=0.5)
+    await while_ordering(stage, exit_one_by_one(), load)
+    await stage.judge()
+
+
+HOT = {"orders": "place_orders", "products": "reserve_stocks"}
+SLOW_SECONDS = 1.2
+EXIT_SECONDS = 30
+
+
+@row(
+    "R4",
+    load="20 rolling SIGTERM restarts at 20 requests/s, two instances each, a slow call in flight each time",
+    passes="no 5xx after a client's retry, no effect and no execution twice, exit in 30 s",
+    control="no-drain",
+    sabotaged="orders products",
+)
+async def rolling_restarts(stage: Stage) -> None:
+    restarts = stage.choose(20, 3)
+    products = await stage.shop.stock_up(10_000, 10_000)
+    before = len(stage.faults.points.executions())
+    exits: list[float] = []
+
+    async def roll() -> None:
+        for number in range(restarts):
+            service = ("orders", "products", "notifications")[number % 3] if restarts > 3 else "orders"
+            name = stage.mesh.instances(service)[number // 3 % 2]
+            if service in HOT:
+                pid = await stage.faults.hit(f"{service}.{HOT[service]}.before", f"sleep={SLOW_SECONDS}")
+                name = next(one.name for one in stage.mesh.processes() if one.pid == pid)
+            exits.append(await stage.faults.terminate(name))
+            await stage.faults.wait_until_up(name)
+
+    async def read() -> None:
+        while len(exits) < restarts:
+            status, _ = await stage.shop.read(f"/products/{stage.rng.choice(products)}")
+            if status >= 500 or status == 0:  # once more, as a client would
+                status, _ = await stage.shop.read(f"/products/{products[0]}")
+            stage.expect(status == 200, f"a product was answered {status} to a client that had asked twice")
+            await asyncio.sleep(0.1)
+
+    load = Load(products, clients=6, at_least=20, pause=0.8, cancelled=0.2)
+    await while_ordering(stage, _both(roll(), read()), load)
+    await stage.judge()
+    calls = Counter(stage.faults.points.executions()[before:])
+    twice = [f"{what} ({times} times)" for (what, _), times in calls.items() if times > 1]
+    stage.expect(not twice, f"executed more than once: {', '.join(twice[:5])}")
+    stage.expect(max(exits) <= EXIT_SECONDS, f"an exit took {max(exits):.0f} s, not {EXIT_SECONDS} at most")
+    for attempts in stage.history.by_key().values():
+        last = attempts[-1]
+        stage.expect(last.status in (201, 409), f"key {last.key}: {last.status} after all retries")
+    stage.figures["slowest exit"] = f"{max(exits):.1f} s"
+    stage.figures["executions"] = calls.total()
+
+
+async def _both(*parts: Coroutine[Any, Any, None]) -> None:
+    await all_of(parts)
