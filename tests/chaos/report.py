@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from tests.chaos import mutants
 from tests.chaos.runner import Result
 
 BEGIN, END = "<!-- the table: written by `make chaos` -->", "<!-- the end of the table -->"
+CONTROLS_BEGIN, CONTROLS_END = (
+    "<!-- the controls: written by `make chaos` -->",
+    "<!-- the end of the controls -->",
+)
 COLUMNS = (
     "row",
     "load and fault",
@@ -48,20 +53,49 @@ def table(played: Played) -> Table:
 
 
 def write(path: Path, played: Played, seed: int, seconds: float) -> None:
-    """Put the table between the two marks of a Markdown file."""
-    head, _, rest = path.read_text().partition(BEGIN)
-    _, _, tail = rest.partition(END)
+    """Put the tables between their marks in a Markdown file."""
+    text = _between(path.read_text(), BEGIN, END, _results(played, seed, seconds))
+    path.write_text(_between(text, CONTROLS_BEGIN, CONTROLS_END, _controls(played)))
+
+
+def _between(text: str, begin: str, end: str, lines: Sequence[str]) -> str:
+    head, _, rest = text.partition(begin)
+    _, _, tail = rest.partition(end)
+    return "\n".join([f"{head}{begin}", "", *lines, "", f"{end}{tail}"])
+
+
+def _results(played: Played, seed: int, seconds: float) -> list[str]:
     when = time.strftime("%Y-%m-%d", time.gmtime())
     faults = sum(result.faults.total() for result, _ in played)
-    intro = f"Seed {seed}, {when}: {faults} faults in {seconds / 60:.0f} minutes, controls included.\n"
-    lines = [_markdown(COLUMNS), _markdown(["---"] * len(COLUMNS)), *map(_markdown, _cells(played))]
-    measured = [
-        f"- {result.row.name}: " + ", ".join(f"{name} {value}" for name, value in result.figures.items())
-        for result, _ in played
-        if result.figures
+    form = "short form" if any(result.is_short for result, _ in played) else "full form"
+    return [
+        f"Seed {seed}, {when}, {form}: {faults} faults, {seconds / 60:.0f} minutes with the controls.",
+        "",
+        *_markdown(COLUMNS, _cells(played)),
+        "",
+        "Measured beside that:",
+        "",
+        *(
+            f"- {result.row.name}: {', '.join(f'{name} {value}' for name, value in result.figures.items())}"
+            for result, _ in played
+            if result.figures
+        ),
     ]
-    parts = [BEGIN, "", intro, *lines, "", "Measured beside that:", "", *measured, "", END]
-    path.write_text(head + "\n".join(parts) + tail)
+
+
+def _controls(played: Played) -> list[str]:
+    meanings = mutants.meanings()
+    noticed = [
+        (result.row.name, result.row.control, meanings[result.row.control], _noticed(control))
+        for result, control in played
+    ]
+    return _markdown(("row", "mutant", "what it does", "how the row noticed"), noticed)
+
+
+def _noticed(control: Result | None) -> str:
+    if control is None:
+        return "not run"
+    return control.findings[0] if control.findings else "MISSED"
 
 
 def _cells(played: Played) -> list[list[str]]:
@@ -96,5 +130,6 @@ def _seconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds:.1f} s"
 
 
-def _markdown(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines]

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from nameko.events import BROADCAST
 
 import mesh.container
 from mesh.database import Store
@@ -44,7 +45,8 @@ class Container(mesh.container.Container):
     def spawn_worker(
         self, entrypoint: Any, args: Any, kwargs: Any, context_data: Any = None, handle_result: Any = None
     ) -> Any:
-        for message in getattr(handle_result, "args", ()):  # a timer has none
+        is_for_all = getattr(entrypoint, "handler_type", None) is BROADCAST  # each instance has its own
+        for message in () if is_for_all else getattr(handle_result, "args", ()):  # a timer has none
             method = f"{self.service_name}.{entrypoint.method_name}"
             self._points.note_execution(method, _id_of(entrypoint, args, message))
         return super().spawn_worker(entrypoint, args, kwargs, context_data, handle_result)

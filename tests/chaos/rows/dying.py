@@ -56,10 +56,10 @@ async def kills_everywhere(stage: Stage) -> None:
 EXIT_POINTS = [
     f"{service}.{boundary}.{side}"
     for service, boundaries in {
-        "products": ("commit", "relay", "publish", "reply", "ack"),
+        "products": ("commit", "relay", "publish", "reply", "ack", "on_order_cancelled"),
         "orders": ("commit", "relay", "publish", "reply", "ack"),
         "users": ("commit", "relay", "publish", "reply", "ack"),
-        "notifications": ("commit", "ack"),
+        "notifications": ("commit", "ack", "on_order_confirmed"),
     }.items()
     for boundary in boundaries
     for side in ("before", "after")
@@ -69,7 +69,7 @@ IN_SHORT = (
     "products.ack.before",
     "orders.commit.before",
     "orders.publish.after",
-    "notifications.commit.before",
+    "notifications.on_order_confirmed.before",
 )
 
 
