@@ -89,7 +89,7 @@ class Broker:
     ) -> None:
         """A message exactly as given: what is no property is not sent."""
         message = channel.prepare_message(
-            body,
+            body.encode() if isinstance(body, str) else body,
             content_type=properties.pop("content_type", None),
             content_encoding=properties.pop("content_encoding", None),
             headers=dict(headers or {}),

@@ -146,10 +146,14 @@ class Shop:
         return attempt
 
     async def ask_otherwise(self, items: Items, account: Account, key: str) -> tuple[int, str | None]:
-        """Something else under a key that is taken. Returns status and code."""
+        """Something else under a key that is taken, until there is a final answer: its status and code."""
         headers = {"Idempotency-Key": key, **account.headers}
-        status, code, _ = await self._ask("POST", "/orders", _body(items), headers)
-        return status, code
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            status, code, _ = await self._ask("POST", "/orders", _body(items), headers)
+            if _is_final(status, code) or time.monotonic() > end:
+                return status, code
+            await asyncio.sleep(self.rng.uniform(0.2, 1.0))
 
     async def cancel(self, order_id: str, account: Account) -> None:
         """Until it is cancelled. Raises AssertionError when it can't be."""

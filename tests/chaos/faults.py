@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from random import Random
 from typing import Any, TypeVar
 
 from tests.chaos.broker import Broker
@@ -22,18 +21,19 @@ LEAVE_SECONDS = 60.0
 
 
 class Faults:
-    def __init__(self, mesh: Mesh, rng: Random) -> None:
+    def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
         self.points = Failpoints(mesh.chaos)
         self.broker = Broker(mesh)
         self.counts: Counter[str] = Counter()
         self.ended_at = time.monotonic()
-        self.downtimes: list[float] = []
-        """Seconds that each process was away after a kill."""
-        self._rng = rng
 
     def count(self, what: str, times: int = 1) -> None:
         self.counts[what] += times
+        self.are_over()
+
+    def are_over(self) -> None:
+        """From now on everything has to recover."""
         self.ended_at = time.monotonic()
 
     async def kill(self, name: str) -> None:
@@ -78,7 +78,7 @@ class Faults:
         finally:
             for pid in pids:
                 self.mesh.signal_tree(pid, signal.SIGCONT)
-            self.ended_at = time.monotonic()
+            self.are_over()
 
     @asynccontextmanager
     async def stopped(self, *names: str) -> AsyncIterator[None]:
@@ -91,7 +91,7 @@ class Faults:
         finally:
             for name in names:
                 await asyncio.to_thread(self.mesh.start_process, name)
-            self.ended_at = time.monotonic()
+            self.are_over()
 
     @asynccontextmanager
     async def memory_alarm(self) -> AsyncIterator[None]:
@@ -102,7 +102,7 @@ class Faults:
             yield
         finally:
             await asyncio.to_thread(self.broker.alarm, False)
-            self.ended_at = time.monotonic()
+            self.are_over()
 
     async def hit(self, point: str, action: str, seconds: float = 60.0) -> int:
         """Arm a failpoint once and wait until it was used. Returns the pid of who ran into it."""

@@ -33,7 +33,7 @@ Played = Sequence[tuple[Result, Result | None]]
 
 
 def holds(result: Result, control: Result | None) -> bool:
-    return result.passed and (control is None or not control.passed)
+    return result.passed and (control is None or control.caught)
 
 
 def in_short(result: Result) -> str:
@@ -95,7 +95,7 @@ def _controls(played: Played) -> list[str]:
 def _noticed(control: Result | None) -> str:
     if control is None:
         return "not run"
-    return control.findings[0] if control.findings else "MISSED"
+    return control.findings[0] if control.caught else "MISSED"
 
 
 def _cells(played: Played) -> list[list[str]]:
@@ -123,7 +123,7 @@ def _counted(result: Result) -> str:
 def _of_control(result: Result, control: Result | None) -> str:
     if control is None:
         return f"{result.row.control}: not run"
-    return f"{result.row.control}: {'MISSED' if control.passed else 'caught'}"
+    return f"{result.row.control}: {'caught' if control.caught else 'MISSED'}"
 
 
 def _seconds(seconds: float | None) -> str:

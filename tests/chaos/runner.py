@@ -37,6 +37,13 @@ class Result:
     seconds: float
     kept: Path
     figures: dict[str, Any] = field(default_factory=dict)
+    is_broken: bool = False
+    """The harness failed, not the mesh: neither a row nor a control counts then."""
+
+    @property
+    def caught(self) -> bool:
+        """Whether a control was noticed for what it is."""
+        return bool(self.findings) and not self.is_broken
 
     @property
     def passed(self) -> bool:
@@ -78,9 +85,9 @@ class Runner:
         folder = self.mesh.folder / "rows" / seed
         folder.mkdir(parents=True)
         began, rng, history = time.monotonic(), Random(seed), History()
-        stage, findings = asyncio.run(self._on_stage(row, short, folder, rng, history))
+        stage = asyncio.run(self._on_stage(row, short, folder, rng, history))
         history.write(folder / "history.jsonl")
-        findings = [*findings, *_excerpts(history, findings)]
+        findings = [*stage.findings, *_excerpts(history, stage.findings)]
         (folder / "findings.txt").write_text("".join(f"{one}\n" for one in findings))
         if findings:
             self._tidy()
@@ -97,20 +104,21 @@ class Runner:
             seconds=time.monotonic() - began,
             kept=self.mesh.folder,
             figures=stage.figures,
+            is_broken=stage.is_broken,
         )
 
-    async def _on_stage(
-        self, row: Row, short: bool, folder: Path, rng: Random, history: History
-    ) -> tuple[Stage, list[str]]:
+    async def _on_stage(self, row: Row, short: bool, folder: Path, rng: Random, history: History) -> Stage:
         if self._cast is None:
             self._cast = await asyncio.to_thread(Cast.of, self.mesh)
         async with a_stage(self.mesh, self._cast, history, rng, short, folder) as stage:
             try:
                 await row.play(stage)
-            except Exception as error:  # what a row could not even do is a finding like others
+            except Exception as error:  # what did not come in time is a finding like others
                 (folder / "traceback.txt").write_text(traceback.format_exc())
-                return stage, [*stage.findings, *_leaves(error)]
-            return stage, stage.findings
+                causes = _leaves(error)
+                stage.findings += [f"{type(one).__name__}: {one}" for one in causes]
+                stage.is_broken = not all(isinstance(one, AssertionError | TimeoutError) for one in causes)
+            return stage
 
     def _tidy(self) -> None:
         """What a row has broken must not fail the next one."""
@@ -121,10 +129,10 @@ class Runner:
             broker.purge(one.name for one in broker.queues() if one.name.endswith((DEAD, RETRY)))
 
 
-def _leaves(error: BaseException) -> list[str]:
+def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for one in error.exceptions for leaf in _leaves(one)]
-    return [f"{type(error).__name__}: {error}"]
+    return [error]
 
 
 def _excerpts(history: History, findings: list[str]) -> list[str]:

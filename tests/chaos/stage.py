@@ -45,6 +45,7 @@ class Stage:
     figures: dict[str, Any] = field(default_factory=dict)
     """What the row has measured, by name, for the report."""
     terminal_seconds: float | None = None
+    is_broken: bool = False
     books: Books = field(init=False)
     """As `judge` has found them."""
     meant_to_be_parked: set[str] = field(default_factory=set)
@@ -116,7 +117,7 @@ async def a_stage(
     limits = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
     async with httpx.AsyncClient(base_url=mesh.gateway_url, timeout=REQUEST_SECONDS, limits=limits) as http:
         shop = Shop(http, cast, history, rng)
-        yield Stage(mesh, shop, Faults(mesh, rng), rng, is_short, folder)
+        yield Stage(mesh, shop, Faults(mesh), rng, is_short, folder)
 
 
 async def all_of(tasks: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -124,3 +125,8 @@ async def all_of(tasks: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(task) for task in tasks]
     return [task.result() for task in running]
+
+
+async def at_once(tasks: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """The same for what has no result."""
+    await all_of(tasks)

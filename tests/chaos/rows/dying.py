@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
-from typing import Any
 
 from tests.chaos.faults import until
 from tests.chaos.load import Load, rename, while_ordering
 from tests.chaos.rows import row
-from tests.chaos.stage import Stage, all_of
+from tests.chaos.stage import Stage, all_of, at_once
 
 SERVICES = ("products", "orders", "users", "notifications", "gateway")
 KILLING_SECONDS = 900
@@ -87,14 +85,14 @@ async def exits_at_every_boundary(stage: Stage) -> None:
     stage.rng.shuffle(exits)
     products = await stage.shop.stock_up(1000, 1000, 1000)
 
-    async def exit_one_by_one() -> None:
-        for point in exits:
-            service = point.partition(".")[0]
-            await all_of(stage.faults.wait_until_up(name) for name in stage.mesh.instances(service))
+    async def exit_one_by_one(service: str) -> None:
+        names = stage.mesh.instances(service)
+        for point in (one for one in exits if one.startswith(f"{service}.")):
+            await all_of(stage.faults.wait_until_up(name) for name in names)
             await all_of([stage.faults.hit(point, "exit"), *([rename(stage)] if service == "users" else [])])
 
     load = Load(products, clients=6, at_least=len(exits), cancelled=0.5)
-    await while_ordering(stage, exit_one_by_one(), load)
+    await while_ordering(stage, at_once(exit_one_by_one(service) for service in SERVICES), load)
     await stage.judge()
 
 
@@ -135,7 +133,7 @@ async def rolling_restarts(stage: Stage) -> None:
             await asyncio.sleep(0.1)
 
     load = Load(products, clients=6, at_least=20, pause=0.8, cancelled=0.2)
-    await while_ordering(stage, _both(roll(), read()), load)
+    await while_ordering(stage, at_once([roll(), read()]), load)
     await stage.judge()
     calls = Counter(stage.faults.points.executions()[before:])
     twice = [f"{what} ({times} times)" for (what, _), times in calls.items() if times > 1]
@@ -146,7 +144,3 @@ async def rolling_restarts(stage: Stage) -> None:
         stage.expect(last.status in (201, 409), f"key {last.key}: {last.status} after all retries")
     stage.figures["slowest exit"] = f"{max(exits):.1f} s"
     stage.figures["executions"] = calls.total()
-
-
-async def _both(*parts: Coroutine[Any, Any, None]) -> None:
-    await all_of(parts)

@@ -40,6 +40,7 @@ async def the_same_key_again(stage: Stage) -> None:
             await _replays(stage, account, items, key, answers)
 
     await all_of(place(number) for number in range(orders))
+    stage.faults.are_over()
     await stage.judge()
 
 
@@ -55,13 +56,14 @@ async def _replays(stage: Stage, account: Account, items: Items, key: str, answe
 
 
 READ_EVERY = 0.05
-FAST_SECONDS = 1.0
+FAST_SECONDS = 2.0
+"""The deadline of a request: on two cores, four hundred orders at once leave a read no more than that."""
 
 
 @row(
     "R11",
     load="200 orders at once on one product, 200 of two products in opposite order; another is read",
-    passes="no oversell, no deadlock, 95 of 100 unrelated reads within a second",
+    passes="no oversell, no deadlock, 95 of 100 unrelated reads within 2 s",
     control="no-lock",
     sabotaged="products",
 )
@@ -74,6 +76,7 @@ async def everybody_at_once(stage: Stage) -> None:
     await all_of(stage.shop.order([(hot, 1)]) for _ in range(crowd))
     await all_of(stage.shop.order(items) for items in crossing)
     reading.cancel()
+    stage.faults.are_over()
     await stage.judge()
     sold = sum(order.status == "confirmed" and hot in order.items for order in stage.books.orders.values())
     stage.expect(sold == units, f"{sold} of {units} units were sold")

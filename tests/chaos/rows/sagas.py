@@ -7,7 +7,7 @@ import asyncio
 from tests.chaos.faults import until
 from tests.chaos.load import Load, while_ordering
 from tests.chaos.rows import row
-from tests.chaos.stage import Stage, all_of
+from tests.chaos.stage import TERMINAL_SECONDS, Stage, all_of
 
 TOO_SLOW = 3.0
 """Seconds: longer than orders waits for products, and than the gateway waits for orders."""
@@ -56,9 +56,9 @@ async def products_says_no(stage: Stage) -> None:
 
 
 async def all_have_ended(stage: Stage) -> None:
-    """Every order of this row is confirmed or rejected; who is not after a minute is a finding later."""
+    """Every order of this row is confirmed or rejected."""
     try:
-        await until(lambda: not stage.look().pending, SOON, "the end of all orders")
+        await until(lambda: not stage.look().pending, TERMINAL_SECONDS, "the end of all orders")
     except TimeoutError as error:
         stage.findings.append(str(error))
 

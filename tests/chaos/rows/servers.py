@@ -48,7 +48,7 @@ async def for_a_while(fault: AbstractAsyncContextManager[None], seconds: float) 
     sabotaged="orders",
 )
 async def the_broker_is_away(stage: Stage) -> None:
-    kills, stops, frozen, alarm = stage.choose((5, (10, 60), 30, 30), (1, (3,), 3, 3))
+    kills, stops, frozen, alarm = stage.choose((5, (10, 60), 30, 30), (1, (), 3, 3))
     faults = stage.faults
     products = await stage.shop.stock_up(5000, 5000, 5000)
 
