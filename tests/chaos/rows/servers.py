@@ -21,6 +21,8 @@ SLOWEST_REQUEST = 10.0
 RECOVERY_SECONDS = 30.0
 PATIENCE_SECONDS = 180.0
 DISCOVERY_SECONDS = 15.0
+RESTART_SECONDS = 30.0
+"""What hangs is out of discovery at once; the one who restarts it looks several times first."""
 
 
 async def time_until_confirmed(stage: Stage, product: str, what: str) -> None:
@@ -158,6 +160,11 @@ async def nobody_is_sent_to_the_dead(stage: Stage) -> None:
         pid = await faults.hit("orders.consuming", "hang")
         name = next(one.name for one in mesh.processes() if one.pid == pid)
         await _timed(stage, name, present=False, what=f"{name}, whose consumer hangs")
+        began = time.monotonic()
+        await until(
+            lambda: mesh.process(name).pid not in (0, pid), RESTART_SECONDS, f"{name} being restarted"
+        )
+        stage.figures["hanging until restarted"] = f"{time.monotonic() - began:.1f} s"
         await _timed(stage, name, present=True, what=f"{name}, restarted")
         async with faults.frozen("products-1"):
             await _timed(stage, "products-1", present=False, what="products-1, frozen")
