@@ -71,7 +71,7 @@ class Mesh:
         command = [sys.executable, "-m", "mycelium", "run", "--scale", scale, "--port", str(free_port())]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [*command, *(["--postgresql"] if self.is_postgresql else [])],
+                [*command, "--db", "postgresql" if self.is_postgresql else "sqlite"],
                 cwd=ROOT,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
