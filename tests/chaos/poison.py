@@ -10,8 +10,8 @@ from typing import Any
 
 RPC = "nameko-rpc"
 JSON = {"content_type": "application/json", "content_encoding": "utf-8"}
-LETHAL_LIVES = 12
-"""More than a message has: see LIVES in mesh.dead_letters."""
+LETHAL_LIVES = 40
+"""More than an event has: see LIVES in mesh.subscription."""
 CALL = json.dumps({"args": [], "kwargs": {"product_id": "P001"}})
 EVENT_QUEUES = (
     "evt-orders-order_confirmed--notifications.on_order_confirmed",

@@ -107,12 +107,15 @@ async def _poison_waits_at_the_start(stage: Stage, product: str, fuzzed: int) ->
 
 async def _an_event_kills(stage: Stage) -> None:
     """A message of which the process dies, each time it is given out, until it is parked."""
+    before = len(stage.faults.points.hits("notifications.on_order_confirmed.before"))
     stage.faults.points.arm("notifications.on_order_confirmed.before", "exit", LETHAL_LIVES)
     event = json.dumps({"event_id": str(uuid.uuid4()), "data": {}, "type": "order_confirmed"})
     lethal = Poison(KILLER, event, "", {"content_type": "application/json", "content_encoding": "utf-8"})
     parked_before = _parked(stage)
     await asyncio.to_thread(_poison, stage, [lethal])
-    await until(lambda: _parked(stage) > parked_before, 2 * SOON, "the lethal event being parked")
+    await until(lambda: _parked(stage) > parked_before, 5 * SOON, "the lethal event being parked")
+    deaths = len(stage.faults.points.hits("notifications.on_order_confirmed.before")) - before
+    stage.figures["deaths of the lethal event"] = deaths
     stage.faults.points.disarm()
 
 
