@@ -11,7 +11,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from mesh.engines import address_of
 from mesh.tables import outbox, unsent
 from services.notifications.tables import mails
 from services.orders.tables import customers, orders
@@ -117,6 +116,6 @@ def users_and_copies(mesh: Mesh, user_ids: Iterable[str]) -> tuple[dict[str, Any
 
 
 def _rows(mesh: Mesh, service: str, query: Any) -> list[Any]:
-    engine = sa.create_engine(address_of(mesh.database_url(service)), poolclass=NullPool)
+    engine = sa.create_engine(mesh.database_url(service), poolclass=NullPool)
     with engine.connect() as connection:
         return list(connection.execute(query))

@@ -122,7 +122,7 @@ async def until(condition: Callable[[], T], seconds: float, what: str) -> T:
             return answer
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not within {seconds:g} s")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
 
 
 def _kind(name: str) -> str:

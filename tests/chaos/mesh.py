@@ -1,10 +1,8 @@
-"""The mesh under test: `mycelium run` in a state folder of its own, and every process of it in reach."""
+"""The mesh under test: `mycelium run` in a state folder of its own, on servers of its own."""
 
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -13,14 +11,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault
 
 from mycelium.servers import free_port
 from mycelium.state import ROOT, State
-from mycelium.supervisor import connect
+from tests.chaos.supervised import Supervised
 from tests.waiting import eventually
 
 SCALE = {"products": 2, "orders": 2, "users": 1, "notifications": 2}
@@ -33,24 +30,14 @@ CACHE = os.environ.get("MYCELIUM_CACHE", str(ROOT / ".mycelium" / "cache"))
 NOT_OURS = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL", "SMTP_URL")
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """What the supervisor knows of one; `pid` is 0 while it is not running."""
-
-    name: str
-    group: str
-    pid: int
-    state: str
-
-
-class Mesh:
+class Mesh(Supervised):
     """Two instances of each service but users, which has one; the mails land in files."""
 
     def __init__(self, folder: Path, *, postgresql: bool = True) -> None:
         self.folder = folder
         self.is_postgresql = postgresql
         self.chaos = folder / "chaos"
-        self.state = State(folder / "state")
+        super().__init__(State(folder / "state"))
         self._output = folder / "output.txt"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -118,55 +105,12 @@ class Mesh:
     def database_url(self, service: str) -> str:
         return self.settings["DATABASE_URL"].replace("{service}", service)
 
-    def processes(self) -> list[Process]:
-        listed = connect(self.state).supervisor.getAllProcessInfo()
-        return [Process(one["name"], one["group"], one["pid"], one["statename"]) for one in listed]
-
-    def process(self, name: str) -> Process:
-        return next(one for one in self.processes() if one.name == name)
-
-    def instances(self, service: str) -> list[str]:
-        """The names of its processes: `orders-1` and `orders-2`, or `users`."""
-        return [one.name for one in self.processes() if re.fullmatch(rf"{service}(-\d+)?", one.name)]
-
-    def stop_process(self, name: str) -> None:
-        """As an operator stops it: SIGTERM, and it stays away. Returns when it has left."""
-        with suppress(Fault):  # it was not running
-            connect(self.state).supervisor.stopProcess(self._full_name(name))
-
-    def start_process(self, name: str) -> None:
-        with suppress(Fault):  # it was running already
-            connect(self.state).supervisor.startProcess(self._full_name(name), False)
-
-    def _full_name(self, name: str) -> str:
-        return f"{self.process(name).group}:{name}"
-
-    def signal(self, name: str, number: signal.Signals) -> int:
-        """Send a signal to the process alone; returns its pid, 0 when it is not running."""
-        pid = self.process(name).pid
-        if pid:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        return pid
-
-    def signal_tree(self, pid: int, number: signal.Signals) -> None:
-        """To a process and all its descendants: a frozen PostgreSQL is its backends too."""
-        for one in _tree(pid) if pid else ():
-            with suppress(ProcessLookupError):
-                os.kill(one, number)
-
     def health_url(self, name: str) -> str:
         """Of a service's instance, without a path: the port is in the script that starts it."""
         if name == "gateway":
             return self.gateway_url
         port = self.program(name)["HEALTH_PORT"]
         return f"http://127.0.0.1:{port}"
-
-    def program(self, name: str) -> dict[str, str]:
-        """The environment of its own that a process is started with."""
-        lines = (self.state.programs / name).read_text().splitlines()
-        pairs = (shlex.split(line)[1].partition("=") for line in lines if line.startswith("export "))
-        return {key: value for key, _, value in pairs}
 
     def answers(self, name: str, path: str = "/ready", seconds: float = PROBE_SECONDS) -> bool:
         try:
@@ -218,15 +162,3 @@ class Mesh:
 
     def _is_new(self, name: str) -> Any:
         return self.process(name).state in ("RUNNING", "STARTING") and self.answers(name)
-
-
-def _tree(pid: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = path.read_text().rpartition(") ")[2].split()
-            children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found = [pid]
-    for one in found:
-        found += children.get(one, [])
-    return found

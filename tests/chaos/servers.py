@@ -8,7 +8,6 @@ import urllib.request
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from mesh.engines import address_of
 from tests.chaos.mesh import Mesh
 
 ASK_SECONDS = 5.0
@@ -18,7 +17,7 @@ def deadlocks(mesh: Mesh) -> int:
     """How many PostgreSQL has broken so far; SQLite has none to break."""
     if not mesh.is_postgresql:
         return 0
-    engine = sa.create_engine(address_of(mesh.database_url("products")), poolclass=NullPool)
+    engine = sa.create_engine(mesh.database_url("products"), poolclass=NullPool)
     with engine.connect() as connection:
         return int(connection.scalar(sa.text("SELECT sum(deadlocks) FROM pg_stat_database")) or 0)
 

@@ -11,7 +11,7 @@ from tests.chaos.stage import Stage
 Play = Callable[[Stage], Awaitable[None]]
 
 _ROWS: dict[str, Row] = {}
-_MODULES = ("dying", "ordering", "servers", "messages", "sagas", "living")
+_MODULES = ("dying", "ordering", "servers", "hostile", "deliveries", "sagas", "living")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from tests.chaos.faults import until
 from tests.chaos.load import Load, rename, while_ordering
 from tests.chaos.rows import row
 from tests.chaos.stage import Stage, all_of, at_once
 
 SERVICES = ("products", "orders", "users", "notifications", "gateway")
-KILLING_SECONDS = 900
 
 
 @row(
@@ -26,6 +24,7 @@ async def kills_everywhere(stage: Stage) -> None:
     units = 50 if not stage.is_short else 15
     (product,) = await stage.shop.stock_up(units)
     done = 0
+    killed = asyncio.Condition()
 
     async def killer(service: str) -> None:
         nonlocal done
@@ -33,14 +32,17 @@ async def kills_everywhere(stage: Stage) -> None:
         for number in range(kills):
             await asyncio.sleep(stage.rng.uniform(0, 1))
             await stage.faults.kill(names[number % len(names)])
-            done += 1
+            async with killed:
+                done += 1
+                killed.notify_all()
 
     async def client(number: int) -> None:
         mine = range(number, orders, clients)
         for position, _ in enumerate(mine):
             # Spread over the whole time of the killing, however long this machine takes for it.
             quota = kills * len(SERVICES) * position / len(mine)
-            await until(lambda quota=quota: done >= quota, KILLING_SECONDS, "the killing")
+            async with killed:
+                await killed.wait_for(lambda quota=quota: done >= quota)
             await asyncio.sleep(stage.rng.uniform(0, 1))
             await stage.shop.order([(product, 1)])
 
