@@ -26,6 +26,23 @@ class Load:
     patience: float = PATIENCE_SECONDS
 
 
+class Progress:
+    """How far something has come, for those who wait for it."""
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._changed = asyncio.Condition()
+
+    async def advance(self) -> None:
+        async with self._changed:
+            self._done += 1
+            self._changed.notify_all()
+
+    async def reaches(self, quota: float) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._done >= quota)
+
+
 async def while_ordering(stage: Stage, meanwhile: Coroutine[Any, Any, None], load: Load) -> None:
     """Returns when `meanwhile` has ended, the orders are placed, and each of them has an answer."""
     is_over = asyncio.Event()
