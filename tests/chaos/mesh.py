@@ -16,6 +16,7 @@ from typing import Any
 from xmlrpc.client import Fault
 
 from mycelium.servers import free_port
+from mycelium.servers.program import tied_to_parent
 from mycelium.state import ROOT, State
 from tests.chaos.supervised import Supervised
 from tests.waiting import eventually
@@ -58,7 +59,8 @@ class Mesh(Supervised):
         command = [sys.executable, "-m", "mycelium", "run", "--scale", scale, "--port", str(free_port())]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [*command, "--db", "postgresql" if self.is_postgresql else "sqlite"],
+                # Dead harness, no mesh: nothing is left behind, whoever kills us.
+                tied_to_parent([*command, "--db", "postgresql" if self.is_postgresql else "sqlite"]),
                 cwd=ROOT,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
