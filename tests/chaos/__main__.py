@@ -1,0 +1,80 @@
+"""`python -m tests.chaos`: break things, row by row, and show what held."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tests.chaos import report
+from tests.chaos.mesh import Mesh
+from tests.chaos.rows import Row, every_row
+from tests.chaos.runner import Result, Runner
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def main(
+    rows: Annotated[str, typer.Option(help="Such as R1,R4; all of them unless told.")] = "",
+    seed: Annotated[int | None, typer.Option(help="Of all that is random; printed.")] = None,
+    short: Annotated[bool, typer.Option(help="Reduced figures.")] = False,
+    controls: Annotated[
+        bool | None, typer.Option(help="Also with each row's sabotage; on unless --short.")
+    ] = None,
+    report_to: Annotated[Path | None, typer.Option("--report", help="Write the table into it.")] = None,
+) -> None:
+    """Start a mesh, break it, check it. Exits 1 when a row fails or a sabotage is not noticed."""
+    chosen = _chosen(rows)
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    with_controls = not short if controls is None else controls
+    folder = Path(tempfile.mkdtemp(prefix="mycelium-chaos-"))
+    out.print(f"seed {seed}; logs and histories are in {folder}")
+    began = time.monotonic()
+    mesh = Mesh(folder)
+    played: list[tuple[Result, Result | None]] = []
+    try:
+        mesh.start()
+        runner = Runner(mesh, seed)
+        for row in chosen:
+            played.append(_play(runner, row, short, with_controls))
+    finally:
+        mesh.stop()
+    out.print(report.table(played))
+    for result, _ in played:
+        if not result.passed:
+            out.print(result.explain(), markup=False)
+    if report_to:
+        report.write(report_to, played, seed, time.monotonic() - began)
+    if not all(report.holds(*one) for one in played):
+        raise typer.Exit(1)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _chosen(names: str) -> list[Row]:
+    known = {row.name: row for row in every_row()}
+    wanted = names.upper().split(",") if names else list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        raise typer.BadParameter(f"{', '.join(unknown)}: expected some of {', '.join(known)}")
+    return [known[name] for name in wanted]
+
+
+def _play(runner: Runner, row: Row, short: bool, with_control: bool) -> tuple[Result, Result | None]:
+    out.print(f"{row.name}: {row.load}")
+    result = runner.play(row, short=short)
+    out.print(f"    {report.in_short(result)}", markup=False)
+    control = None
+    if with_control:
+        control = runner.control(row)
+        out.print(f"    with {row.control}: {report.in_short(control)}", markup=False)
+    return result, control
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,191 @@
+"""Who orders while things break: customers with a seed, patience, and a key for each order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import httpx
+
+from tests.chaos.history import NO_ANSWER, Attempt, History, Items
+from tests.chaos.mesh import Mesh
+
+CUSTOMERS = 8
+PATIENCE_SECONDS = 90.0
+"""How long one asks again for the same order before giving up. More than any fault lasts."""
+REQUEST_SECONDS = 15.0
+FINAL = frozenset({200, 201, 401, 403, 404, 422})
+FINAL_CONFLICTS = frozenset({"out-of-stock", "conflict", "already-exists"})
+PASSWORD = "correct horse battery"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A registered user of the mesh under test."""
+
+    user_id: str
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Those who act on a mesh: registered once, used by all rows."""
+
+    admin: Account
+    customers: list[Account]
+
+    @classmethod
+    def of(cls, mesh: Mesh) -> Cast:
+        with httpx.Client(base_url=mesh.gateway_url, timeout=REQUEST_SECONDS) as http:
+            admin = _log_in(http, "admin@example.com", mesh.settings["ADMIN_PASSWORD"])
+            return cls(admin, [_register(http, number) for number in range(CUSTOMERS)])
+
+
+def _register(http: httpx.Client, number: int) -> Account:
+    email = f"chaos-{number}-{uuid.uuid4().hex}@example.com"
+    user = {"name": f"Customer {number}", "email": email, "password": PASSWORD}
+    http.post("/users", json=user).raise_for_status()
+    return _log_in(http, email, PASSWORD)
+
+
+def _log_in(http: httpx.Client, email: str, password: str) -> Account:
+    answer = http.post("/auth/token", data={"username": email, "password": password})
+    token = answer.raise_for_status().json()["access_token"]
+    me = http.get("/users/me", headers={"Authorization": f"Bearer {token}"}).raise_for_status()
+    return Account(me.json()["id"], token)
+
+
+@dataclass
+class Shop:
+    """The gateway as its customers see it, the products they choose from, and what they were told.
+
+    `put_in` counts the units of each product that were ever put on the shelf.
+    """
+
+    http: httpx.AsyncClient
+    cast: Cast
+    history: History
+    rng: Random
+    put_in: dict[str, int] = field(default_factory=dict)
+
+    async def stock_up(self, *stocks: int, price_minor: int = 500) -> list[str]:
+        """New products with that many units each."""
+        made = []
+        for stock in stocks:
+            body = {"name": "Chanterelle", "price_minor": price_minor, "stock": stock}
+            answer = await self.insist("POST", "/products", body)
+            made.append(str(answer["id"]))
+            self.put_in[made[-1]] = stock
+        return made
+
+    async def restock(self, product_id: str, quantity: int) -> None:
+        await self.insist("POST", f"/products/{product_id}/restock", {"quantity": quantity})
+        self.put_in[product_id] += quantity
+
+    async def insist(
+        self, method: str, path: str, body: Any = None, account: Account | None = None
+    ) -> dict[str, Any]:
+        """Ask with one key until there is a final answer. Raises AssertionError on a refusal."""
+        headers = {"Idempotency-Key": self.new_key(), **(account or self.cast.admin).headers}
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            status, code, text = await self._ask(method, path, body, headers)
+            if 200 <= status < 300:
+                return dict(json.loads(text))
+            assert not _is_final(status, code), f"{method} {path}: {status} {text}"
+            assert time.monotonic() < end, (
+                f"{method} {path}: still {status or code} after {PATIENCE_SECONDS} s"
+            )
+            await asyncio.sleep(self.rng.uniform(0.1, 0.5))
+
+    async def read(self, path: str, account: Account | None = None) -> tuple[int, float]:
+        """Ask once. Returns the status, and how many seconds it took."""
+        began = time.monotonic()
+        status, _, _ = await self._ask("GET", path, None, (account or self.cast.admin).headers)
+        return status, time.monotonic() - began
+
+    async def order(
+        self,
+        items: Items,
+        account: Account | None = None,
+        key: str | None = None,
+        patience: float = PATIENCE_SECONDS,
+    ) -> Attempt:
+        """Order, and ask again with the same key until the answer is final or the patience is over.
+
+        Returns the last attempt.
+        """
+        account = account or self.rng.choice(self.cast.customers)
+        key = key or self.new_key()
+        end = time.monotonic() + patience
+        while True:
+            attempt = await self.order_once(items, account, key)
+            if _is_final(attempt.status, attempt.code) or time.monotonic() > end:
+                return attempt
+            await asyncio.sleep(self.rng.uniform(0.2, 1.0))
+
+    async def order_once(self, items: Items, account: Account, key: str) -> Attempt:
+        body = _body(items)
+        at, began = time.time(), time.monotonic()
+        headers = {"Idempotency-Key": key, **account.headers}
+        status, code, text = await self._ask("POST", "/orders", body, headers, note=False)
+        attempt = Attempt(
+            at, time.monotonic() - began, account.user_id, key, tuple(items), status, text, code
+        )
+        self.history.add(attempt)
+        return attempt
+
+    async def ask_otherwise(self, items: Items, account: Account, key: str) -> tuple[int, str | None]:
+        """Something else under a key that is taken, until there is a final answer: its status and code."""
+        headers = {"Idempotency-Key": key, **account.headers}
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            status, code, _ = await self._ask("POST", "/orders", _body(items), headers)
+            if _is_final(status, code) or time.monotonic() > end:
+                return status, code
+            await asyncio.sleep(self.rng.uniform(0.2, 1.0))
+
+    async def cancel(self, order_id: str, account: Account) -> None:
+        """Until it is cancelled. Raises AssertionError when it can't be."""
+        await self.insist("POST", f"/orders/{order_id}/cancel", account=account)
+
+    async def place_and_cancel(self, items: Items, account: Account) -> None:
+        attempt = await self.order(items, account)
+        if attempt.status == 201:
+            await self.cancel(attempt.order_id, account)
+
+    def new_key(self) -> str:
+        return f"{self.rng.getrandbits(96):024x}"
+
+    async def _ask(
+        self, method: str, path: str, body: Any, headers: Mapping[str, str], *, note: bool = True
+    ) -> tuple[int, str | None, str]:
+        began = time.monotonic()
+        try:
+            answer = await self.http.request(method, path, json=body, headers=headers)
+        except httpx.HTTPError as error:
+            status, code, text = NO_ANSWER, type(error).__name__, ""
+        else:
+            status, text = answer.status_code, answer.text
+            code = answer.json().get("code") if status >= 400 else None
+        if note:
+            self.history.add_other(f"{method} {path}", status, time.monotonic() - began)
+        return status, code, text
+
+
+def _body(items: Items) -> dict[str, Any]:
+    return {"items": [{"product_id": product, "quantity": quantity} for product, quantity in items]}
+
+
+def _is_final(status: int, code: str | None) -> bool:
+    return status in FINAL or (status == 409 and code in FINAL_CONFLICTS)

@@ -1,0 +1,130 @@
+"""What is done to the mesh. Every fault is counted, and the end of the last one is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from tests.chaos.broker import Broker
+from tests.chaos.failpoints import Failpoints
+from tests.chaos.mesh import Mesh
+
+T = TypeVar("T")
+
+UP_SECONDS = 90.0
+LEAVE_SECONDS = 60.0
+
+
+class Faults:
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.points = Failpoints(mesh.chaos)
+        self.broker = Broker(mesh)
+        self.counts: Counter[str] = Counter()
+        self.ended_at = time.monotonic()
+
+    def count(self, what: str, times: int = 1) -> None:
+        self.counts[what] += times
+        self.are_over()
+
+    def are_over(self) -> None:
+        """From now on everything has to recover."""
+        self.ended_at = time.monotonic()
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL it as soon as it works; what never came up again is not worth killing."""
+        await self.wait_until_up(name)
+        await asyncio.to_thread(self.mesh.signal, name, signal.SIGKILL)
+        self.count(f"kill -9 {_kind(name)}")
+
+    async def wait_until_up(self, name: str) -> float:
+        """How long it took. The supervisor counts a start only after its process has lived a while."""
+        began = time.monotonic()
+
+        def is_up() -> bool:
+            return self.mesh.process(name).state == "RUNNING" and self.mesh.answers(name)
+
+        await until(is_up, UP_SECONDS, f"{name} working")
+        return time.monotonic() - began
+
+    async def kill_server(self, name: str) -> None:
+        """SIGKILL a broker, database or registry; the supervisor starts it again."""
+        await until(lambda: self.mesh.process(name).state == "RUNNING", UP_SECONDS, f"{name} running")
+        await asyncio.to_thread(self.mesh.signal, name, signal.SIGKILL)
+        self.count(f"kill -9 {name}")
+
+    async def terminate(self, name: str) -> float:
+        """SIGTERM, and wait until it has left. Returns how many seconds it took to leave."""
+        began = time.monotonic()
+        pid = await asyncio.to_thread(self.mesh.signal, name, signal.SIGTERM)
+        await until(lambda: self.mesh.process(name).pid != pid, LEAVE_SECONDS, f"{name} leaving")
+        self.count(f"SIGTERM {_kind(name)}")
+        return time.monotonic() - began
+
+    @asynccontextmanager
+    async def frozen(self, *names: str) -> AsyncIterator[None]:
+        """SIGSTOP until the end of the block, children and all."""
+        pids = [self.mesh.process(name).pid for name in names]
+        for name, pid in zip(names, pids, strict=True):
+            self.mesh.signal_tree(pid, signal.SIGSTOP)
+            self.count(f"SIGSTOP {_kind(name)}")
+        try:
+            yield
+        finally:
+            for pid in pids:
+                self.mesh.signal_tree(pid, signal.SIGCONT)
+            self.are_over()
+
+    @asynccontextmanager
+    async def stopped(self, *names: str) -> AsyncIterator[None]:
+        """Stopped in good order, and not started again before the end of the block."""
+        for name in names:
+            await asyncio.to_thread(self.mesh.stop_process, name)
+            self.count(f"stop {_kind(name)}")
+        try:
+            yield
+        finally:
+            for name in names:
+                await asyncio.to_thread(self.mesh.start_process, name)
+            self.are_over()
+
+    @asynccontextmanager
+    async def memory_alarm(self) -> AsyncIterator[None]:
+        """The broker takes no messages until the end of the block."""
+        await asyncio.to_thread(self.broker.alarm, True)
+        self.count("memory alarm")
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.broker.alarm, False)
+            self.are_over()
+
+    async def hit(self, point: str, action: str, seconds: float = 60.0) -> int:
+        """Arm a failpoint once and wait until it was used. Returns the pid of who ran into it."""
+        before = len(self.points.hits(point))
+        self.points.arm(point, action)
+        await until(lambda: len(self.points.hits(point)) > before, seconds, f"reaching {point}")
+        self.count(f"{action.partition('=')[0]} at {point}")
+        return self.points.hits(point)[before][2]
+
+
+async def until(condition: Callable[[], T], seconds: float, what: str) -> T:
+    """The first true answer of `condition`, asked in a thread. Raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while True:
+        answer: Any = await asyncio.to_thread(condition)
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what}: not within {seconds:g} s")
+        await asyncio.sleep(0.1)
+
+
+def _kind(name: str) -> str:
+    """`orders-2` is one of `orders`."""
+    return name.rstrip("0123456789").rstrip("-")

@@ -1,0 +1,197 @@
+"""The negative controls: sabotages of one line each. A row that passes with its own proves nothing.
+
+A mutant is a function that breaks the mesh or a service from inside a service's process, before the
+service is built. `apply` runs those that are named in the folder of the failpoints.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+DIVERTED = "chaos-diverted"
+
+_MUTANTS: dict[str, Callable[[], None]] = {}
+_LEAKED: list[bytes] = []
+
+
+def apply(names: Iterable[str]) -> None:
+    for name in names:
+        _MUTANTS[name]()
+
+
+def meanings() -> dict[str, str]:
+    """What each mutant does, by its name."""
+    return {name: (make.__doc__ or "").strip() for name, make in _MUTANTS.items()}
+
+
+def mutant(make: Callable[[], None]) -> Callable[[], None]:
+    _MUTANTS[make.__name__.replace("_", "-")] = make
+    return make
+
+
+def _module(name: str) -> Any:
+    """A module that this process has loaded already; a service lacks the code of the others."""
+    return sys.modules.get(name)
+
+
+@mutant
+def stock_check_off() -> None:
+    """products reserves what is not there"""
+    if domain := _module("services.products.domain"):
+        reserve = domain.reserve
+        plenty = {"stock": domain.MOST_QUANTITY}
+        domain.reserve = lambda products, order: reserve(
+            {key: domain.replace(one, **plenty) for key, one in products.items()}, order
+        )
+        moved = domain._moved
+        domain._moved = lambda product, quantity: moved(product, max(quantity, -product.stock))
+
+
+@mutant
+def no_unique_key() -> None:
+    """an order's id no longer comes from its user and idempotency key"""
+    if domain := _module("services.orders.domain"):
+        domain.uuid.uuid5 = lambda *_: uuid.uuid4()
+
+
+@mutant
+def ack_before_handling() -> None:
+    """an event is acknowledged before its handler has run, as brokers do with auto-ack"""
+    from mesh.subscription import EventHandler
+
+    handle = EventHandler.handle_message
+
+    def acked_first(self: Any, body: Any, message: Any) -> None:
+        self.consumer.ack_message(message)
+        handle(self, body, message)
+
+    EventHandler.handle_message = acked_first
+    EventHandler.handle_message_processed = lambda *_, **__: None
+
+
+@mutant
+def no_drain() -> None:
+    """on SIGTERM the consumer closes at once, as Nameko's own does, while workers run on"""
+    from nameko.amqp.consume import Consumer
+
+    from mesh.draining import DrainingConsumer
+
+    DrainingConsumer.consume = Consumer.consume
+
+
+@mutant
+def sent_before_published() -> None:
+    """the relay marks events as sent before it has published them"""
+    from mesh.outbox import OutboxRelay
+
+    settle, publish = OutboxRelay._settle, OutboxRelay._publish
+
+    def published_last(self: Any, rows: Any, sent: Any, unroutable: Any) -> None:
+        settle(self, rows, [row.seq for row in rows], [])
+        for row in rows:
+            publish(self, row)
+
+    OutboxRelay._publish = lambda *_: None
+    OutboxRelay._settle = published_last
+
+
+@mutant
+def blocking_driver() -> None:
+    """psycopg2 waits for PostgreSQL without letting the rest of the process run"""
+    from mesh import engines
+
+    engines._wait_in_the_hub = None
+
+
+@mutant
+def headers_trusted() -> None:
+    """the headers of a message reach Nameko unchecked"""
+    from mesh import rpc, subscription
+
+    rpc.validated_context = lambda headers: headers
+    subscription.validated_context = lambda headers: headers
+
+
+@mutant
+def newest_unchecked() -> None:
+    """an event about a user is applied even when a newer one was"""
+    if store := _module("services.orders.store"):
+        learn = store.OrdersTransaction.learn
+
+        def learn_anything(self: Any, customer: Any) -> None:
+            learn(self, customer)
+            this = store.customers.update().where(store.customers.c.id == customer.id)
+            self.connection.execute(this.values(**store.as_row(customer)))
+
+        store.OrdersTransaction.learn = learn_anything
+
+
+@mutant
+def no_sweeper() -> None:
+    """nobody drives on an order that was left pending"""
+    if saga := _module("services.orders.saga"):
+        saga.sweep = lambda *_: 0
+
+
+@mutant
+def no_tombstone() -> None:
+    """a cancel that overtakes its reservation leaves no trace"""
+    if commands := _module("services.products.commands"):
+        store = _module("services.products.store")
+        decide = store.ProductsTransaction.decide
+        store.ProductsTransaction.decide = lambda self, decided: decide(
+            self, [one for one in decided if one.status != commands.domain.RELEASED]
+        )
+
+
+@mutant
+def no_lock() -> None:
+    """products reads the stock without locking its rows"""
+    if store := _module("services.products.store"):
+        products = store.ProductsTransaction.products
+        store.ProductsTransaction.products = lambda self, ids, *, lock=False: products(self, ids)
+
+
+@mutant
+def always_well() -> None:
+    """a service says that it is well without looking"""
+    from mesh.health import Presence
+
+    def answer(self: Any, environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b"{}"]
+
+    Presence._answer = answer
+
+
+@mutant
+def leaks() -> None:
+    """every message leaves a megabyte behind"""
+    from mesh.rpc import Responder
+
+    send = Responder.send_response
+
+    def leaking(self: Any, result: Any, exc_info: Any) -> Any:
+        _LEAKED.append(bytes(bytearray(b"x") * 1_000_000))
+        return send(self, result, exc_info)
+
+    Responder.send_response = leaking
+
+
+@mutant
+def diverted() -> None:
+    """no control but a tool of R8: events go to a queue of the harness, which delivers them its own way"""
+    from kombu.entity import Exchange
+
+    from mesh.outbox import OutboxRelay
+
+    def divert(self: Any, row: Any) -> None:
+        headers = {"x-exchange": self._exchange.name, "x-type": row.type}
+        self._publisher.publish(
+            row.envelope, exchange=Exchange(""), routing_key=DIVERTED, headers=headers, mandatory=True
+        )
+
+    OutboxRelay._publish = divert

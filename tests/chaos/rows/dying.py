@@ -1,0 +1,150 @@
+"""R1, R3, R4: processes that die under load, anywhere, at an exact line, and in good order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from tests.chaos.load import Load, Progress, rename, while_ordering
+from tests.chaos.rows import row
+from tests.chaos.stage import Stage, all_of, at_once
+
+SERVICES = ("products", "orders", "users", "notifications")
+LIFE_SECONDS = 3.0
+"""At most between the moment that a process works and its death: it is killed at work."""
+PATIENCE_SECONDS = 180.0
+
+
+@row(
+    "R1",
+    load="200 orders for the last 50 units by 40 clients; each service kill -9'd 20 times, the gateway 5",
+    passes="exactly 50 confirmed, none lost, none doubled, all terminal 30 s after the last kill",
+    control="stock-check-off",
+    sabotaged="products",
+)
+async def kills_everywhere(stage: Stage) -> None:
+    orders, clients, kills = stage.choose((200, 40, 20), (60, 20, 1))
+    units = orders // 4
+    victims = {**dict.fromkeys(SERVICES, kills), "gateway": -(-kills // 4)}
+    (product,) = await stage.shop.stock_up(units)
+    killing = Progress()
+
+    async def killer(service: str, times: int) -> None:
+        names = stage.mesh.instances(service)
+        # Who is killed less often is so at long intervals: a gateway that is never there tests nothing.
+        interval = len(victims) * (kills / times - 1)
+        for number in range(times):
+            await killing.reaches(number * interval)
+            await stage.faults.wait_until_up(names[number % len(names)])
+            await asyncio.sleep(stage.rng.uniform(0, LIFE_SECONDS))
+            await stage.faults.kill(names[number % len(names)])
+            await killing.advance()
+
+    async def client(number: int) -> None:
+        mine = range(number, orders, clients)
+        for position, _ in enumerate(mine):
+            # Spread over the whole time of the killing, however long this machine takes for it.
+            await killing.reaches(sum(victims.values()) * position / len(mine))
+            await asyncio.sleep(stage.rng.uniform(0, 1))
+            await stage.shop.order([(product, 1)], patience=PATIENCE_SECONDS)
+
+    killers = [killer(service, times) for service, times in victims.items()]
+    await all_of([*killers, *(client(one) for one in range(clients))])
+    await stage.judge()
+    sold = sum(order.status == "confirmed" for order in stage.books.orders.values())
+    stage.expect(sold == units, f"{sold} orders are confirmed, not {units}")
+
+
+EXIT_POINTS = [
+    f"{service}.{boundary}.{side}"
+    for service, boundaries in {
+        "products": ("commit", "relay", "publish", "reply", "ack", "on_order_cancelled"),
+        "orders": ("commit", "relay", "publish", "reply", "ack"),
+        "users": ("commit", "relay", "publish", "reply", "ack"),
+        "notifications": ("commit", "ack", "on_order_confirmed"),
+    }.items()
+    for boundary in boundaries
+    for side in ("before", "after")
+]
+IN_SHORT = (
+    "products.commit.after",
+    "products.ack.before",
+    "orders.commit.before",
+    "orders.publish.after",
+    "notifications.on_order_confirmed.before",
+)
+
+
+@row(
+    "R3",
+    load="orders, cancels and renames; each service exits at every commit, publish, reply and ack boundary, "
+    "5 times each",
+    passes="every invariant holds, all orders terminal in 30 s",
+    control="ack-before-handling",
+    sabotaged="products notifications orders",
+)
+async def exits_at_every_boundary(stage: Stage) -> None:
+    points, times = stage.choose((EXIT_POINTS, 5), (IN_SHORT, 1))
+    exits = [point for point in points for _ in range(times)]
+    stage.rng.shuffle(exits)
+    products = await stage.shop.stock_up(1000, 1000, 1000)
+
+    async def exit_one_by_one(service: str) -> None:
+        names = stage.mesh.instances(service)
+        for point in (one for one in exits if one.startswith(f"{service}.")):
+            await all_of(stage.faults.wait_until_up(name) for name in names)
+            await all_of([stage.faults.hit(point, "exit"), *([rename(stage)] if service == "users" else [])])
+
+    load = Load(products, clients=6, at_least=len(exits), cancelled=0.5)
+    await while_ordering(stage, at_once(exit_one_by_one(service) for service in SERVICES), load)
+    await stage.judge()
+
+
+HOT = {"orders": "place_orders", "products": "reserve_stocks"}
+SLOW_SECONDS = 1.2
+EXIT_SECONDS = 30
+
+
+@row(
+    "R4",
+    load="20 rolling SIGTERM restarts at 20 requests/s, two instances each, a slow call in flight each time",
+    passes="no 5xx after a client's retry, no effect and no execution twice, exit in 30 s",
+    control="no-drain",
+    sabotaged="orders products",
+)
+async def rolling_restarts(stage: Stage) -> None:
+    restarts = stage.choose(20, 3)
+    products = await stage.shop.stock_up(10_000, 10_000)
+    before = len(stage.faults.points.executions())
+    exits: list[float] = []
+
+    async def roll() -> None:
+        for number in range(restarts):
+            service = ("orders", "products", "notifications")[number % 3] if restarts > 3 else "orders"
+            name = stage.mesh.instances(service)[number // 3 % 2]
+            if service in HOT:
+                pid = await stage.faults.hit(f"{service}.{HOT[service]}.before", f"sleep={SLOW_SECONDS}")
+                name = next(one.name for one in stage.mesh.processes() if one.pid == pid)
+            exits.append(await stage.faults.terminate(name))
+            await stage.faults.wait_until_up(name)
+
+    async def read() -> None:
+        while len(exits) < restarts:
+            status, _ = await stage.shop.read(f"/products/{stage.rng.choice(products)}")
+            if status >= 500 or status == 0:  # once more, as a client would
+                status, _ = await stage.shop.read(f"/products/{products[0]}")
+            stage.expect(status == 200, f"a product was answered {status} to a client that had asked twice")
+            await asyncio.sleep(0.1)
+
+    load = Load(products, clients=6, at_least=20, pause=0.8, cancelled=0.2)
+    await while_ordering(stage, at_once([roll(), read()]), load)
+    await stage.judge()
+    calls = Counter(stage.faults.points.executions()[before:])
+    twice = [f"{what} ({times} times)" for (what, _), times in calls.items() if times > 1]
+    stage.expect(not twice, f"executed more than once: {', '.join(twice[:5])}")
+    stage.expect(max(exits) <= EXIT_SECONDS, f"an exit took {max(exits):.0f} s, not {EXIT_SECONDS} at most")
+    for attempts in stage.history.by_key().values():
+        last = attempts[-1]
+        stage.expect(last.status in (201, 409), f"key {last.key}: {last.status} after all retries")
+    stage.figures["slowest exit"] = f"{max(exits):.1f} s"
+    stage.figures["executions"] = calls.total()

@@ -1,0 +1,95 @@
+"""R2 and R11: nothing dies; many customers want the same at once."""
+
+from __future__ import annotations
+
+import asyncio
+from statistics import quantiles
+
+from tests.chaos.customers import Account
+from tests.chaos.history import Attempt, Items
+from tests.chaos.rows import row
+from tests.chaos.servers import deadlocks
+from tests.chaos.stage import Stage, all_of
+
+AT_ONCE = 40
+SENT_TIMES = 5
+
+
+@row(
+    "R2",
+    load="500 orders, a tenth of them sent five times at once with one key",
+    passes="one order a key; the replay is the same byte for byte; another body is answered 422",
+    control="no-unique-key",
+    sabotaged="orders",
+)
+async def the_same_key_again(stage: Stage) -> None:
+    orders = stage.choose(500, 100)
+    products = await stage.shop.stock_up(2000, 2000)
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def place(number: int) -> None:
+        account = stage.rng.choice(stage.shop.cast.customers)
+        items = [(stage.rng.choice(products), stage.rng.randint(1, 3))]
+        key = stage.shop.new_key()
+        async with gate:
+            sent = [
+                stage.shop.order(items, account, key) for _ in range(SENT_TIMES if number % 10 == 0 else 1)
+            ]
+            answers = await all_of(sent)
+        if number % 10 == 0:
+            await _replays(stage, account, items, key, answers)
+
+    await all_of(place(number) for number in range(orders))
+    stage.faults.are_over()
+    await stage.judge()
+
+
+async def _replays(stage: Stage, account: Account, items: Items, key: str, answers: list[Attempt]) -> None:
+    stage.faults.count(f"sent {SENT_TIMES} times at once")
+    bodies = {one.body for one in answers if one.status == 201}
+    stage.expect(len(bodies) == 1, f"key {key}: {[one.status for one in answers]}, {len(bodies)} bodies 201")
+    replay = await stage.shop.order(items, account, key)
+    stage.expect({replay.body} == bodies, f"key {key}: its replay is {replay.status} {replay.body}")
+    status, code = await stage.shop.ask_otherwise([(items[0][0], items[0][1] + 1)], account, key)
+    is_refused = (status, code) == (422, "idempotency-key-reused")
+    stage.expect(is_refused, f"key {key}: another body was answered {status} {code}")
+
+
+READ_EVERY = 0.05
+FAST_SECONDS = 2.0
+"""The deadline of a request: on two cores, four hundred orders at once leave a read no more than that."""
+
+
+@row(
+    "R11",
+    load="200 orders at once on one product, 200 of two products in opposite order; another is read",
+    passes="no oversell, no deadlock, 95 of 100 unrelated reads within 2 s",
+    control="no-lock",
+    sabotaged="products",
+)
+async def everybody_at_once(stage: Stage) -> None:
+    crowd, units = stage.choose((200, 50), (100, 25))
+    hot, one, other, unrelated = await stage.shop.stock_up(units, 10_000, 10_000, 1)
+    crossing = stage.rng.sample([((one, 1), (other, 1)), ((other, 1), (one, 1))] * (crowd // 2), crowd)
+    before = await asyncio.to_thread(deadlocks, stage.mesh)
+    reading = asyncio.create_task(_keep_reading(stage, unrelated))
+    await all_of(stage.shop.order([(hot, 1)]) for _ in range(crowd))
+    await all_of(stage.shop.order(items) for items in crossing)
+    reading.cancel()
+    stage.faults.are_over()
+    await stage.judge()
+    sold = sum(order.status == "confirmed" and hot in order.items for order in stage.books.orders.values())
+    stage.expect(sold == units, f"{sold} of {units} units were sold")
+    found = await asyncio.to_thread(deadlocks, stage.mesh) - before
+    stage.expect(found == 0, f"{found} deadlocks in the database")
+    reads = [seconds for seconds, what, _ in stage.history.others if what == f"GET /products/{unrelated}"]
+    slowest = quantiles(reads, n=20)[-1]
+    stage.expect(slowest <= FAST_SECONDS, f"95 of 100 unrelated reads took up to {slowest:.2f} s")
+    stage.figures["95% of unrelated reads within"] = f"{slowest:.2f} s"
+
+
+async def _keep_reading(stage: Stage, product_id: str) -> None:
+    while True:
+        status, _ = await stage.shop.read(f"/products/{product_id}")
+        stage.expect(status == 200, f"an unrelated read was answered {status}")
+        await asyncio.sleep(READ_EVERY)

@@ -1,0 +1,132 @@
+"""Where a row is played: the mesh, its customers, what is done to it, and the judgement at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import httpx
+import sqlalchemy as sa
+
+from tests.chaos import checker
+from tests.chaos.books import Books
+from tests.chaos.customers import REQUEST_SECONDS, Cast, Shop
+from tests.chaos.faults import Faults
+from tests.chaos.history import History
+from tests.chaos.mesh import Mesh
+
+T = TypeVar("T")
+
+TERMINAL_SECONDS = 30.0
+"""From the last fault until every order has ended: the promise."""
+PENDING_SECONDS = 45.0
+"""An order that is pending for so long has broken the promise: why wait any longer."""
+GRACE_SECONDS = 3.0
+"""Nothing moves any more, and still something is wrong: it is wrong for good."""
+QUIET_SECONDS = 120.0
+"""Until outboxes, mails and queues are empty too: leases of the dead run out first, a minute for mails."""
+
+
+@dataclass
+class Stage:
+    mesh: Mesh
+    shop: Shop
+    faults: Faults
+    rng: Random
+    is_short: bool
+    folder: Path
+    findings: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What the row has measured, by name, for the report."""
+    terminal_seconds: float | None = None
+    is_broken: bool = False
+    books: Books = field(init=False)
+    """As `judge` has found them."""
+    meant_to_be_parked: set[str] = field(default_factory=set)
+
+    @property
+    def history(self) -> History:
+        return self.shop.history
+
+    def choose(self, full: T, short: T) -> T:
+        return short if self.is_short else full
+
+    def expect(self, promise: bool, otherwise: str) -> None:
+        """Note a broken promise, and go on: the row shows all of them."""
+        if not promise:
+            self.findings.append(otherwise)
+
+    def look(self) -> Books:
+        """The books now, of this row's products."""
+        return Books.of(self.mesh, self.shop.put_in)
+
+    async def mesh_is_ready(self) -> None:
+        await asyncio.to_thread(self.mesh.wait_until_ready)
+
+    async def judge(self) -> None:
+        """Heal, wait until everything has come to rest, and compare history and books."""
+        self.faults.points.disarm()
+        self.terminal_seconds = None
+        await asyncio.to_thread(self._wait_for_rest)
+        self.books = await asyncio.to_thread(self.look)
+        self.findings += checker.findings(self.history, self.books, self.shop.put_in)
+        self.findings += await asyncio.to_thread(self._queued)
+        self.expect(
+            self.terminal_seconds is not None and self.terminal_seconds <= TERMINAL_SECONDS,
+            f"orders were pending {self.terminal_seconds or QUIET_SECONDS:.0f} s after the last fault, "
+            f"not {TERMINAL_SECONDS:.0f} s at most",
+        )
+
+    def _wait_for_rest(self) -> None:
+        """Notes when the last order ended. Whatever has not come to rest in time is a finding later."""
+        end = self.faults.ended_at + QUIET_SECONDS
+        rested_at = None
+        while time.monotonic() < end:
+            try:
+                books = self.look()
+                moving = list(checker.everything_has_ended(books)) or self.mesh.unready() or self._queued()
+            except (sa.exc.SQLAlchemyError, OSError, AssertionError):  # something is still on its way back
+                time.sleep(0.5)
+                continue
+            if not books.pending and self.terminal_seconds is None:
+                self.terminal_seconds = time.monotonic() - self.faults.ended_at
+            if books.pending and time.monotonic() > self.faults.ended_at + PENDING_SECONDS:
+                return
+            if not moving:
+                rested_at = rested_at or time.monotonic()
+                is_sound = not checker.findings(self.history, books, self.shop.put_in)
+                if is_sound or time.monotonic() > rested_at + GRACE_SECONDS:
+                    self.figures["all at rest after"] = f"{rested_at - self.faults.ended_at:.1f} s"
+                    return
+            time.sleep(0.3)
+
+    def _queued(self) -> list[str]:
+        return list(checker.queues_are_well(self.faults.broker.queues(), self.meant_to_be_parked))
+
+
+@asynccontextmanager
+async def a_stage(
+    mesh: Mesh, cast: Cast, history: History, rng: Random, is_short: bool, folder: Path
+) -> AsyncIterator[Stage]:
+    limits = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
+    async with httpx.AsyncClient(base_url=mesh.gateway_url, timeout=REQUEST_SECONDS, limits=limits) as http:
+        shop = Shop(http, cast, history, rng)
+        yield Stage(mesh, shop, Faults(mesh), rng, is_short, folder)
+
+
+async def all_of(tasks: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run them at once; the first exception ends the others."""
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(task) for task in tasks]
+    return [task.result() for task in running]
+
+
+async def at_once(tasks: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """The same for what has no result."""
+    await all_of(tasks)

@@ -1,0 +1,37 @@
+"""Every row in short form, on one mesh. `python -m tests.chaos` is the long form, with the controls."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.mesh import Mesh
+from tests.chaos.rows import Row, every_row
+from tests.chaos.runner import Runner
+
+
+@pytest.fixture(scope="module")
+def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
+    """On a mesh whose folder is kept when a row has failed; CHAOS_SEED repeats a run."""
+    seed = int(os.environ.get("CHAOS_SEED", secrets.randbelow(10**6)))
+    mesh = Mesh(Path(tempfile.mkdtemp(prefix="mycelium-chaos-")))
+    try:
+        mesh.start()
+        yield Runner(mesh, seed)
+    finally:
+        code = mesh.stop()
+    assert code == 0, f"the mesh ended with {code}: see {mesh.folder}"
+    if not request.session.testsfailed:
+        shutil.rmtree(mesh.folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("row", every_row(), ids=lambda row: row.name)
+def test_row(runner: Runner, row: Row) -> None:
+    result = runner.play(row, short=True)
+    assert result.passed, result.explain()
