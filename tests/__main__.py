@@ -33,6 +33,7 @@ ASYNCIO = [
     "tests/integration/smtp",
     "tests/integration/command_line",
     "tests/e2e",
+    "tests/chaos",
 ]
 
 LEAST_COVERAGE = 90

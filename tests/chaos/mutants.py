@@ -85,16 +85,16 @@ def no_drain() -> None:
 @mutant
 def sent_before_published() -> None:
     """the relay marks events as sent before it has published them"""
+    from mesh.confirms import Fate
     from mesh.outbox import OutboxRelay
 
     settle, publish = OutboxRelay._settle, OutboxRelay._publish
 
-    def published_last(self: Any, rows: Any, sent: Any, unroutable: Any) -> None:
-        settle(self, rows, [row.seq for row in rows], [])
-        for row in rows:
-            publish(self, row)
+    def published_last(self: Any, rows: Any, sent: Any, held: Any) -> None:
+        settle(self, rows, [row.seq for row in rows], {})
+        publish(self, rows)
 
-    OutboxRelay._publish = lambda *_: None
+    OutboxRelay._publish = lambda self, rows: [Fate.KEPT] * len(rows)
     OutboxRelay._settle = published_last
 
 
@@ -186,12 +186,13 @@ def diverted() -> None:
     """no control but a tool of R8: events go to a queue of the harness, which delivers them its own way"""
     from kombu.entity import Exchange
 
-    from mesh.outbox import OutboxRelay
+    from mesh.confirms import ConfirmedPublisher, Fate, Parcel
+    from mesh.outbox import CONFIRM_SECONDS, OutboxRelay
 
-    def divert(self: Any, row: Any) -> None:
-        headers = {"x-exchange": self._exchange.name, "x-type": row.type}
-        self._publisher.publish(
-            row.envelope, exchange=Exchange(""), routing_key=DIVERTED, headers=headers, mandatory=True
-        )
+    publisher = ConfirmedPublisher(Exchange(""))
+
+    def divert(self: Any, rows: Any) -> list[Fate]:
+        parcels = [Parcel(row.event_id, DIVERTED, row.envelope, mandatory=True) for row in rows]
+        return publisher.publish(parcels, CONFIRM_SECONDS)
 
     OutboxRelay._publish = divert

@@ -29,6 +29,7 @@ from mesh.database import Store
 from mesh.draining import DrainingConsumer
 from mesh.outbox import OutboxRelay, OutboxStore
 from mesh.rpc import Responder, Rpc
+from mesh.subscription import BatchHandler
 from tests.chaos import mutants
 from tests.chaos.failpoints import Failpoints
 
@@ -46,9 +47,11 @@ class Container(mesh.container.Container):
         self, entrypoint: Any, args: Any, kwargs: Any, context_data: Any = None, handle_result: Any = None
     ) -> Any:
         is_for_all = getattr(entrypoint, "handler_type", None) is BROADCAST  # each instance has its own
-        for message in () if is_for_all else getattr(handle_result, "args", ()):  # a timer has none
+        has_message = bool(getattr(handle_result, "args", ()))  # a timer has none
+        if has_message and not is_for_all:
             method = f"{self.service_name}.{entrypoint.method_name}"
-            self._points.note_execution(method, _id_of(entrypoint, args, message))
+            for execution in _ids_of(entrypoint, args, handle_result.args[0]):
+                self._points.note_execution(method, execution)
         return super().spawn_worker(entrypoint, args, kwargs, context_data, handle_result)
 
     def _run_worker(self, worker_ctx: Any, handle_result: Any) -> None:
@@ -118,8 +121,9 @@ def _notes_writes(wrote: list[bool]) -> Callable[..., None]:
     return after_cursor_execute
 
 
-def _id_of(entrypoint: Any, args: Any, message: Any) -> str:
-    """Of a call its correlation id, of an event its own."""
+def _ids_of(entrypoint: Any, args: Any, message: Any) -> list[str]:
+    """Of a call its correlation id, of an event its own, of a list of events each one's."""
     if isinstance(entrypoint, Rpc):
-        return str(message.properties.get("correlation_id"))
-    return str(args[0].get("event_id")) if args and isinstance(args[0], dict) else "none"
+        return [str(message.properties.get("correlation_id"))]
+    events = args[0] if isinstance(entrypoint, BatchHandler) else args[:1]
+    return [str(event.get("event_id")) if isinstance(event, dict) else "none" for event in events]

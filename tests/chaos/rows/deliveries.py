@@ -71,11 +71,12 @@ async def _deliver(stage: Stage, longest_delay: float) -> None:
     with stage.faults.broker.channel() as channel:
         for at, _, one in due:
             await asyncio.sleep(max(0.0, began + at - time.monotonic()))
+            kind = one.payload["type"]
             stage.faults.broker.publish(
                 channel,
                 one.body,
-                one.headers["x-type"],
-                one.headers["x-exchange"],
+                kind,
+                f"{kind.partition('_')[0]}s.events",
                 content_type=one.content_type,
                 content_encoding=one.content_encoding,
                 delivery_mode=2,
