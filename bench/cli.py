@@ -6,16 +6,20 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Column, Table
 
 from bench import machine
+from bench import report as reports
 from bench.options import Options
 from bench.results import Results
 from bench.suites import SUITES
+from bench.targets import Target, verdicts
 from mycelium.state import ROOT
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -53,4 +57,19 @@ def bench(
         samples, facts = SUITES[name](options)
         results.replace(name, samples, facts, f"python -m bench --only {name}")
         results.save(report.with_suffix(".json"))
+        reports.write(results, report)
     shutil.rmtree(folder, ignore_errors=True)
+    raise typer.Exit(_tell(verdicts(results, names)))
+
+
+def _tell(found: Iterable[tuple[Target, float, bool]]) -> int:
+    """The exit code: 1 when a ratio falls short."""
+    table = Table(
+        "ratio", Column("wanted", justify="right"), Column("reached", justify="right"), "", box=None
+    )
+    short = 0
+    for target, value, is_met in found:
+        short += not is_met
+        table.add_row(target.name, target.wish, f"{value:.2f}", "" if is_met else "[red]falls short[/red]")
+    out.print(table)
+    return 1 if short else 0

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+LOAD = "the load generator"
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -26,6 +28,11 @@ class Sample:
     cpu_us: dict[str, float] = field(default_factory=dict)
     """Microseconds of CPU for each answer, by process, until all that follows from it is done."""
     notes: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> float:
+        """Microseconds of CPU for each answer, without the load generator's."""
+        return sum(value for name, value in self.cpu_us.items() if name != LOAD)
 
 
 @dataclass(slots=True)

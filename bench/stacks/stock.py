@@ -40,6 +40,12 @@ class Stock:
         execute(self._url("orders"), "TRUNCATE order_lines, orders", "CHECKPOINT")
         execute(self._url("products"), f"UPDATE products SET stock = {STOCK}", "VACUUM products")
 
+    def open_books(self) -> None:
+        """They are empty."""
+
+    def settle(self) -> None:
+        """Its one consumer of events does nothing with them."""
+
     def check_books(self, answered: int, unknown: int) -> dict[str, float]:
         ((orders,),) = rows(self._url("orders"), "SELECT count(*) FROM orders")
         ((sold,),) = rows(self._url("products"), f"SELECT sum({STOCK} - stock) FROM products")

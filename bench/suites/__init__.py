@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from bench.options import Options
 from bench.results import Sample
-from bench.suites import http
+from bench.suites import grpc, http, rpc
 
 Suite = Callable[[Options], tuple[list[Sample], dict[str, float]]]
 
 SUITES: dict[str, Suite] = {
     "orders": http.orders,
     "reads": http.reads,
+    "rpc": rpc.rpc,
+    "grpc": grpc.grpc,
 }
