@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -30,9 +31,10 @@ class Caller:
     environment: Mapping[str, str]
 
     def run(self, suite: str, in_flight: int, number: int, options: Options) -> Sample:
-        """The cost includes what the client program needs to start: for both sides of a ratio alike."""
+        """The client warms up first; the CPU of the service in that second is taken out by its share."""
         quiet = machine.wait_until_quiet(options.quiet_seconds)
         command = [sys.executable, "-m", f"bench.programs.{self.program}", self.target]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         clock = Clock(self.roots)
         done = subprocess.run(
             [*command, str(in_flight), str(options.seconds)],
@@ -42,12 +44,13 @@ class Caller:
             text=True,
             timeout=options.seconds + WARM_SECONDS + START_SECONDS,
         )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        foreign = clock.foreign_cores(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr[-2000:]}")
         found = json.loads(done.stdout.splitlines()[-1])
         share = options.seconds / (options.seconds + WARM_SECONDS)
         cpu = {name: share * seconds for name, seconds in clock.spent().items()} | {LOAD: found["cpu"]}
-        foreign = clock.foreign_cores(found["cpu"] / share)
         sample = Sample(
             suite=suite,
             stack=self.name,

@@ -71,5 +71,6 @@ def _tell(found: Iterable[tuple[Target, float, bool]]) -> int:
     for target, value, is_met in found:
         short += not is_met
         table.add_row(target.name, target.wish, f"{value:.2f}", "" if is_met else "[red]falls short[/red]")
-    out.print(table)
+    if table.row_count:
+        out.print(table)
     return 1 if short else 0

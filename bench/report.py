@@ -112,6 +112,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _number(value: float | None) -> str:
-    if value is None:
+    if not value:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"

@@ -42,6 +42,13 @@ def _orders(clients: int, other: str) -> Callable[[Results], float | None]:
     return _ratio("orders", clients, (MESH, "rate"), (other, "rate"))
 
 
+def _growth(results: Results) -> float | None:
+    few, many = (
+        f"{results.facts.get('growth', {}).get(name, 0):,} orders stored" for name in ("few", "many")
+    )
+    return results.ratio("growth", 64, (many, "cost"), (few, "cost"))
+
+
 TARGETS = (
     Target("orders", "orders/s at 64 clients: mesh / tutorial", 8, _orders(64, TUTORIAL)),
     Target("orders", "orders/s at 64 clients: mesh / stock Nameko", 25, _orders(64, STOCK)),
@@ -98,7 +105,7 @@ TARGETS = (
     ),
     Target("memory", "MB of the mesh without its servers", 400, _fact("memory", "MB after all orders"), True),
     Target("memory", "MB after all orders / MB after a tenth of them", 1.1, _fact("memory", "growth"), True),
-    Target("growth", "CPU an order: a million stored / ten thousand", 1.1, _fact("growth", "ratio"), True),
+    Target("growth", "CPU an order: a million stored / ten thousand", 1.1, _growth, at_most=True),
 )
 
 

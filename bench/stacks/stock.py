@@ -27,6 +27,10 @@ class Stock:
         self._base, self._host = base, host
         self._roots = {**base.pids, **programs}
 
+    @property
+    def management_url(self) -> str:
+        return self._base.broker.management_url or ""
+
     def orders(self) -> load.Load:
         return load.orders(self._host, dict.fromkeys(USERS, ""), one_line=False)
 

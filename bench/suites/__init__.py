@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.options import Options
 from bench.results import Sample
-from bench.suites import grpc, http, rpc
+from bench.suites import events, grpc, http, inside, rpc
 
 Suite = Callable[[Options], tuple[list[Sample], dict[str, float]]]
 
@@ -15,4 +15,8 @@ SUITES: dict[str, Suite] = {
     "reads": http.reads,
     "rpc": rpc.rpc,
     "grpc": grpc.grpc,
+    "events": events.events,
+    "messages": inside.messages,
+    "memory": inside.memory,
+    "growth": inside.growth,
 }
