@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,7 @@ def bench(
     if unknown := set(names) - set(SUITES):
         raise typer.BadParameter(f"no such suite: {', '.join(sorted(unknown))}", param_hint="--only")
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # stop what was started
 
     def say(text: str) -> None:
         out.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {text}", soft_wrap=True)

@@ -79,6 +79,9 @@ class Mesh:
         ((late,),) = rows(self.database("orders"), "SELECT count(*) FROM orders WHERE attempts > 0")
         return {"driven on by the sweeper": late}
 
+    def placed(self) -> int:
+        return sum(self._orders_by_status().values())
+
     def settle(self) -> None:
         """Wait until no order is pending, and every event is sent and handled."""
         wait_until(self._is_settled, SETTLE_SECONDS, "the mesh has not settled", log=self.state.logs)
