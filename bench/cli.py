@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -57,11 +59,20 @@ def bench(
     results.machine = machine.describe(folder)
     for name in names:
         samples, facts = SUITES[name](options)
-        results.replace(name, samples, facts, f"python -m bench --only {name}")
+        how = f"--rounds {rounds} --seconds {seconds} --clients {clients} --only {name}"
+        results.replace(name, samples, facts, f"{_today()}  python -m bench {how}{' --quick' * quick}")
         results.save(report.with_suffix(".json"))
         reports.write(results, report)
     shutil.rmtree(folder, ignore_errors=True)
     raise typer.Exit(_tell(verdicts(results, names)))
+
+
+def _today() -> str:
+    """The date and the commit; with a plus when files were changed since."""
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"], cwd=ROOT, capture_output=True, text=True
+    )
+    return f"{datetime.now(UTC):%Y-%m-%d} {found.stdout.strip()}"
 
 
 def _tell(found: Iterable[tuple[Target, float, bool]]) -> int:

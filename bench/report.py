@@ -18,6 +18,7 @@ _PAGE = Path(__file__).with_name("page.md")
 TITLES = {
     "orders": "POST /orders",
     "reads": "GET /products/{id}",
+    "overload": "More clients than it can serve",
     "rpc": "RPC: an echo, one process on each side",
     "grpc": "gRPC: GetProduct, one process on each side",
     "events": "Events, from the outbox to their handlers",

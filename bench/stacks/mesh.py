@@ -26,7 +26,7 @@ from mycelium.plan import SERVICES
 from mycelium.servers import NotReady, free_port, wait_until
 from mycelium.servers.program import tied_to_parent
 from mycelium.state import ROOT, State
-from mycelium.supervisor import processes
+from mycelium.supervisor import processes, restarts
 
 START_SECONDS = 180
 STOP_SECONDS = 60
@@ -77,7 +77,8 @@ class Mesh:
         if orders or not answered <= confirmed <= answered + unknown or confirmed != sold:
             raise WrongBooks(f"the mesh: {answered} answers, {confirmed} confirmed, {orders}, {sold} sold")
         ((late,),) = rows(self.database("orders"), "SELECT count(*) FROM orders WHERE attempts > 0")
-        return {"driven on by the sweeper": late}
+        again = sum(max(0, times) for times in restarts(self.state).values())
+        return {"driven on by the sweeper": late, "restarts so far": again}
 
     def placed(self) -> int:
         return sum(self._orders_by_status().values())

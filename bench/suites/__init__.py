@@ -13,6 +13,7 @@ Suite = Callable[[Options], tuple[list[Sample], dict[str, float]]]
 SUITES: dict[str, Suite] = {
     "orders": http.orders,
     "reads": http.reads,
+    "overload": http.overload,
     "rpc": rpc.rpc,
     "grpc": grpc.grpc,
     "events": events.events,

@@ -16,6 +16,8 @@ from bench.stacks.stock import stock
 from bench.stacks.tutorial import tutorial
 from bench.wrk import Wrk
 
+OVERLOAD_CLIENTS = (256, 1024)
+
 
 def orders(options: Options) -> tuple[list[Sample], dict[str, float]]:
     return _measure("orders", lambda stack: stack.orders(), options), {}
@@ -23,6 +25,17 @@ def orders(options: Options) -> tuple[list[Sample], dict[str, float]]:
 
 def reads(options: Options) -> tuple[list[Sample], dict[str, float]]:
     return _measure("reads", lambda stack: stack.reads(), options), {}
+
+
+def overload(options: Options) -> tuple[list[Sample], dict[str, float]]:
+    """Four times as many clients as it takes well: what it can't do it should refuse at once."""
+    wrk = Wrk(CACHE, options.folder)
+    with mesh(options.folder / "overload") as stack:
+        warm([stack], lambda one: one.orders(), wrk, options)
+        return [
+            run("overload", stack, stack.orders(), wrk, clients, number, options)
+            for number, clients in turns(OVERLOAD_CLIENTS, options.rounds)
+        ], {}
 
 
 def _measure(suite: str, load: Callable[[Stack], Load], options: Options) -> list[Sample]:
