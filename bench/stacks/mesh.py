@@ -1,4 +1,4 @@
-"""The mesh, started the way people start it: `mycelium run --postgresql`, nothing switched off."""
+"""The mesh, started the way people start it: `mycelium run --db postgresql`, nothing switched off."""
 
 from __future__ import annotations
 
@@ -169,7 +169,17 @@ def mesh(folder: Path, *options: str) -> Iterator[Mesh]:
 def _start(state: State, log: Path, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
     own = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL")
     environment = {name: value for name, value in os.environ.items() if name not in own}
-    command = (sys.executable, "-m", "mycelium", "run", "--postgresql", "--port", str(free_port()), *options)
+    command = (
+        sys.executable,
+        "-m",
+        "mycelium",
+        "run",
+        "--db",
+        "postgresql",
+        "--port",
+        str(free_port()),
+        *options,
+    )
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
