@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import httpx
 from amqp.exceptions import NotFound
 from kombu import Connection, Queue
 
 from bench import load
-from bench.catalogue import HOT, PRICE_MINOR, PRODUCTS, STOCK, USERS
 from bench.ground import CACHE
 from bench.stacks import WrongBooks
+from bench.stacks.shop import open_shop
 from bench.stacks.stock import execute, rows
 from mycelium.parked import queues
 from mycelium.plan import SERVICES
@@ -43,9 +39,7 @@ class Mesh:
         self._settings = state.environment()
         self.url = self._settings["GATEWAY_URL"]
         self._host = self.url.removeprefix("http://")
-        self._http = httpx.Client(base_url=self.url, timeout=30)
-        self._tokens = self._sign_up()
-        self._fill_shelves()
+        self._tokens = open_shop(self.url, self._settings["ADMIN_PASSWORD"])
         self._before = (0, 0)
 
     def orders(self) -> load.Load:
@@ -113,35 +107,6 @@ class Mesh:
     def _stock(self) -> int:
         query = "SELECT sum(stock) FROM products WHERE id LIKE 'bench-%%'"
         return int(rows(self.database("products"), query)[0][0])
-
-    def _sign_up(self) -> dict[str, str]:
-        """Users with a token each, by their ids."""
-        tokens = {}
-        for name in USERS:
-            email, password = f"{name}@example.com", secrets.token_urlsafe(16)
-            user = self._post("/users", json={"name": name, "email": email, "password": password})
-            tokens[user["id"]] = self._token(email, password)
-        return tokens
-
-    def _fill_shelves(self) -> None:
-        admin = self._token("admin@example.com", self._settings["ADMIN_PASSWORD"])
-
-        def create(product_id: str) -> None:
-            product = {"id": product_id, "name": f"Product {product_id}", "price_minor": PRICE_MINOR}
-            self._post("/products", {"Authorization": f"Bearer {admin}"}, json={**product, "stock": STOCK})
-
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(create, PRODUCTS))
-        assert HOT in PRODUCTS
-
-    def _token(self, email: str, password: str) -> str:
-        return str(self._post("/auth/token", data={"username": email, "password": password})["access_token"])
-
-    def _post(self, path: str, headers: Mapping[str, str] | None = None, **body: Any) -> dict[str, Any]:
-        answer = self._http.post(path, headers=headers, **body)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
 
 
 _TABLES = f"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ({_KEPT})"
