@@ -9,11 +9,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.plot import orders_plot
-from bench.results import Results, Sample
+from bench.results import LATE, Results, Sample
 from bench.targets import Target, verdicts
 
 BEGIN, END = "<!-- measured: python -m bench -->", "<!-- end of what was measured -->"
 _PAGE = Path(__file__).with_name("page.md")
+
+_FIGURES = ("rate", "p50", "p99")
 
 TITLES = {
     "orders": "POST /orders",
@@ -79,15 +81,22 @@ def _samples(results: Results, samples: Sequence[Sample]) -> str:
             rounds = results.of(suite, stack, clients)
             if not rounds:
                 continue
-            rate, p50, p99 = (
-                results.median(suite, stack, clients, field) for field in ("rate", "p50", "p99")
-            )
-            quiet = sum(not one.noisy for one in rounds)
+            figures = [_number(results.median(suite, stack, clients, name)) for name in _FIGURES]
             bad = sum(one.bad for one in rounds)
-            rows.append(
-                (clients, stack, _number(rate), _number(p50), _number(p99), bad, f"{quiet} of {len(rounds)}")
-            )
-    return _table(("at once", "what", "a second", "p50 ms", "p99 ms", "bad answers", "quiet rounds"), rows)
+            late = _number(sum(one.notes.get(LATE, 0) for one in rounds))
+            quiet = f"{sum(not one.noisy for one in rounds)} of {len(rounds)}"
+            rows.append((clients, stack, *figures, bad, late, quiet))
+    head = (
+        "at once",
+        "what",
+        "a second",
+        "p50 ms",
+        "p99 ms",
+        "bad answers",
+        "driven on later",
+        "quiet rounds",
+    )
+    return _table(head, rows)
 
 
 def _costs(samples: Sequence[Sample]) -> str:

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 LOAD = "the load generator"
+LATE = "driven on by the sweeper"
+"""Orders that were not settled at the first try: answered with 202, or in flight when wrk stopped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from kombu import Connection, Queue
 
 from bench import load
 from bench.ground import CACHE
+from bench.results import LATE
 from bench.stacks import WrongBooks
 from bench.stacks.shop import open_shop
 from bench.stacks.stock import execute, rows
@@ -72,7 +73,7 @@ class Mesh:
             raise WrongBooks(f"the mesh: {answered} answers, {confirmed} confirmed, {orders}, {sold} sold")
         ((late,),) = rows(self.database("orders"), "SELECT count(*) FROM orders WHERE attempts > 0")
         again = sum(max(0, times) for times in restarts(self.state).values())
-        return {"driven on by the sweeper": late, "restarts so far": again}
+        return {LATE: late, "restarts so far": again}
 
     def placed(self) -> int:
         return sum(self._orders_by_status().values())

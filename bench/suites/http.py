@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 from bench.ground import CACHE
 from bench.load import Load
@@ -17,6 +18,8 @@ from bench.stacks.tutorial import tutorial
 from bench.wrk import Wrk
 
 OVERLOAD_CLIENTS = (256, 1024)
+OVERLOAD_SECONDS = 6
+"""At least: the first seconds of an overload are not like the rest."""
 
 
 def orders(options: Options) -> tuple[list[Sample], dict[str, float]]:
@@ -30,6 +33,7 @@ def reads(options: Options) -> tuple[list[Sample], dict[str, float]]:
 def overload(options: Options) -> tuple[list[Sample], dict[str, float]]:
     """Four times as many clients as it takes well: what it can't do it should refuse at once."""
     wrk = Wrk(CACHE, options.folder)
+    options = replace(options, seconds=max(options.seconds, OVERLOAD_SECONDS))
     with mesh(options.folder / "overload") as stack:
         warm([stack], lambda one: one.orders(), wrk, options)
         return [

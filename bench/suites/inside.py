@@ -123,8 +123,9 @@ def _store(stack: Mesh, size: int, wrk: Wrk) -> None:
         changed = ", ".join(f"'{name}', {value}" for name, value in fields.items())
         execute(
             stack.database(service),
-            f"INSERT INTO {table} SELECT (jsonb_populate_record(one, jsonb_build_object({changed}))).* "
-            f"FROM (SELECT * FROM {table} LIMIT 1) one, generate_series(1, {size}) number",
+            f"INSERT INTO {table} SELECT made.* FROM (SELECT o FROM {table} o LIMIT 1) one, "
+            f"generate_series(1, {size}) number, "
+            f"LATERAL jsonb_populate_record(one.o, jsonb_build_object({changed})) made",
             f"VACUUM ANALYZE {table}",
             "CHECKPOINT",
         )
