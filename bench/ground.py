@@ -62,6 +62,16 @@ def nameko(name: str, module: str, **environment: str) -> Program:
     )
 
 
+def meshed(name: str, module: str, **environment: str) -> Program:
+    """`nameko run` of one module, with the settings of the mesh."""
+    return Program(
+        name=name,
+        command=(str(BIN / "nameko"), "run", "--config", "config.yml", module),
+        directory=ROOT,
+        environment={"PYTHONWARNINGS": "ignore", **environment},
+    )
+
+
 def pids(processes: Processes) -> dict[str, int]:
     return {name: process.pid for name, process in processes.items()}
 

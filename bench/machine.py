@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import subprocess
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
+
+from bench.ground import CACHE
+from mycelium.servers import postgresql
 
 QUIET_CORES = 0.3
 """Of CPU that others use: with more than that, figures are not to be trusted."""
+_PACKAGES = (
+    "nameko", "nameko-grpc", "eventlet", "kombu", "sqlalchemy", "psycopg2-binary", "grpcio",
+    "fastapi", "uvicorn", "django", "flask", "gunicorn",
+)  # fmt: skip
 _LOOK_SECONDS = 0.5
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -44,7 +53,25 @@ def describe(folder: Path) -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GB",
         "system": f"{_distribution()}, Linux {platform.release()}",
         "Python": platform.python_version(),
+        **_versions(),
         "fsync": f"{_fsync_ms(folder):.2f} ms (median of 200 writes of 8 kB)",
+    }
+
+
+def _versions() -> dict[str, str]:
+    postgres = postgresql.find_or_fetch(CACHE, lambda text: None)
+    command = [str(postgres.binaries / "postgres"), "--version"]
+    environment = {**os.environ, **postgres.environment}
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    rabbits = [
+        found.name.rpartition("-")[2]
+        for root in (Path("/"), CACHE / "roots/rabbitmq")
+        for found in root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*")
+    ]
+    return {
+        "PostgreSQL": answer.stdout.split()[2],
+        "RabbitMQ": rabbits[0] if rabbits else "unknown",
+        "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
     }
 
 

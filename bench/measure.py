@@ -10,7 +10,7 @@ from typing import TypeVar
 from bench import machine, processes
 from bench.load import Load
 from bench.options import Options
-from bench.results import Sample
+from bench.results import LOAD, Sample
 from bench.stacks import Stack
 from bench.wrk import Wrk
 
@@ -52,21 +52,37 @@ def warm(stacks: Sequence[Stack], load: Callable[[Stack], Load], wrk: Wrk, optio
 
 
 def run(
-    suite: str, stack: Stack, load: Load, wrk: Wrk, clients: int, number: int, options: Options
+    suite: str,
+    stack: Stack,
+    load: Load,
+    wrk: Wrk,
+    clients: int,
+    number: int,
+    options: Options,
+    *,
+    name: str = "",
+    clean: bool = True,
 ) -> Sample:
     """Orders are checked in the books afterwards, and what follows from them counts as their cost."""
-    stack.clean()
+    if clean:
+        stack.clean()
+    stack.settle()
+    stack.open_books()
     quiet = machine.wait_until_quiet(options.quiet_seconds)
     clock = Clock(stack.roots())
     answered = wrk.run(load, clients, options.seconds)
     foreign = clock.foreign_cores(answered.cpu)
+    ended = time.monotonic()
+    stack.settle()
+    notes = {"settled after": time.monotonic() - ended}
     good = answered.requests - answered.bad
-    notes = stack.check_books(good, clients + answered.bad) if load.good_status == "201" else {}
-    cpu_us = {name: round(1e6 * seconds / max(1, good), 1) for name, seconds in clock.spent().items()}
-    cpu_us["wrk"] = round(1e6 * answered.cpu / max(1, good), 1)
+    cpu_us = {one: round(1e6 * seconds / max(1, good), 1) for one, seconds in clock.spent().items()}
+    cpu_us[LOAD] = round(1e6 * answered.cpu / max(1, good), 1)
+    if load.good_status == "201":
+        notes |= stack.check_books(good, clients + answered.bad)
     sample = Sample(
         suite=suite,
-        stack=stack.name,
+        stack=name or stack.name,
         clients=clients,
         round=number,
         rate=answered.rate,
@@ -78,11 +94,15 @@ def run(
         cpu_us=cpu_us,
         notes=notes,
     )
-    options.say(
-        f"{suite} round {number + 1}, {clients:3} clients, {stack.name}: {sample.rate:.0f}/s, "
-        f"p50 {sample.p50:.1f} ms, p99 {sample.p99:.1f} ms"
-        + (f" (noisy: {foreign:.1f} foreign cores)" if sample.noisy else "")
-        + "".join(f", {name} {value:.1f}" for name, value in notes.items())
-        + (f", {sample.bad} bad answers" if sample.bad else "")
-    )
+    tell(sample, options)
     return sample
+
+
+def tell(sample: Sample, options: Options) -> None:
+    notes = {**sample.notes, "foreign cores": sample.foreign_cores, "bad answers": sample.bad}
+    options.say(
+        f"{sample.suite} round {sample.round + 1}, {sample.clients:3} at once, {sample.stack}: "
+        f"{sample.rate:.0f}/s, p50 {sample.p50:.2f} ms, p99 {sample.p99:.2f} ms, CPU {sample.cost:.0f} us"
+        + "".join(f", {name} {value:.1f}" for name, value in notes.items() if value >= 0.1)
+        + (" [yellow](noisy)[/yellow]" if sample.noisy else "")
+    )

@@ -8,6 +8,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+LOAD = "the load generator"
+LATE = "driven on by the sweeper"
+"""Orders that were not settled at the first try: answered with 202, or in flight when wrk stopped."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -26,6 +30,20 @@ class Sample:
     cpu_us: dict[str, float] = field(default_factory=dict)
     """Microseconds of CPU for each answer, by process, until all that follows from it is done."""
     notes: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> float:
+        """Microseconds of CPU for each answer, without the load generator's."""
+        return sum(value for name, value in self.cpu_us.items() if name != LOAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a ratio: a field of the samples of a stack under a load."""
+
+    stack: str
+    clients: int
+    field: str
 
 
 @dataclass(slots=True)
@@ -66,15 +84,15 @@ class Results:
         values = [getattr(one, field) for one in ([one for one in found if not one.noisy] or found)]
         return statistics.median(values) if values else None
 
-    def ratio(self, suite: str, clients: int, ours: tuple[str, str], theirs: tuple[str, str]) -> float | None:
-        """The median of the ratios within a round, each side a stack and a field of its samples."""
-        mine = {one.round: one for one in self.of(suite, ours[0], clients)}
-        others = {one.round: one for one in self.of(suite, theirs[0], clients)}
+    def ratio(self, suite: str, ours: Side, theirs: Side) -> float | None:
+        """The median of the ratios within a round."""
+        mine = {one.round: one for one in self.of(suite, ours.stack, ours.clients)}
+        others = {one.round: one for one in self.of(suite, theirs.stack, theirs.clients)}
         both = [(mine[number], others[number]) for number in sorted(mine.keys() & others.keys())]
         quiet = [pair for pair in both if not (pair[0].noisy or pair[1].noisy)]
         ratios = [
-            getattr(one, ours[1]) / getattr(other, theirs[1])
+            getattr(one, ours.field) / getattr(other, theirs.field)
             for one, other in quiet or both
-            if getattr(other, theirs[1])
+            if getattr(other, theirs.field)
         ]
         return statistics.median(ratios) if ratios else None

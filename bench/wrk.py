@@ -24,7 +24,10 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Latencies are in milliseconds, the CPU of wrk itself in seconds."""
+    """`bad` answers are those of 400 and above, and those that broke off.
+
+    Latencies are in milliseconds, the CPU of wrk itself in seconds.
+    """
 
     requests: int
     seconds: float
@@ -75,7 +78,7 @@ class Wrk:
             seconds=found["microseconds"] / 1e6,
             p50=found["p50"] / 1000,
             p99=found["p99"] / 1000,
-            bad=found["status"],
+            bad=found["status"] + found["read"],
             statuses=found["statuses"].strip(),
             cpu=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         )

@@ -29,8 +29,16 @@ class Stack(Protocol):
         """Before a run: empty tables and queues, and nothing left to be done in the background."""
         ...
 
+    def open_books(self) -> None:
+        """Note what is stored before a run."""
+        ...
+
+    def settle(self) -> None:
+        """Wait until all that follows from the answers is done."""
+        ...
+
     def check_books(self, answered: int, unknown: int) -> dict[str, float]:
-        """After a run: that every order answered is there, and no more beside than were in flight or failed.
+        """That every order answered is stored, and no more beside than were in flight or failed.
 
         Returns what is worth knowing beside. Raises WrongBooks.
         """

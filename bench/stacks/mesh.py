@@ -1,31 +1,29 @@
-"""The mesh, started the way people start it: `mycelium run --postgresql`, nothing switched off."""
+"""The mesh, started the way people start it: `mycelium run --db postgresql`, nothing switched off."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import httpx
+from amqp.exceptions import NotFound
+from kombu import Connection, Queue
 
 from bench import load
-from bench.catalogue import HOT, PRICE_MINOR, PRODUCTS, STOCK, USERS
 from bench.ground import CACHE
+from bench.results import LATE
 from bench.stacks import WrongBooks
+from bench.stacks.shop import open_shop
 from bench.stacks.stock import execute, rows
-from mycelium.parked import ParkedMessages
+from mycelium.parked import queues
 from mycelium.plan import SERVICES
 from mycelium.servers import NotReady, free_port, wait_until
 from mycelium.servers.program import tied_to_parent
 from mycelium.state import ROOT, State
-from mycelium.supervisor import processes
+from mycelium.supervisor import processes, restarts
 
 START_SECONDS = 180
 STOP_SECONDS = 60
@@ -42,11 +40,8 @@ class Mesh:
         self._settings = state.environment()
         self.url = self._settings["GATEWAY_URL"]
         self._host = self.url.removeprefix("http://")
-        self._queues = ParkedMessages(self._settings["AMQP_URI"])
-        self._http = httpx.Client(base_url=self.url, timeout=30)
-        self._tokens = self._sign_up()
-        self._fill_shelves()
-        self._stock_before = 0
+        self._tokens = open_shop(self.url, self._settings["ADMIN_PASSWORD"])
+        self._before = (0, 0)
 
     def orders(self) -> load.Load:
         return load.orders(self._host, self._tokens, one_line=False)
@@ -65,23 +60,23 @@ class Mesh:
             execute(self.database(service), f"TRUNCATE {', '.join(tables)}", "VACUUM", "CHECKPOINT")
         for mail in (self.state.home / "outbox").iterdir():
             mail.unlink()
-        self._stock_before = self._stock()
+
+    def open_books(self) -> None:
+        self._before = (self._orders_by_status().get("confirmed", 0), self._stock())
 
     def check_books(self, answered: int, unknown: int) -> dict[str, float]:
         """Every order confirmed, in the books of orders and of products, and its events handled."""
-        began = time.monotonic()
-        self.settle()
-        settled = time.monotonic() - began
-        orders = dict(rows(self.database("orders"), "SELECT status, count(*) FROM orders GROUP BY status"))
-        confirmed, sold = orders.get("confirmed", 0), self._stock_before - self._stock()
-        if (
-            set(orders) - {"confirmed"}
-            or not answered <= confirmed <= answered + unknown
-            or confirmed != sold
-        ):
-            raise WrongBooks(f"the mesh: {answered} answers, {orders} orders, {sold} sold")
+        orders = self._orders_by_status()
+        confirmed, stock = self._before
+        confirmed, sold = orders.pop("confirmed", 0) - confirmed, stock - self._stock()
+        if orders or not answered <= confirmed <= answered + unknown or confirmed != sold:
+            raise WrongBooks(f"the mesh: {answered} answers, {confirmed} confirmed, {orders}, {sold} sold")
         ((late,),) = rows(self.database("orders"), "SELECT count(*) FROM orders WHERE attempts > 0")
-        return {"settled after": settled, "driven on by the sweeper": late}
+        again = sum(max(0, times) for times in restarts(self.state).values())
+        return {LATE: late, "restarts so far": again}
+
+    def placed(self) -> int:
+        return sum(self._orders_by_status().values())
 
     def settle(self) -> None:
         """Wait until no order is pending, and every event is sent and handled."""
@@ -93,45 +88,26 @@ class Mesh:
     def _is_settled(self) -> bool:
         ((pending,),) = rows(self.database("orders"), "SELECT count(*) FROM orders WHERE status = 'pending'")
         unsent = [rows(self.database(one), _UNSENT)[0][0] for one in ("products", "users", "orders")]
-        queues = self._queues.counts()
-        if parked := [queue for queue in queues if queue.parked]:
-            raise WrongBooks(f"messages were parked: {parked}")
-        return not (pending or any(unsent) or any(queue.waiting or queue.retrying for queue in queues))
+        return not pending and not any(unsent) and not self._waiting()
+
+    def _waiting(self) -> int:
+        """Messages in the queues of the services. Raises WrongBooks when one of them was parked."""
+        found = 0
+        with Connection(self._settings["AMQP_URI"]) as connection:
+            for name in [f"{queue}{suffix}" for queue in queues() for suffix in ("", ".retry", ".dead")]:
+                with suppress(NotFound), connection.channel() as channel:
+                    count = Queue(name, channel=channel, no_declare=True).queue_declare(passive=True)[1]
+                    if count and name.endswith(".dead"):
+                        raise WrongBooks(f"{count} messages are parked in {name}")
+                    found += count
+        return found
+
+    def _orders_by_status(self) -> dict[str, int]:
+        return dict(rows(self.database("orders"), "SELECT status, count(*) FROM orders GROUP BY status"))
 
     def _stock(self) -> int:
-        ((stock,),) = rows(
-            self.database("products"), "SELECT sum(stock) FROM products WHERE id LIKE 'bench-%%'"
-        )
-        return int(stock)
-
-    def _sign_up(self) -> dict[str, str]:
-        """Users with a token each, by their ids."""
-        tokens = {}
-        for name in USERS:
-            email, password = f"{name}@example.com", secrets.token_urlsafe(16)
-            user = self._post("/users", json={"name": name, "email": email, "password": password})
-            tokens[user["id"]] = self._token(email, password)
-        return tokens
-
-    def _fill_shelves(self) -> None:
-        admin = self._token("admin@example.com", self._settings["ADMIN_PASSWORD"])
-
-        def create(product_id: str) -> None:
-            product = {"id": product_id, "name": f"Product {product_id}", "price_minor": PRICE_MINOR}
-            self._post("/products", {"Authorization": f"Bearer {admin}"}, json={**product, "stock": STOCK})
-
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(create, PRODUCTS))
-        assert HOT in PRODUCTS
-
-    def _token(self, email: str, password: str) -> str:
-        return str(self._post("/auth/token", data={"username": email, "password": password})["access_token"])
-
-    def _post(self, path: str, headers: Mapping[str, str] | None = None, **body: Any) -> dict[str, Any]:
-        answer = self._http.post(path, headers=headers, **body)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
+        query = "SELECT sum(stock) FROM products WHERE id LIKE 'bench-%%'"
+        return int(rows(self.database("products"), query)[0][0])
 
 
 _TABLES = f"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ({_KEPT})"
@@ -159,7 +135,17 @@ def mesh(folder: Path, *options: str) -> Iterator[Mesh]:
 def _start(state: State, log: Path, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
     own = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL")
     environment = {name: value for name, value in os.environ.items() if name not in own}
-    command = (sys.executable, "-m", "mycelium", "run", "--postgresql", "--port", str(free_port()), *options)
+    command = (
+        sys.executable,
+        "-m",
+        "mycelium",
+        "run",
+        "--db",
+        "postgresql",
+        "--port",
+        str(free_port()),
+        *options,
+    )
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,11 @@ from bench import load
 from bench.catalogue import HOT, PRICE_MINOR, PRODUCTS, STOCK, USERS
 from bench.ground import Ground, ground, nameko, pids
 from bench.stacks import WrongBooks
-from mycelium.servers import free_port, running
+from mycelium.servers import Processes, free_port, running
 
-READY_SECONDS = 30
+READY_SECONDS = 60
+GRACE_SECONDS = 2
+"""A request that comes before the queue of the replies is there ends a stock gateway."""
 _SERVICES = ("products", "users", "orders", "mailer", "gateway")
 
 
@@ -26,6 +29,10 @@ class Stock:
     def __init__(self, base: Ground, programs: Mapping[str, int], host: str) -> None:
         self._base, self._host = base, host
         self._roots = {**base.pids, **programs}
+
+    @property
+    def management_url(self) -> str:
+        return self._base.broker.management_url or ""
 
     def orders(self) -> load.Load:
         return load.orders(self._host, dict.fromkeys(USERS, ""), one_line=False)
@@ -40,8 +47,17 @@ class Stock:
         execute(self._url("orders"), "TRUNCATE order_lines, orders", "CHECKPOINT")
         execute(self._url("products"), f"UPDATE products SET stock = {STOCK}", "VACUUM products")
 
+    def open_books(self) -> None:
+        """They are empty."""
+
+    def placed(self) -> int:
+        return int(rows(self._url("orders"), "SELECT count(*) FROM orders")[0][0])
+
+    def settle(self) -> None:
+        """Its one consumer of events does nothing with them."""
+
     def check_books(self, answered: int, unknown: int) -> dict[str, float]:
-        ((orders,),) = rows(self._url("orders"), "SELECT count(*) FROM orders")
+        orders = self.placed()
         ((sold,),) = rows(self._url("products"), f"SELECT sum({STOCK} - stock) FROM products")
         if not answered <= orders <= sold <= answered + unknown:
             raise WrongBooks(f"stock Nameko: {answered} answers, {orders} orders, {sold} sold")
@@ -59,8 +75,14 @@ def stock(folder: Path, *, management: bool = False) -> Iterator[Stock]:
         environment = {**base.environment, "WEB_SERVER_ADDRESS": host}
         programs = [nameko(name, f"bench.baselines.stock.{name}", **environment) for name in _SERVICES]
         with running(*programs, log_dir=folder / "logs") as processes:
+            processes.wait_until(lambda: _all_connected(processes), READY_SECONDS, "stock Nameko")
+            time.sleep(GRACE_SECONDS)
             processes.wait_until(lambda: _takes_orders(host), READY_SECONDS, "stock Nameko")
             yield Stock(base, pids(processes), host)
+
+
+def _all_connected(processes: Processes) -> bool:
+    return all("Connected to amqp" in processes.log_of(name).read_text() for name in _SERVICES)
 
 
 def _takes_orders(host: str) -> bool:

@@ -6,11 +6,18 @@ from collections.abc import Callable
 
 from bench.options import Options
 from bench.results import Sample
-from bench.suites import http
+from bench.suites import events, grpc, http, inside, rpc
 
 Suite = Callable[[Options], tuple[list[Sample], dict[str, float]]]
 
 SUITES: dict[str, Suite] = {
     "orders": http.orders,
     "reads": http.reads,
+    "overload": http.overload,
+    "rpc": rpc.rpc,
+    "grpc": grpc.grpc,
+    "events": events.events,
+    "messages": inside.messages,
+    "memory": inside.memory,
+    "growth": inside.growth,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 from bench.ground import CACHE
 from bench.load import Load
@@ -16,6 +17,10 @@ from bench.stacks.stock import stock
 from bench.stacks.tutorial import tutorial
 from bench.wrk import Wrk
 
+OVERLOAD_CLIENTS = (256, 1024)
+OVERLOAD_SECONDS = 6
+"""At least: the first seconds of an overload are not like the rest."""
+
 
 def orders(options: Options) -> tuple[list[Sample], dict[str, float]]:
     return _measure("orders", lambda stack: stack.orders(), options), {}
@@ -23,6 +28,18 @@ def orders(options: Options) -> tuple[list[Sample], dict[str, float]]:
 
 def reads(options: Options) -> tuple[list[Sample], dict[str, float]]:
     return _measure("reads", lambda stack: stack.reads(), options), {}
+
+
+def overload(options: Options) -> tuple[list[Sample], dict[str, float]]:
+    """Four times as many clients as it takes well: what it can't do it should refuse at once."""
+    wrk = Wrk(CACHE, options.folder)
+    options = replace(options, seconds=max(options.seconds, OVERLOAD_SECONDS))
+    with mesh(options.folder / "overload") as stack:
+        warm([stack], lambda one: one.orders(), wrk, options)
+        return [
+            run("overload", stack, stack.orders(), wrk, clients, number, options)
+            for number, clients in turns(OVERLOAD_CLIENTS, options.rounds)
+        ], {}
 
 
 def _measure(suite: str, load: Callable[[Stack], Load], options: Options) -> list[Sample]:

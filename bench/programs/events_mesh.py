@@ -1,0 +1,23 @@
+"""Counts events with the mesh's event handlers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.programs.events_count import Counted
+from mesh.rpc import rpc
+from mesh.subscription import event_handler
+
+
+class MeshSink:
+    name = "mesh_sink"
+
+    counted = Counted()
+
+    @event_handler("outbox_source", "happened")
+    def on_happened(self, event: dict[str, Any]) -> None:
+        self.counted.one()
+
+    @rpc
+    def received(self) -> tuple[int, float]:
+        return self.counted.so_far()

@@ -1,0 +1,52 @@
+"""Publishers of events: through the mesh's outbox, and by Nameko's own dispatcher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nameko.events import EventDispatcher
+
+from mesh.database import Database, Store, Transaction
+from mesh.events import Event
+from mesh.outbox import OutboxRelay
+from mesh.rpc import rpc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happened(Event):
+    """As large as an event of an order."""
+
+    TYPE: ClassVar[str] = "happened"
+    AGGREGATE: ClassVar[str] = "thing_id"
+
+    thing_id: str
+    text: str = "x" * 200
+
+
+class SourceStore(Store[Transaction]):
+    transaction_cls = Transaction
+
+
+class OutboxSource:
+    name = "outbox_source"
+
+    store = Database(SourceStore)
+    relay = OutboxRelay()
+
+    @rpc
+    def publish(self, count: int) -> None:
+        """All in one transaction: what is measured is the relay, not the commits."""
+        with self.store.transaction() as tx:
+            tx.publish([(Happened(thing_id=f"thing-{number}"), 1) for number in range(count)])
+
+
+class StockSource:
+    name = "stock_source"
+
+    dispatch = EventDispatcher()
+
+    @rpc
+    def publish(self, count: int) -> None:
+        for number in range(count):
+            self.dispatch("happened", {"thing_id": f"thing-{number}", "text": "x" * 200})

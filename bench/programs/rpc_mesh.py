@@ -1,0 +1,11 @@
+"""The same echo on the mesh's RPC."""
+
+from mesh.rpc import rpc
+
+
+class MeshEcho:
+    name = "mesh_echo"
+
+    @rpc
+    def echo(self, value):
+        return value

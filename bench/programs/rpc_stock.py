@@ -1,0 +1,11 @@
+"""An echo by stock Nameko."""
+
+from nameko.rpc import rpc
+
+
+class StockEcho:
+    name = "stock_echo"
+
+    @rpc
+    def echo(self, value):
+        return value

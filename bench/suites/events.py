@@ -1,0 +1,108 @@
+"""Events a second, from the commit to their handlers: the mesh's outbox beside stock Nameko's dispatcher."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import sqlalchemy as sa
+
+from bench import machine
+from bench.ground import Ground, ground, meshed, pids
+from bench.measure import Clock, turns
+from bench.options import Options
+from bench.results import Sample
+from mesh import tables
+from mesh.aio import RpcClient
+from mesh.errors import MeshError
+from mycelium.servers import running
+
+COUNT, QUICK_COUNT = 10_000, 1_000
+WARM_COUNT = 200
+READY_SECONDS, HANDLED_SECONDS = 30, 300
+_POLL_SECONDS = 0.1
+_WAYS = {
+    "outbox to two handlers: mesh, stock": ("outbox_source", ("mesh_sink", "stock_sink")),
+    "stock dispatcher to a stock handler": ("stock_source", ("stock_sink",)),
+}
+
+
+def events(options: Options) -> tuple[list[Sample], dict[str, float]]:
+    """The rate counts each event once, however many handlers it has."""
+    folder = options.folder / "events"
+    with ground(folder) as base:
+        _make_outbox(base)
+        names = ("events_source", "events_mesh", "events_stock")
+        programs = [meshed(name, f"bench.programs.{name}", **base.environment) for name in names]
+        with running(*programs, log_dir=folder / "logs") as processes:
+            roots = {**base.pids, **pids(processes)}
+            return asyncio.run(_measure(base, roots, options)), {}
+
+
+def _make_outbox(base: Ground) -> None:
+    base.database.create_database("outbox_source")
+    engine = sa.create_engine(base.database.url_for("outbox_source"))
+    tables.metadata.create_all(engine, tables=[tables.outbox])
+    engine.dispose()
+
+
+async def _measure(base: Ground, roots: dict[str, int], options: Options) -> list[Sample]:
+    count = QUICK_COUNT if options.quick else COUNT
+    async with RpcClient(base.broker.amqp_uri, name="bench", default_timeout=HANDLED_SECONDS) as client:
+        for way in _WAYS.values():
+            await _until_up(client, *way)
+            await _publish(client, *way, WARM_COUNT)
+        samples = []
+        for number, (name, way) in turns(list(_WAYS.items()), options.rounds):
+            quiet = machine.wait_until_quiet(options.quiet_seconds)
+            clock = Clock(roots)
+            seconds = await _publish(client, *way, count)
+            foreign = clock.foreign_cores(0)
+            sample = Sample(
+                suite="events",
+                stack=name,
+                clients=1,
+                round=number,
+                rate=count / seconds,
+                p50=0,
+                p99=0,
+                foreign_cores=foreign,
+                noisy=not quiet or foreign > machine.QUIET_CORES,
+                cpu_us={one: round(1e6 * spent / count, 1) for one, spent in clock.spent().items()},
+            )
+            options.say(f"events round {number + 1}, {name}: {sample.rate:.0f}/s, CPU {sample.cost:.0f} us")
+            samples.append(sample)
+        return samples
+
+
+async def _until_up(client: RpcClient, source: str, sinks: tuple[str, ...]) -> None:
+    end = time.monotonic() + READY_SECONDS
+    for service, method, arguments in (
+        (source, "publish", {"count": 0}),
+        *((sink, "received", {}) for sink in sinks),
+    ):
+        while True:
+            try:
+                await client.call(service, method, arguments, timeout=2)
+                break
+            except MeshError:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _publish(client: RpcClient, source: str, sinks: tuple[str, ...], count: int) -> float:
+    """Seconds from the commit (or, without one, the first publish) to the last event handled."""
+    before = {sink: (await client.call(sink, "received"))[0] for sink in sinks}
+    began = time.time()
+    await client.call(source, "publish", {"count": count})
+    committed = time.time() if source == "outbox_source" else began
+    last = committed
+    for sink in sinks:
+        while True:
+            received, at = await client.call(sink, "received")
+            if received - before[sink] >= count:
+                last = max(last, at)
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+    return last - committed

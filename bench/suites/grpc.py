@@ -1,0 +1,48 @@
+"""GetProduct over gRPC from memory: stock nameko-grpc and the mesh's, with grpcio's client."""
+
+from __future__ import annotations
+
+import socket
+
+from bench.calls import Caller
+from bench.ground import ground, meshed, nameko, pids
+from bench.measure import turns
+from bench.options import Options
+from bench.results import Sample
+from mycelium.servers import free_ports, running
+
+IN_FLIGHT = (1, 64)
+READY_SECONDS = 30
+_STOCK, _MESH = "stock nameko-grpc", "mesh.grpc"
+
+
+def grpc(options: Options) -> tuple[list[Sample], dict[str, float]]:
+    folder = options.folder / "grpc"
+    ports = dict(zip((_STOCK, _MESH), free_ports(2), strict=True))
+    with ground(folder) as base:
+        places = {
+            name: {**base.environment, "GRPC_BIND_HOST": "127.0.0.1", "GRPC_BIND_PORT": str(port)}
+            for name, port in ports.items()
+        }
+        programs = (
+            nameko(_STOCK, "bench.programs.grpc_stock", **places[_STOCK]),
+            meshed(_MESH, "bench.programs.grpc_mesh", **places[_MESH]),
+        )
+        with running(*programs, log_dir=folder / "logs") as processes:
+            for name, port in ports.items():
+                processes.wait_until(lambda: _listens(port), READY_SECONDS, name)  # noqa: B023
+            callers = [
+                Caller(name, "grpc_client", f"127.0.0.1:{port}", {"service": pids(processes)[name]}, {})
+                for name, port in ports.items()
+            ]
+            samples = [
+                caller.run("grpc", in_flight, number, options)
+                for in_flight in IN_FLIGHT
+                for number, caller in turns(callers, options.rounds)
+            ]
+    return samples, {}
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
