@@ -51,6 +51,7 @@ async def while_ordering(stage: Stage, meanwhile: Coroutine[Any, Any, None], loa
     async def act() -> None:
         try:
             await meanwhile
+            await stage.watch_the_pending()  # here, and not when the last customer has gone
         finally:
             is_over.set()
 

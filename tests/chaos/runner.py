@@ -100,7 +100,7 @@ class Runner:
             requests=history.requests(),
             outcomes=_outcomes(history),
             accepted=history.statuses()[202],
-            recovery_seconds=stage.terminal_seconds,
+            recovery_seconds=stage.recovery_seconds,
             seconds=time.monotonic() - began,
             kept=self.mesh.folder,
             figures=stage.figures,

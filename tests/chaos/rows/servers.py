@@ -135,7 +135,7 @@ async def _on_sqlite(stage: Stage) -> None:
         stage.findings += [f"on SQLite: {one}" for one in other.findings]
         for what, times in other.faults.counts.items():
             stage.faults.counts[f"{what} on SQLite"] += times
-        stage.figures["on SQLite terminal after"] = f"{other.terminal_seconds or -1:.1f} s"
+        stage.figures["on SQLite terminal after"] = f"{other.recovery_seconds or 0:.1f} s"
     finally:
         await asyncio.to_thread(mesh.stop)
 
