@@ -75,6 +75,8 @@ class Stage:
 
     async def watch_the_pending(self) -> None:
         """Note how long after the last fault the last of the orders ended that were pending then."""
+        if (self.terminal_seconds or 0.0) > TERMINAL_SECONDS:
+            return  # the promise is broken already
         await asyncio.to_thread(self._watch_the_pending)
 
     def _watch_the_pending(self) -> None:
