@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -15,6 +15,7 @@ import httpx
 
 from tests.chaos.history import NO_ANSWER, Attempt, History, Items
 from tests.chaos.mesh import Mesh
+from tests.waiting import eventually
 
 CUSTOMERS = 8
 PATIENCE_SECONDS = 90.0
@@ -54,15 +55,28 @@ class Cast:
 def _register(http: httpx.Client, number: int) -> Account:
     email = f"chaos-{number}-{uuid.uuid4().hex}@example.com"
     user = {"name": f"Customer {number}", "email": email, "password": PASSWORD}
-    http.post("/users", json=user).raise_for_status()
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    eventually(
+        lambda: http.post("/users", json=user, headers=key).is_success, PATIENCE_SECONDS, "registering"
+    )
     return _log_in(http, email, PASSWORD)
 
 
 def _log_in(http: httpx.Client, email: str, password: str) -> Account:
-    answer = http.post("/auth/token", data={"username": email, "password": password})
-    token = answer.raise_for_status().json()["access_token"]
-    me = http.get("/users/me", headers={"Authorization": f"Bearer {token}"}).raise_for_status()
-    return Account(me.json()["id"], token)
+    form = {"username": email, "password": password}
+    token = _json_of(lambda: http.post("/auth/token", data=form))["access_token"]
+    me = _json_of(lambda: http.get("/users/me", headers={"Authorization": f"Bearer {token}"}))
+    return Account(me["id"], token)
+
+
+def _json_of(ask: Callable[[], httpx.Response]) -> dict[str, Any]:
+    """The first answer that is a success: right after a start a busy machine may be late."""
+
+    def answered() -> dict[str, Any] | None:
+        answer = ask()
+        return answer.json() if answer.is_success else None
+
+    return eventually(answered, PATIENCE_SECONDS, "an answer") or {}
 
 
 @dataclass

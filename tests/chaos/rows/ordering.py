@@ -23,7 +23,7 @@ SENT_TIMES = 5
     sabotaged="orders",
 )
 async def the_same_key_again(stage: Stage) -> None:
-    orders = stage.choose(500, 100)
+    orders = stage.choose(500, 60)
     products = await stage.shop.stock_up(2000, 2000)
     gate = asyncio.Semaphore(AT_ONCE)
 
@@ -57,7 +57,8 @@ async def _replays(stage: Stage, account: Account, items: Items, key: str, answe
 
 READ_EVERY = 0.05
 FAST_SECONDS = 2.0
-"""The deadline of a request: on two cores, four hundred orders at once leave a read no more than that."""
+PATIENT_SECONDS = 10.0
+"""In short form, which runs beside other tests on whatever machine: it tells slow from stuck alone."""
 
 
 @row(
@@ -84,7 +85,8 @@ async def everybody_at_once(stage: Stage) -> None:
     stage.expect(found == 0, f"{found} deadlocks in the database")
     reads = [seconds for seconds, what, _ in stage.history.others if what == f"GET /products/{unrelated}"]
     slowest = quantiles(reads, n=20)[-1]
-    stage.expect(slowest <= FAST_SECONDS, f"95 of 100 unrelated reads took up to {slowest:.2f} s")
+    fast = stage.choose(FAST_SECONDS, PATIENT_SECONDS)
+    stage.expect(slowest <= fast, f"95 of 100 unrelated reads took up to {slowest:.2f} s")
     stage.figures["95% of unrelated reads within"] = f"{slowest:.2f} s"
 
 
