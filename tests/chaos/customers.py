@@ -5,78 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import httpx
 
+from tests.chaos.cast import Account, Cast
 from tests.chaos.history import NO_ANSWER, Attempt, History, Items
-from tests.chaos.mesh import Mesh
-from tests.waiting import eventually
 
-CUSTOMERS = 8
 PATIENCE_SECONDS = 90.0
 """How long one asks again for the same order before giving up. More than any fault lasts."""
-REQUEST_SECONDS = 15.0
 FINAL = frozenset({200, 201, 401, 403, 404, 422})
 FINAL_CONFLICTS = frozenset({"out-of-stock", "conflict", "already-exists"})
-PASSWORD = "correct horse battery"
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A registered user of the mesh under test."""
-
-    user_id: str
-    token: str
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token}"}
-
-
-@dataclass(frozen=True, slots=True)
-class Cast:
-    """Those who act on a mesh: registered once, used by all rows."""
-
-    admin: Account
-    customers: list[Account]
-
-    @classmethod
-    def of(cls, mesh: Mesh) -> Cast:
-        with httpx.Client(base_url=mesh.gateway_url, timeout=REQUEST_SECONDS) as http:
-            admin = _log_in(http, "admin@example.com", mesh.settings["ADMIN_PASSWORD"])
-            return cls(admin, [_register(http, number) for number in range(CUSTOMERS)])
-
-
-def _register(http: httpx.Client, number: int) -> Account:
-    email = f"chaos-{number}-{uuid.uuid4().hex}@example.com"
-    user = {"name": f"Customer {number}", "email": email, "password": PASSWORD}
-    key = {"Idempotency-Key": uuid.uuid4().hex}
-    eventually(
-        lambda: http.post("/users", json=user, headers=key).is_success, PATIENCE_SECONDS, "registering"
-    )
-    return _log_in(http, email, PASSWORD)
-
-
-def _log_in(http: httpx.Client, email: str, password: str) -> Account:
-    form = {"username": email, "password": password}
-    token = _json_of(lambda: http.post("/auth/token", data=form))["access_token"]
-    me = _json_of(lambda: http.get("/users/me", headers={"Authorization": f"Bearer {token}"}))
-    return Account(me["id"], token)
-
-
-def _json_of(ask: Callable[[], httpx.Response]) -> dict[str, Any]:
-    """The first answer that is a success: right after a start a busy machine may be late."""
-
-    def answered() -> dict[str, Any] | None:
-        answer = ask()
-        return answer.json() if answer.is_success else None
-
-    return eventually(answered, PATIENCE_SECONDS, "an answer") or {}
 
 
 @dataclass

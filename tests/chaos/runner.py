@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from tests.chaos.broker import DEAD, RETRY, Broker
-from tests.chaos.customers import Cast
+from tests.chaos.cast import Cast
 from tests.chaos.failpoints import Failpoints
 from tests.chaos.history import NO_ANSWER, History
 from tests.chaos.mesh import Mesh

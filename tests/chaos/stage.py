@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from tests.chaos import checker
 from tests.chaos.books import Books
-from tests.chaos.customers import REQUEST_SECONDS, Cast, Shop
+from tests.chaos.cast import REQUEST_SECONDS, Cast
+from tests.chaos.customers import Shop
 from tests.chaos.faults import Faults
 from tests.chaos.history import History
 from tests.chaos.mesh import Mesh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from statistics import quantiles
 
-from tests.chaos.customers import Account
+from tests.chaos.cast import Account
 from tests.chaos.history import Attempt, Items
 from tests.chaos.rows import row
 from tests.chaos.servers import deadlocks
@@ -55,6 +55,7 @@ async def _replays(stage: Stage, account: Account, items: Items, key: str, answe
     stage.expect(is_refused, f"key {key}: another body was answered {status} {code}")
 
 
+READERS = 3
 READ_EVERY = 0.05
 FAST_SECONDS = 2.0
 PATIENT_SECONDS = 10.0
@@ -73,10 +74,11 @@ async def everybody_at_once(stage: Stage) -> None:
     hot, one, other, unrelated = await stage.shop.stock_up(units, 10_000, 10_000, 1)
     crossing = stage.rng.sample([((one, 1), (other, 1)), ((other, 1), (one, 1))] * (crowd // 2), crowd)
     before = await asyncio.to_thread(deadlocks, stage.mesh)
-    reading = asyncio.create_task(_keep_reading(stage, unrelated))
+    readers = [asyncio.create_task(_keep_reading(stage, unrelated)) for _ in range(READERS)]
     await all_of(stage.shop.order([(hot, 1)]) for _ in range(crowd))
     await all_of(stage.shop.order(items) for items in crossing)
-    reading.cancel()
+    for reader in readers:
+        reader.cancel()
     stage.faults.are_over()
     await stage.judge()
     sold = sum(order.status == "confirmed" and hot in order.items for order in stage.books.orders.values())
@@ -84,10 +86,10 @@ async def everybody_at_once(stage: Stage) -> None:
     found = await asyncio.to_thread(deadlocks, stage.mesh) - before
     stage.expect(found == 0, f"{found} deadlocks in the database")
     reads = [seconds for seconds, what, _ in stage.history.others if what == f"GET /products/{unrelated}"]
-    slowest = quantiles(reads, n=20)[-1]
+    slowest = quantiles(reads, n=20, method="inclusive")[-1]
     fast = stage.choose(FAST_SECONDS, PATIENT_SECONDS)
     stage.expect(slowest <= fast, f"95 of 100 unrelated reads took up to {slowest:.2f} s")
-    stage.figures["95% of unrelated reads within"] = f"{slowest:.2f} s"
+    stage.figures[f"95% of {len(reads)} unrelated reads within"] = f"{slowest:.2f} s"
 
 
 async def _keep_reading(stage: Stage, product_id: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from tests.chaos.customers import Cast
+from tests.chaos.cast import Cast
 from tests.chaos.faults import until
 from tests.chaos.history import History
 from tests.chaos.load import Load, while_ordering
