@@ -7,6 +7,7 @@ from statistics import quantiles
 
 from tests.chaos.cast import Account
 from tests.chaos.history import Attempt, Items
+from tests.chaos.reader import reading, reads
 from tests.chaos.rows import row
 from tests.chaos.servers import deadlocks
 from tests.chaos.stage import Stage, all_of
@@ -55,17 +56,15 @@ async def _replays(stage: Stage, account: Account, items: Items, key: str, answe
     stage.expect(is_refused, f"key {key}: another body was answered {status} {code}")
 
 
-READERS = 3
-READ_EVERY = 0.05
-FAST_SECONDS = 2.0
-PATIENT_SECONDS = 10.0
+FAST_SECONDS = 1.0
+PATIENT_SECONDS = 5.0
 """In short form, which runs beside other tests on whatever machine: it tells slow from stuck alone."""
 
 
 @row(
     "R11",
     load="200 orders at once on one product, 200 of two products in opposite order; another is read",
-    passes="no oversell, no deadlock, 95 of 100 unrelated reads within 2 s",
+    passes="no oversell, no deadlock, 95 of 100 unrelated reads within a second",
     control="no-lock",
     sabotaged="products",
 )
@@ -74,26 +73,23 @@ async def everybody_at_once(stage: Stage) -> None:
     hot, one, other, unrelated = await stage.shop.stock_up(units, 10_000, 10_000, 1)
     crossing = stage.rng.sample([((one, 1), (other, 1)), ((other, 1), (one, 1))] * (crowd // 2), crowd)
     before = await asyncio.to_thread(deadlocks, stage.mesh)
-    readers = [asyncio.create_task(_keep_reading(stage, unrelated)) for _ in range(READERS)]
-    await all_of(stage.shop.order([(hot, 1)]) for _ in range(crowd))
-    await all_of(stage.shop.order(items) for items in crossing)
-    for reader in readers:
-        reader.cancel()
+    output = stage.folder / "reads.txt"
+    with reading(f"{stage.mesh.gateway_url}/products/{unrelated}", output):
+        await all_of(stage.shop.order([(hot, 1)]) for _ in range(crowd))
+        await all_of(stage.shop.order(items) for items in crossing)
     stage.faults.are_over()
     await stage.judge()
     sold = sum(order.status == "confirmed" and hot in order.items for order in stage.books.orders.values())
     stage.expect(sold == units, f"{sold} of {units} units were sold")
     found = await asyncio.to_thread(deadlocks, stage.mesh) - before
     stage.expect(found == 0, f"{found} deadlocks in the database")
-    reads = [seconds for seconds, what, _ in stage.history.others if what == f"GET /products/{unrelated}"]
-    slowest = quantiles(reads, n=20, method="inclusive")[-1]
+    _reads_were_fast(stage, reads(output))
+
+
+def _reads_were_fast(stage: Stage, read: list[tuple[int, float]]) -> None:
+    failed = [status for status, _ in read if status != 200]
+    stage.expect(not failed, f"{len(failed)} unrelated reads were answered {failed[:3]}")
+    slowest = quantiles([seconds for _, seconds in read], n=20, method="inclusive")[-1]
     fast = stage.choose(FAST_SECONDS, PATIENT_SECONDS)
     stage.expect(slowest <= fast, f"95 of 100 unrelated reads took up to {slowest:.2f} s")
-    stage.figures[f"95% of {len(reads)} unrelated reads within"] = f"{slowest:.2f} s"
-
-
-async def _keep_reading(stage: Stage, product_id: str) -> None:
-    while True:
-        status, _ = await stage.shop.read(f"/products/{product_id}")
-        stage.expect(status == 200, f"an unrelated read was answered {status}")
-        await asyncio.sleep(READ_EVERY)
+    stage.figures[f"95% of {len(read)} unrelated reads within"] = f"{slowest:.2f} s"
