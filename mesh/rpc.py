@@ -1,11 +1,10 @@
-"""RPC between services: Nameko's protocol, with answers that arrive in time or errors that say why.
+"""RPC entrypoints: Nameko's protocol, whatever arrives.
 
-    @rpc                                                  in place of nameko.rpc.rpc
-    products = ServiceClient("products", timeout=1.5)     in place of nameko.rpc.ServiceRpc
+    @rpc                in place of nameko.rpc.rpc
 
-Both speak to stock Nameko on the other side. What they add: SIGTERM loses no reply and executes
-nothing twice; refusals cross the wire with their slug; a call inside a service ends with the
-deadline of the request that caused it; hostile headers and arguments can't end the process.
+Speaks to stock Nameko on the other side. What it adds: SIGTERM loses no reply and executes nothing
+twice; refusals cross the wire with their slug; what comes too late is not done; what can't be read is
+answered, or parked where nobody can be; nothing that is sent can end the process. mesh.client calls.
 """
 
 from __future__ import annotations
@@ -20,13 +19,11 @@ import kombu.serialization
 from eventlet import Timeout
 from nameko import rpc as stock
 from nameko.exceptions import IncorrectSignature, UnserializableValueError, get_module_path
-from nameko.exceptions import UnknownService as StockUnknownService
 
 from mesh import errors
 from mesh.context import deadline_of, validated_context
 from mesh.dead_letters import LIVES_LOST, DeadLetters, count_in
 from mesh.draining import DRAIN_SECONDS, DrainingConsumer
-from mesh.self_call import SelfCalling
 from mesh.settings import broker_options
 
 log = logging.getLogger(__name__)
@@ -36,8 +33,6 @@ LIVES = 5
 """How many processes may die with a call in hand before the call is held to be the cause."""
 NOT_BEGUN = (stock.MalformedRequest, stock.MethodNotFound, IncorrectSignature)
 """Errors of a request that no method has seen."""
-ANSWER_SECONDS = 0.15
-"""What is kept of a request's time to answer it after a call of its own has timed out."""
 
 
 def wire_error(error: BaseException) -> dict[str, Any]:
@@ -181,72 +176,3 @@ class Rpc(stock.Rpc):
 
 
 rpc = Rpc.decorator
-
-
-class ReplyListener(stock.ReplyListener):
-    """Nameko's, and it can be asked whether it hears anything: without it a service is not ready."""
-
-    class consumer_cls(SelfCalling, stock.ReplyListener.ReplyConsumer):  # noqa: N801 - Nameko's name
-        pass
-
-
-class ServiceClient(stock.ServiceRpc):
-    """Injects a client of another service whose calls end within `timeout` seconds, or sooner when
-    the request in hand has less time left."""
-
-    reply_listener = ReplyListener()
-
-    def __init__(self, target_service: str, timeout: float = 2.0, **publisher_options: Any) -> None:
-        self.timeout = timeout
-        super().__init__(target_service, **publisher_options)
-
-    def get_dependency(self, worker_ctx: Any) -> Caller:
-        return Caller(self, dict(worker_ctx.context_data))
-
-
-class Caller:
-    """`caller.method(**arguments)` calls the method.
-
-    Raises Refused, RemoteFault, UnknownService, Unavailable or DeadlineExceeded (mesh.errors).
-    """
-
-    def __init__(self, provider: ServiceClient, context: dict[str, Any]) -> None:
-        self._provider = provider
-        self._context = context
-
-    def __getattr__(self, method: str) -> Callable[..., Any]:
-        if method.startswith("_"):
-            raise AttributeError(method)
-        return partial(self._call, method)
-
-    def _call(self, method: str, **arguments: Any) -> Any:
-        service, listener = self._provider.target_service, self._provider.reply_listener
-        now = time.time()
-        deadline = now + self._provider.timeout
-        if (inherited := deadline_of(self._context)) is not None:
-            deadline = min(deadline, inherited - ANSWER_SECONDS)
-        if deadline <= now:
-            raise errors.DeadlineExceeded(f"no time is left to call {service}.{method}")
-        pending: list[str] = []
-
-        def register(correlation_id: str) -> Any:
-            pending.append(correlation_id)
-            return listener.register_for_reply(correlation_id)
-
-        publish = partial(self._provider.publisher.publish, expiration=deadline - now)
-        client = stock.Client(publish, register, {**self._context, "deadline": deadline}, service, method)
-        try:
-            with Timeout(
-                deadline - now, errors.DeadlineExceeded(f"{service}.{method} did not answer in time")
-            ):
-                reply = client.call_async(**arguments).get_response()
-        except StockUnknownService as error:
-            raise errors.UnknownService(f"no service {service} is known to the broker") from error
-        except OSError as error:
-            raise errors.Disconnected(f"the broker went away during {service}.{method}") from error
-        finally:
-            for correlation_id in pending:
-                listener.pending.pop(correlation_id, None)  # Nameko keeps what was given up, for ever
-        if reply.get("error"):
-            raise errors.from_wire(reply["error"])
-        return reply["result"]

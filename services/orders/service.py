@@ -6,12 +6,13 @@ from typing import Any
 
 from nameko.timer import timer
 
+from mesh.client import ServiceClient
 from mesh.database import Database
 from mesh.health import Presence
 from mesh.outbox import OutboxRelay
 from mesh.outcome import Outcome
 from mesh.paging import checked_limit, decode_cursor, page
-from mesh.rpc import ServiceClient, rpc
+from mesh.rpc import rpc
 from mesh.subscription import event_handler
 from services.orders import commands, domain, saga, wire
 from services.orders.store import OrdersStore

@@ -8,8 +8,9 @@ from kombu import Connection, Exchange, Queue
 from nameko import config
 from nameko.testing.services import dummy, entrypoint_hook
 
+from mesh.client import ServiceClient
 from mesh.container import Container
-from mesh.rpc import LIVES, ServiceClient, rpc
+from mesh.rpc import LIVES, rpc
 from mesh.subscription import event_handler
 from mycelium.servers import free_port
 from tests.waiting import eventually

@@ -14,7 +14,8 @@ from nameko.standalone.rpc import ServiceRpcClient
 from nameko.testing.services import dummy, entrypoint_hook
 
 from mesh import errors
-from mesh.rpc import ServiceClient, rpc
+from mesh.client import ServiceClient
+from mesh.rpc import rpc
 from tests.waiting import eventually
 
 
