@@ -10,9 +10,10 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Fault, ServerProxy
+from xmlrpc.client import Error, ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
@@ -97,7 +98,7 @@ def processes(state: State) -> list[dict[str, Any]] | None:
     """What supervisord says of each process; None when there is no supervisord to ask."""
     try:
         answer: list[dict[str, Any]] = connect(state).supervisor.getAllProcessInfo()
-    except (OSError, Fault):
+    except (OSError, HTTPException, Error):
         return None
     return answer
 
@@ -111,7 +112,7 @@ def kill(state: State, name: str) -> None:
     """End a process that can't be asked to; it is started again. One that has just ended is let be."""
     for process in processes(state) or ():
         if process["name"] == name:
-            with suppress(Fault, OSError):
+            with suppress(OSError, HTTPException, Error):
                 connect(state).supervisor.signalProcess(f"{process['group']}:{name}", "KILL")
 
 
