@@ -44,14 +44,14 @@ def main(
         runner = Runner(mesh, seed)
         for row in chosen:
             played.append(_play(runner, row, short, with_controls))
+            if report_to:  # after each: what was measured in an hour is not lost with its last minute
+                report.write(report_to, played, seed, time.monotonic() - began)
     finally:
         mesh.stop()
     out.print(report.table(played))
     for result, _ in played:
         if not result.passed:
             out.print(result.explain(), markup=False)
-    if report_to:
-        report.write(report_to, played, seed, time.monotonic() - began)
     if not all(report.holds(*one) for one in played):
         raise typer.Exit(1)
     shutil.rmtree(folder, ignore_errors=True)

@@ -53,7 +53,8 @@ def table(played: Played) -> Table:
 
 
 def write(path: Path, played: Played, seed: int, seconds: float) -> None:
-    """Put the tables between their marks in a Markdown file."""
+    """Put the tables between their marks in a Markdown file, in the order of the rows."""
+    played = sorted(played, key=lambda one: one[0].row.number)
     text = _between(path.read_text(), BEGIN, END, _results(played, seed, seconds))
     path.write_text(_between(text, CONTROLS_BEGIN, CONTROLS_END, _controls(played)))
 
