@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -52,11 +54,35 @@ def table(played: Played) -> Table:
     return shown
 
 
-def write(path: Path, played: Played, seed: int, seconds: float) -> None:
-    """Put the tables between their marks in a Markdown file, in the order of the rows."""
-    played = sorted(played, key=lambda one: one[0].row.number)
-    text = _between(path.read_text(), BEGIN, END, _results(played, seed, seconds))
-    path.write_text(_between(text, CONTROLS_BEGIN, CONTROLS_END, _controls(played)))
+def write(path: Path, played: Played, seed: int) -> None:
+    """Put what was measured between the marks of a Markdown file; rows that were not played keep theirs.
+
+    Beside it, with the ending .json, is the same for machines, from which the tables are made.
+    """
+    kept = path.with_suffix(".json")
+    records = json.loads(kept.read_text()) if kept.exists() else {}
+    records |= {result.row.name: _record(result, control, seed) for result, control in played}
+    kept.write_text(json.dumps(dict(sorted(records.items(), key=_number)), indent=1) + "\n")
+    rows = [record for _, record in sorted(records.items(), key=_number)]
+    text = _between(path.read_text(), BEGIN, END, _results(rows))
+    path.write_text(_between(text, CONTROLS_BEGIN, CONTROLS_END, _controls(rows)))
+
+
+def _number(named: tuple[str, Any]) -> int:
+    return int(named[0].removeprefix("R"))
+
+
+def _record(result: Result, control: Result | None, seed: int) -> dict[str, Any]:
+    (cells,) = _cells([(result, control)])
+    return {
+        "cells": cells,
+        "figures": {name: str(value) for name, value in result.figures.items()},
+        "mutant": result.row.control,
+        "noticed": _noticed(control),
+        "form": "short" if result.is_short else "full",
+        "played": f"{time.strftime('%Y-%m-%d', time.gmtime())}, seed {seed}, {result.seconds:.0f} s",
+        "faults": result.faults.total(),
+    }
 
 
 def _between(text: str, begin: str, end: str, lines: Sequence[str]) -> str:
@@ -65,30 +91,27 @@ def _between(text: str, begin: str, end: str, lines: Sequence[str]) -> str:
     return "\n".join([f"{head}{begin}", "", *lines, "", f"{end}{tail}"])
 
 
-def _results(played: Played, seed: int, seconds: float) -> list[str]:
-    when = time.strftime("%Y-%m-%d", time.gmtime())
-    faults = sum(result.faults.total() for result, _ in played)
-    form = "short form" if any(result.is_short for result, _ in played) else "full form"
+def _results(records: Sequence[dict[str, Any]]) -> list[str]:
     return [
-        f"Seed {seed}, {when}, {form}: {faults} faults, {seconds / 60:.0f} minutes with the controls.",
+        f"{len(records)} rows, {sum(record['faults'] for record in records)} faults.",
         "",
-        *_markdown(COLUMNS, _cells(played)),
+        *_markdown(COLUMNS, [record["cells"] for record in records]),
         "",
-        "Measured beside that:",
+        "When each was played, and what was measured beside that:",
         "",
         *(
-            f"- {result.row.name}: {', '.join(f'{name} {value}' for name, value in result.figures.items())}"
-            for result, _ in played
-            if result.figures
+            f"- {record['cells'][0]} ({record['form']} form, {record['played']}): "
+            + (", ".join(f"{name} {value}" for name, value in record["figures"].items()) or "nothing else")
+            for record in records
         ),
     ]
 
 
-def _controls(played: Played) -> list[str]:
+def _controls(records: Sequence[dict[str, Any]]) -> list[str]:
     meanings = mutants.meanings()
     noticed = [
-        (result.row.name, result.row.control, meanings[result.row.control], _noticed(control))
-        for result, control in played
+        (record["cells"][0], record["mutant"], meanings[record["mutant"]], record["noticed"])
+        for record in records
     ]
     return _markdown(("row", "mutant", "what it does", "how the row noticed"), noticed)
 
