@@ -84,7 +84,9 @@ def no_drain() -> None:
 
 @mutant
 def sent_before_published() -> None:
-    """the relay marks events as sent before it has published them"""
+    """the relay marks events as sent, and publishes them a moment later"""
+    import eventlet
+
     from mesh.confirms import Fate
     from mesh.outbox import OutboxRelay
 
@@ -92,6 +94,7 @@ def sent_before_published() -> None:
 
     def published_last(self: Any, rows: Any, sent: Any, held: Any) -> None:
         settle(self, rows, [row.seq for row in rows], {})
+        eventlet.sleep(0.3)  # or a broker would have to die within a millisecond to be noticed
         publish(self, rows)
 
     OutboxRelay._publish = lambda self, rows: [Fate.KEPT] * len(rows)
