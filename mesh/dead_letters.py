@@ -42,6 +42,17 @@ def without_history(headers: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def body_of(message: Any) -> bytes:
+    """The body as it came: py-amqp makes text of one whose encoding it knows, and of an empty one."""
+    body = message.body
+    if not isinstance(body, str):
+        return bytes(body)
+    try:
+        return body.encode(message.content_encoding or "utf-8")
+    except (LookupError, UnicodeError):
+        return body.encode("utf-8", "surrogatepass")
+
+
 def count_in(headers: Mapping[str, Any], name: str) -> int:
     """A counter that we have put into a header; anybody may have put something else there."""
     value = headers.get(name)
@@ -98,7 +109,7 @@ class DeadLetters:
     def _send(self, message: Any, *, headers: Mapping[str, Any], **properties: Any) -> None:
         kept = {name: message.properties[name] for name in _KEPT if message.properties.get(name)}
         self._publisher.publish(
-            message.body,
+            body_of(message),
             headers={**without_history(message.headers), **headers},
             content_type=message.content_type or "application/octet-stream",
             content_encoding=message.content_encoding or "binary",

@@ -20,7 +20,7 @@ from nameko.events import BROADCAST, EventHandler
 from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR
 from nameko.rpc import Rpc
 
-from mesh.dead_letters import ATTEMPTS, HANDLER, LIVES_LOST, PARKED_AT, REASON, without_history
+from mesh.dead_letters import ATTEMPTS, HANDLER, LIVES_LOST, PARKED_AT, REASON, body_of, without_history
 from mycelium.plan import SERVICES
 
 CONNECT_SECONDS = 5
@@ -127,9 +127,9 @@ class ParkedMessages:
                 headers = {k: v for k, v in without_history(message.headers).items() if k not in _OURS}
                 # Confirmed before the parked one is let go: it may come twice, never not at all.
                 Producer(channel).publish(
-                    message.body,
-                    content_type=message.content_type,
-                    content_encoding=message.content_encoding,
+                    body_of(message),
+                    content_type=message.content_type or "application/octet-stream",
+                    content_encoding=message.content_encoding or "binary",
                     headers=headers,
                     mandatory=True,
                     **_way_to(name, message),

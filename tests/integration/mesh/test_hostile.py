@@ -92,6 +92,9 @@ UNREADABLE = [
     {"body": b"{}", "content_type": "application/json", "content_encoding": "utf-9"},
     {"body": b"[" * 100_000, "content_type": "application/json", "content_encoding": "utf-8"},
     {"body": b"{}", "headers": {"compression": "application/x-gzip"}, "content_type": "application/json"},
+    {"body": b"", "content_type": "application/x-yaml"},
+    {"body": b"\xff", "content_type": "application/json", "content_encoding": "utf-8"},
+    {"body": "\u00e9".encode("utf-16"), "content_type": "application/json", "content_encoding": "utf-16"},
 ]
 NOT_BEGUN = [
     ("victim.echo", {"args": []}),
