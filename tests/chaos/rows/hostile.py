@@ -8,7 +8,7 @@ import time
 import uuid
 from collections import Counter
 
-from tests.chaos.broker import DEAD
+from tests.chaos.broker import DEAD, RETRY
 from tests.chaos.faults import until
 from tests.chaos.poison import LETHAL_LIVES, Poison, corpus, fuzz
 from tests.chaos.rows import row
@@ -103,6 +103,8 @@ async def _poison_waits_at_the_start(stage: Stage, product: str, fuzzed: int) ->
 
 async def _an_event_kills(stage: Stage) -> None:
     """A message of which the process dies, each time it is given out, until it is parked."""
+    # What is still retried would be parked in the same queue, and taken for the lethal one.
+    await until(lambda: not _retried(stage), SOON, "the end of all retries")
     before = len(stage.faults.points.hits("notifications.on_order_confirmed.before"))
     stage.faults.points.arm("notifications.on_order_confirmed.before", "exit", LETHAL_LIVES)
     event = json.dumps({"event_id": str(uuid.uuid4()), "data": {}, "type": "order_confirmed"})
@@ -113,6 +115,10 @@ async def _an_event_kills(stage: Stage) -> None:
     deaths = len(stage.faults.points.hits("notifications.on_order_confirmed.before")) - before
     stage.figures["deaths of the lethal event"] = deaths
     stage.faults.points.disarm()
+
+
+def _retried(stage: Stage) -> int:
+    return sum(one.messages for one in stage.faults.broker.queues() if one.name.endswith(RETRY))
 
 
 def _parked(stage: Stage) -> int:
