@@ -69,12 +69,6 @@ class Products:
     name = "products"
 
     @rpc
-    def get_product(self, product_id):
-        return {
-            "id": product_id,
-            "name": "Laptop",
-            "price": 1200.5,
-            "price_minor": 120050,
-            "currency": "USD",
-            "stock": 10,
-        }
+    def get_products(self, product_ids):
+        fields = {"name": "Laptop", "price": 1200.5, "price_minor": 120050, "currency": "USD", "stock": 10}
+        return [{"ok": {"id": product_id, **fields}} for product_id in product_ids]
