@@ -9,41 +9,148 @@ forgotten.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from threading import Event
 from typing import Any
 
+import kombu.serialization
 from amqp.exceptions import AMQPError
 from eventlet import Timeout
+from eventlet.event import Event as Result
 from kombu.exceptions import KombuError
 from nameko import rpc as stock
-from nameko.exceptions import UnknownService as StockUnknownService
+from nameko.extensions import DependencyProvider
+from nameko.messaging import encode_to_headers
 
-from mesh import errors
+from mesh import amqp, errors
 from mesh.context import deadline_of
 from mesh.self_call import SelfCalling
+
+log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 0.15
 """What is kept of a request's time to answer it after a call of its own has timed out."""
 
 
+class ReplyConsumer(SelfCalling, stock.ReplyListener.ReplyConsumer):
+    """Calls leave, and replies come, on one channel. A reply is not acked: when the connection goes,
+    whoever waits is told so at once."""
+
+    def __init__(self, listener: ReplyListener, *args: Any, **kwargs: Any) -> None:
+        super().__init__(listener.check_for_lost_replies, *args, no_ack=True, **kwargs)
+        self.listener = listener
+        self.channel: Any = None
+        """None while there is no connection."""
+        self.connected = Event()
+
+    def on_consume_ready(self, connection: Any, channel: Any, consumers: Any, **kwargs: Any) -> None:
+        channel.events["basic_return"].add(self.listener.on_return)
+        self.channel = channel
+        self.connected.set()
+        super().on_consume_ready(connection, channel, consumers, **kwargs)
+
+    def consume(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        try:
+            yield from super().consume(*args, **kwargs)
+        finally:
+            self.channel = None
+            self.connected.clear()
+            self.listener.on_lost()
+
+    def on_message(self, body: Any, message: Any) -> None:
+        self.listener.handle_message(body, message)
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        self.listener.on_unreadable(message, exc)
+
+
 class ReplyListener(stock.ReplyListener):
-    """Nameko's, and it can be asked whether it hears anything: without it a service is not ready."""
+    """Nameko's, and it sends the calls as well. It can be asked whether it hears anything: without it a
+    service is not ready."""
 
-    class consumer_cls(SelfCalling, stock.ReplyListener.ReplyConsumer):  # noqa: N801 - Nameko's name
-        pass
+    def consumer_cls(self, _: Any, *args: Any, **kwargs: Any) -> ReplyConsumer:
+        return ReplyConsumer(self, *args, **kwargs)
+
+    def setup(self) -> None:
+        super().setup()
+        self._ids = map("{}-{}".format, itertools.repeat(uuid.uuid4().hex), itertools.count())
+
+    def check_for_lost_replies(self) -> None:
+        """Nobody waits for any: they have been told when the connection went."""
+
+    def call(
+        self, service: str, method: str, arguments: Mapping[str, Any], context: dict[str, Any], seconds: float
+    ) -> Any:
+        """The body of the reply. The caller bounds the wait; `seconds` is how long the broker keeps the
+        call, and for half of them a broker that has just gone is waited for.
+
+        Raises Disconnected, UnknownService, and what the serializer says of the arguments.
+        """
+        content_type, content_encoding, body = kombu.serialization.dumps(
+            {"args": (), "kwargs": arguments}, self.container.serializer
+        )
+        if self.consumer.channel is None and not self.consumer.connected.wait(seconds / 2):
+            raise errors.Disconnected(f"the broker is away: {service}.{method} was not called")
+        call = next(self._ids)
+        reply = self.pending[call] = Result()
+        try:
+            amqp.send(
+                self.consumer.channel,
+                body.encode(content_encoding) if isinstance(body, str) else body,
+                exchange=self.queue.exchange.name,
+                routing_key=f"{service}.{method}",
+                content_type=content_type,
+                content_encoding=content_encoding,
+                headers=encode_to_headers(context),
+                mandatory=True,
+                reply_to=self.routing_key,
+                correlation_id=call,
+                expiration=str(max(1, int(seconds * 1000))),
+            )
+            return reply.wait()
+        except (AMQPError, KombuError, OSError) as error:
+            raise errors.Disconnected(f"the broker went away during {service}.{method}") from error
+        finally:
+            self.pending.pop(call, None)
+
+    def handle_message(self, body: Any, message: Any) -> None:
+        self._settle(message, lambda reply: reply.send(body))
+
+    def on_unreadable(self, message: Any, error: Exception) -> None:
+        fault = errors.RemoteFault("MalformedAnswer", f"the answer can't be read: {error}")
+        self._settle(message, lambda reply: reply.send_exception(fault))
+
+    def on_return(self, _: Any, exchange: str, routing_key: str, message: Any) -> None:
+        service = routing_key.partition(".")[0]
+        unknown = errors.UnknownService(f"no service {service} is known to the broker")
+        self._settle(message, lambda reply: reply.send_exception(unknown))
+
+    def on_lost(self) -> None:
+        for call in list(self.pending):
+            self.pending.pop(call).send_exception(errors.Disconnected("the broker went away during a call"))
+
+    def _settle(self, message: Any, tell: Callable[[Result], None]) -> None:
+        reply = self.pending.pop(message.properties.get("correlation_id"), None)
+        if reply is None:
+            log.debug("an answer that nobody waits for any longer")
+        else:
+            tell(reply)
 
 
-class ServiceClient(stock.ServiceRpc):
+class ServiceClient(DependencyProvider):
     """Injects a client of another service whose calls end within `timeout` seconds, or sooner when
     the request in hand has less time left."""
 
     reply_listener = ReplyListener()
 
-    def __init__(self, target_service: str, timeout: float = 2.0, **publisher_options: Any) -> None:
+    def __init__(self, target_service: str, timeout: float = 2.0) -> None:
+        self.target_service = target_service
         self.timeout = timeout
-        super().__init__(target_service, **publisher_options)
 
     def get_dependency(self, worker_ctx: Any) -> Caller:
         return Caller(self, dict(worker_ctx.context_data))
@@ -65,33 +172,19 @@ class Caller:
         return partial(self._call, method)
 
     def _call(self, method: str, **arguments: Any) -> Any:
-        service, listener = self._provider.target_service, self._provider.reply_listener
+        service = self._provider.target_service
         now = time.time()
         deadline = now + self._provider.timeout
         if (inherited := deadline_of(self._context)) is not None:
             deadline = min(deadline, inherited - ANSWER_SECONDS)
-        if deadline <= now:
+        seconds = deadline - now
+        if seconds <= 0:
             raise errors.DeadlineExceeded(f"no time is left to call {service}.{method}")
-        pending: list[str] = []
-
-        def register(correlation_id: str) -> Any:
-            pending.append(correlation_id)
-            return listener.register_for_reply(correlation_id)
-
-        publish = partial(self._provider.publisher.publish, expiration=deadline - now)
-        client = stock.Client(publish, register, {**self._context, "deadline": deadline}, service, method)
-        try:
-            with Timeout(
-                deadline - now, errors.DeadlineExceeded(f"{service}.{method} did not answer in time")
-            ):
-                reply = client.call_async(**arguments).get_response()
-        except StockUnknownService as error:
-            raise errors.UnknownService(f"no service {service} is known to the broker") from error
-        except (AMQPError, KombuError, OSError) as error:
-            raise errors.Disconnected(f"the broker went away during {service}.{method}") from error
-        finally:
-            for correlation_id in pending:
-                listener.pending.pop(correlation_id, None)  # Nameko keeps what was given up, for ever
+        context = {**self._context, "deadline": deadline}
+        with Timeout(seconds, errors.DeadlineExceeded(f"{service}.{method} did not answer in time")):
+            reply = self._provider.reply_listener.call(service, method, arguments, context, seconds)
+        if not isinstance(reply, Mapping):
+            raise errors.RemoteFault("MalformedAnswer", f"{service}.{method} answered no object")
         if reply.get("error"):
             raise errors.from_wire(reply["error"])
-        return reply["result"]
+        return reply.get("result")

@@ -13,12 +13,12 @@ from enum import Enum
 from typing import Any
 
 import eventlet
-from amqp import spec
 from amqp.exceptions import AMQPError
 from kombu.connection import Connection
 from kombu.entity import Exchange
 from kombu.exceptions import KombuError
 
+from mesh import amqp
 from mesh.errors import Unavailable
 from mesh.settings import broker_options, required
 
@@ -89,7 +89,7 @@ class ConfirmedPublisher:
 
     def _open(self) -> None:
         options = broker_options()
-        self._connection = Connection(
+        self._connection = amqp.connection(
             required("AMQP_URI"),
             connect_timeout=CONNECT_SECONDS,
             ssl=options["ssl"],
@@ -105,15 +105,15 @@ class ConfirmedPublisher:
         self._unsettled.clear()
 
     def _send(self, parcel: Parcel) -> int:
-        message = self._channel.prepare_message(
-            parcel.body,
-            content_type="application/json",
-            content_encoding="utf-8",
-            properties={"delivery_mode": _PERSISTENT, "message_id": parcel.message_id},
+        amqp.send(
+            self._channel,
+            parcel.body.encode(),
+            exchange=self._exchange.name,
+            routing_key=parcel.routing_key,
+            mandatory=parcel.mandatory,
+            delivery_mode=_PERSISTENT,
+            message_id=parcel.message_id,
         )
-        # Not basic_publish, which looks for incoming frames before each message.
-        arguments = (0, self._exchange.name, parcel.routing_key, parcel.mandatory, False)
-        self._channel.send_method(spec.Basic.Publish, "Bssbb", arguments, message)
         self._sent += 1
         self._unsettled.add(self._sent)
         return self._sent

@@ -12,7 +12,10 @@ Named in config.yml as SERVICE_CONTAINER_CLS. Three habits of Nameko's own are m
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Callable
 from threading import Event
+from typing import Any
 
 import eventlet
 from kombu.connection import Connection
@@ -23,6 +26,7 @@ from mesh.backoff import back_off
 from mesh.log import Unexpected
 
 log = logging.getLogger(__name__)
+nameko_log = logging.getLogger("nameko.containers")
 
 CONNECT_SECONDS = 3
 LOOK_SECONDS = 0.05
@@ -32,7 +36,7 @@ _unexpected = Unexpected()
 
 class Container(ServiceContainer):
     def __init__(self, service_cls: type) -> None:
-        logging.getLogger("nameko.containers").addFilter(_unexpected)  # adding it again changes nothing
+        nameko_log.addFilter(_unexpected)  # adding it again changes nothing
         self._leaving = Event()
         super().__init__(service_cls)
 
@@ -63,6 +67,28 @@ class Container(ServiceContainer):
                     except Exception:
                         log.exception("%r did not leave cleanly", extension)
         super().stop()
+
+    def _run_worker(self, worker_ctx: Any, handle_result: Callable[..., tuple[Any, Any]] | None) -> None:
+        """Nameko's life of a worker, without the stopwatch that it holds to each part of it."""
+        self._inject_dependencies(worker_ctx)
+        self._worker_setup(worker_ctx)
+        result = exc_info = None
+        try:
+            method = getattr(worker_ctx.service, worker_ctx.entrypoint.method_name)
+            result = method(*worker_ctx.args, **worker_ctx.kwargs)
+        except Exception as error:
+            if isinstance(error, worker_ctx.entrypoint.expected_exceptions):
+                nameko_log.warning(
+                    "(expected) error handling worker %s: %s", worker_ctx, error, exc_info=True
+                )
+            else:
+                nameko_log.exception("error handling worker %s: %s", worker_ctx, error)
+            exc_info = sys.exc_info()
+        if handle_result is not None:
+            result, exc_info = handle_result(worker_ctx, result, exc_info)
+        self._worker_result(worker_ctx, result, exc_info)
+        del exc_info  # breaks a cycle
+        self._worker_teardown(worker_ctx)
 
     def _wait_for_the_broker(self) -> None:
         """Until it answers, or the container is told to stop. A missing AMQP_URI is for others to name."""

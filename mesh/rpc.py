@@ -9,6 +9,7 @@ answered, or parked where nobody can be; nothing that is sent can end the proces
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import Callable, Container, Mapping
@@ -16,19 +17,19 @@ from functools import partial
 from typing import Any
 
 import kombu.serialization
-from eventlet import Timeout
 from nameko import rpc as stock
 from nameko.exceptions import IncorrectSignature, UnserializableValueError, get_module_path
+from nameko.messaging import decode_from_headers
 
-from mesh import errors
+from mesh import amqp, errors
 from mesh.context import deadline_of, validated_context
 from mesh.dead_letters import LIVES_LOST, DeadLetters, count_in
 from mesh.draining import DRAIN_SECONDS, DrainingConsumer
-from mesh.settings import broker_options
+from mesh.workers import start_worker
 
 log = logging.getLogger(__name__)
 
-REPLY_SECONDS = 5.0
+MAX_REPLY_BYTES = 16 * 1024 * 1024
 LIVES = 5
 """How many processes may die with a call in hand before the call is held to be the cause."""
 NOT_BEGUN = (stock.MalformedRequest, stock.MethodNotFound, IncorrectSignature)
@@ -61,41 +62,52 @@ def _is_nameko(error: BaseException) -> bool:
 class Responder(stock.Responder):
     """Sends the reply in the encoding of the request; to nobody when there is no reply address.
 
-    A request in an encoding that is not accepted is answered in JSON.
+    A request in an encoding that is not accepted is answered in JSON. The reply leaves on the channel
+    that the request came by, before its ack: a broker that knows of the ack has the reply as well,
+    so that a confirm would say nothing new.
     """
 
-    def __init__(self, *args: Any, accept: Container[str], **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, exchange: str, message: Any, accept: Container[str]) -> None:
+        self.exchange = exchange
+        self.message = message
         self.accept = accept
 
     def send_response(self, result: Any, exc_info: Any) -> tuple[Any, Any]:
-        content_type = self.message.properties.get("content_type", "application/json")
-        serializer = kombu.serialization.registry.type_to_name.get(content_type)
+        properties = self.message.properties
+        serializer = kombu.serialization.registry.type_to_name.get(properties.get("content_type"), "json")
         if serializer not in self.accept:
             serializer = "json"
         error = wire_error(exc_info[1]) if exc_info else None
-        if error is None:
-            try:
-                kombu.serialization.dumps(result, serializer)
-            except Exception:
-                log.exception("the result can't be sent as %s", serializer)
-                result, error = None, wire_error(UnserializableValueError("result"))
-        reply_to = self.message.properties.get("reply_to")
+        reply = _encoded({"result": None if error else result, "error": error}, serializer)
+        reply_to = properties.get("reply_to")
         if reply_to is None:
             log.warning("a call without a reply address was executed: nobody gets its answer")
             return result, exc_info
-        publisher = self.publisher_cls(self.amqp_uri, ssl=self.ssl, login_method=self.login_method)
-        # A broker that is frozen must not hold the worker: the caller gives up sooner than this.
-        with Timeout(REPLY_SECONDS, TimeoutError("the broker takes no reply")):
-            publisher.publish(
-                {"result": None if error else result, "error": error},
-                serializer=serializer,
-                exchange=self.exchange,
-                routing_key=reply_to,
-                correlation_id=self.message.properties.get("correlation_id"),
-                transport_options={"max_retries": 0, "confirm_timeout": REPLY_SECONDS},
-            )
+        content_type, content_encoding, body = reply
+        amqp.send(
+            self.message.channel,
+            body.encode(content_encoding) if isinstance(body, str) else body,
+            exchange=self.exchange,
+            routing_key=reply_to,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            correlation_id=properties.get("correlation_id"),
+        )
         return result, exc_info
+
+
+def _encoded(reply: Mapping[str, Any], serializer: str) -> tuple[str, str, str | bytes]:
+    """Content type, encoding and body: an error in place of what can't be sent."""
+    try:
+        encoded: tuple[str, str, str | bytes] = kombu.serialization.dumps(reply, serializer)
+        if len(encoded[2]) <= MAX_REPLY_BYTES:
+            return encoded
+        problem = f"the result has more than {MAX_REPLY_BYTES} bytes"
+    except Exception:
+        log.exception("the result can't be sent as %s", serializer)
+        problem = "result"
+    error = wire_error(UnserializableValueError(problem))
+    return kombu.serialization.dumps({"result": None, "error": error}, serializer)  # type: ignore[no-any-return]
 
 
 class RpcConsumer(stock.RpcConsumer):
@@ -125,14 +137,20 @@ class RpcConsumer(stock.RpcConsumer):
         if exc_info and isinstance(exc_info[1], NOT_BEGUN) and not message.properties.get("reply_to"):
             self._aside(message, partial(self._park, message, str(exc_info[1])))
             return result, exc_info
-        exchange, accept = stock.get_rpc_exchange(), self.consumer.accept
-        responder = Responder(self.amqp_uri, exchange, message, accept=accept, **broker_options())
+        responder = Responder(self.queue.exchange.name, message, self.consumer.accept)
         try:
             result, exc_info = responder.send_response(result, exc_info)
         except Exception:  # the call was executed; who waits for its answer asks again
             log.exception("the reply could not be sent")
         self.consumer.ack_message(message)
         return result, exc_info
+
+    def get_provider_for_method(self, routing_key: str) -> Any:
+        method = routing_key.removeprefix(f"{self.container.service_name}.")
+        for provider in self._providers:
+            if provider.method_name == method:
+                return provider
+        raise stock.MethodNotFound(method)
 
     def _on_undecodable(self, message: Any, error: Exception) -> None:
         malformed = stock.MalformedRequest(f"the body can't be read: {error}")
@@ -166,13 +184,45 @@ class Rpc(stock.Rpc):
 
     rpc_consumer = RpcConsumer()
 
+    def setup(self) -> None:
+        super().setup()
+        self._signature = _Signature(getattr(self.container.service_cls, self.method_name))
+
     def handle_message(self, body: Any, message: Any) -> None:
         deadline = deadline_of(message.headers, prefix="nameko.")
         if deadline is not None and deadline <= time.time():
             raise errors.DeadlineExceeded("the request was too old when it arrived")
-        if not isinstance(body, Mapping):
+        if not isinstance(body, Mapping) or "args" not in body or "kwargs" not in body:
             raise stock.MalformedRequest("the body is not an object with `args` and `kwargs`")
-        super().handle_message(body, message)
+        args, kwargs = body["args"], body["kwargs"]
+        if not self._signature.fits(args, kwargs):
+            self.check_signature(args, kwargs)
+        start_worker(
+            self.container,
+            self,
+            args,
+            kwargs,
+            context_data=decode_from_headers(message.headers),
+            handle_result=partial(self.handle_result, message),
+            on_killed=partial(self.rpc_consumer.consumer.requeue_message, message),
+        )
+
+
+class _Signature:
+    """Knows the common case at once: arguments by name, of a method that takes them by name."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        _, *parameters = inspect.signature(method).parameters.values()  # without self
+        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        self._names = {one.name for one in parameters if one.kind in by_name}
+        self._required = {one.name for one in parameters if one.default is one.empty} & self._names
+        self._simple = all(one.kind in by_name for one in parameters)
+
+    def fits(self, args: Any, kwargs: Any) -> bool:
+        """False where only a closer look can tell."""
+        if args or not self._simple or not isinstance(kwargs, dict):
+            return False
+        return self._required <= kwargs.keys() <= self._names
 
 
 rpc = Rpc.decorator

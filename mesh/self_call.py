@@ -17,6 +17,7 @@ from kombu.connection import Connection
 from kombu.entity import Queue
 from nameko.amqp.consume import Consumer
 
+from mesh import amqp
 from mesh.errors import Unavailable
 from mesh.settings import broker_options, required
 
@@ -34,6 +35,12 @@ class SelfCalling(Consumer):
         self.self_call_queue = ""
         """Empty until the consumer has been there for the first time."""
         self._expected: dict[str, Event] = {}
+
+    @property
+    def connection(self) -> Connection:
+        return amqp.connection(
+            self.amqp_uri, ssl=self.ssl, login_method=self.login_method, heartbeat=self.heartbeat
+        )
 
     def get_consumers(self, consumer_cls: Any, channel: Any) -> Any:
         consumers = super().get_consumers(consumer_cls, channel)

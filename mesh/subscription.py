@@ -32,7 +32,6 @@ from typing import Any
 
 from nameko import events as stock
 from nameko.events import BROADCAST
-from nameko.exceptions import ContainerBeingKilled
 from nameko.messaging import decode_from_headers
 
 from mesh.backoff import back_off
@@ -40,6 +39,7 @@ from mesh.context import validated_context
 from mesh.dead_letters import ATTEMPTS, DeadLetters, count_in
 from mesh.draining import DRAIN_SECONDS, DrainingConsumer
 from mesh.errors import Unavailable
+from mesh.workers import start_worker
 
 __all__ = ["BROADCAST", "batch_handler", "event_handler"]
 
@@ -88,7 +88,15 @@ class EventHandler(stock.EventHandler):
     def handle_message(self, body: Any, message: Any) -> None:
         message.headers = validated_context(message.headers)
         if isinstance(body, Mapping):
-            super().handle_message(body, message)
+            start_worker(
+                self.container,
+                self,
+                (body,),
+                {},
+                context_data=decode_from_headers(message.headers),
+                handle_result=partial(self.handle_result, message),
+                on_killed=partial(self.consumer.requeue_message, message),
+            )
         elif self.handler_type is BROADCAST:
             self.consumer.ack_message(message)
         else:
@@ -160,22 +168,19 @@ class BatchHandler(EventHandler):
         else:
             messages = list(self._waiting)
             self._waiting.clear()
-        # In a thread of its own: when all workers are busy, the consumer must not wait for one.
-        work = partial(self._spawn_worker, messages)
-        self.container.spawn_managed_thread(work, identifier=f"hand over {self.queue.name}")
+        start_worker(
+            self.container,
+            self,
+            ([message.payload for message in messages],),
+            {},
+            context_data=decode_from_headers(messages[0].headers),
+            handle_result=partial(self._handled, messages),
+            on_killed=partial(self._give_back, messages),
+        )
 
-    def _spawn_worker(self, messages: list[Any]) -> None:
-        try:
-            self.container.spawn_worker(
-                self,
-                ([message.payload for message in messages],),
-                {},
-                context_data=decode_from_headers(messages[0].headers),
-                handle_result=partial(self._handled, messages),
-            )
-        except ContainerBeingKilled:
-            for message in messages:
-                self.consumer.requeue_message(message)
+    def _give_back(self, messages: list[Any]) -> None:
+        for message in messages:
+            self.consumer.requeue_message(message)
 
     def _handled(self, messages: list[Any], worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
         if exc_info is None or len(messages) == 1:

@@ -1,0 +1,168 @@
+"""Kombu's AMQP with fewer system calls and fewer waits: the path that every call and event takes.
+
+py-amqp reads a frame in three system calls and writes each frame in one. Here whatever has arrived is
+read at once, and whatever was written during one turn of the hub leaves at once, in its order: the
+replies and acks of many calls in one packet. Messages can be sent on a channel that another green
+thread reads, which `basic_publish` forbids: it looks for incoming frames itself.
+
+JSON is orjson's, under kombu's name for it. What JSON has no type for looks as kombu has it look, but
+for UUIDs, which are text; an integer of more than 64 bits is read as a float.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from struct import Struct
+from typing import Any
+
+import eventlet
+import kombu.serialization
+import orjson
+from amqp import spec, transport
+from amqp.exceptions import UnexpectedFrame
+from kombu.connection import Connection
+from kombu.transport import pyamqp
+from kombu.utils import json as kombu_json
+
+_READ_BYTES = 64 * 1024
+_HEAD = Struct(">BHI")
+_FRAME_END = 0xCE
+_TRANSIENT = 1
+_AS_KOMBU = (
+    orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
+
+
+class _Coalescing:
+    """Goes before a transport of py-amqp. One green thread reads; any may write, and none waits for it:
+    what waits to leave is bounded by what the consumers of the connection hold."""
+
+    sock: Any
+    connected: bool
+
+    def _setup_transport(self) -> None:
+        super()._setup_transport()  # type: ignore[misc]
+        self._write = self._send_soon
+        self._received = b""
+        self._position = 0
+        self._outgoing: list[bytes] = []
+        self._sending = False
+        self._failure: OSError | None = None
+
+    def read_frame(self, unpack: object = None) -> tuple[int, int, bytes]:
+        """Raises socket.timeout, with nothing lost, and OSError when the connection is gone."""
+        while True:
+            data, start = self._received, self._position
+            if len(data) - start >= _HEAD.size:
+                kind, channel, size = _HEAD.unpack_from(data, start)
+                end = start + _HEAD.size + size
+                if len(data) > end:
+                    if data[end] != _FRAME_END:
+                        raise UnexpectedFrame(f"a frame ends with {data[end]:#04x}")
+                    self._position = end + 1
+                    return kind, channel, data[start + _HEAD.size : end]
+            self._received, self._position = data[start:] + self._read_some(), 0
+
+    def _read_some(self) -> bytes:
+        try:
+            data = self.sock.recv(_READ_BYTES)
+        except TimeoutError:
+            raise
+        except OSError:
+            self.connected = False
+            raise
+        if not data:
+            self.connected = False
+            raise OSError("the broker closed the connection")
+        return bytes(data)
+
+    def _send_soon(self, data: bytes | memoryview) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self._outgoing.append(bytes(data))  # py-amqp uses its buffer again
+        if not self._sending:
+            self._sending = True
+            eventlet.spawn(self._send, self.sock)
+
+    def _send(self, sock: Any) -> None:
+        """Ends when nothing is left to send, or nothing can be sent any more."""
+        try:
+            while self._outgoing:
+                data = b"".join(self._outgoing)
+                self._outgoing.clear()
+                sock.sendall(data)
+        except OSError as error:
+            self._failure = error
+            self.connected = False
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # wakes the reader, if it has not noticed
+        finally:
+            self._sending = False
+
+
+class _TCP(_Coalescing, transport.TCPTransport):
+    pass
+
+
+class _TLS(_Coalescing, transport.SSLTransport):
+    pass
+
+
+class _Connection(pyamqp.Connection):
+    def Transport(
+        self, host: str, connect_timeout: float, ssl: Any = False, *timeouts: Any, **options: Any
+    ) -> Any:
+        """py-amqp's hook for the choice of a transport, under its name."""
+        kind = _TLS if ssl else _TCP
+        names = zip(("read_timeout", "write_timeout"), timeouts, strict=False)
+        return kind(host, connect_timeout=connect_timeout, ssl=ssl, **dict(names), **options)
+
+
+class _Transport(pyamqp.Transport):
+    Connection = _Connection
+
+
+def connection(uri: str, **options: Any) -> Connection:
+    """Kombu's connection to RabbitMQ, on this wire; the options are kombu's."""
+    return Connection(uri, transport=_Transport, **options)
+
+
+def send(
+    channel: Any,
+    body: bytes,
+    *,
+    exchange: str,
+    routing_key: str,
+    content_type: str = "application/json",
+    content_encoding: str = "utf-8",
+    headers: Mapping[str, Any] | None = None,
+    mandatory: bool = False,
+    delivery_mode: int = _TRANSIENT,
+    **properties: Any,
+) -> None:
+    """Send soon, unconfirmed. Raises RecoverableConnectionError or OSError on a connection that is gone."""
+    message = channel.prepare_message(
+        body,
+        content_type=content_type,
+        content_encoding=content_encoding,
+        headers=headers,
+        properties={"delivery_mode": delivery_mode, **properties},
+    )
+    channel.send_method(spec.Basic.Publish, "Bssbb", (0, exchange, routing_key, mandatory, False), message)
+
+
+def _dumps(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value, option=_AS_KOMBU)
+    except TypeError:  # it has what JSON has not
+        return str(kombu_json.dumps(value)).encode()
+
+
+def _loads(text: str | bytes) -> Any:
+    mark = "__type__" if isinstance(text, str) else b"__type__"
+    return kombu_json.loads(text) if mark in text else orjson.loads(text)  # type: ignore[operator]
+
+
+kombu.serialization.register("json", _dumps, _loads, "application/json", "utf-8")

@@ -1,0 +1,130 @@
+"""The lean wire under kombu: frames in, frames out, and JSON that stock Nameko understands."""
+
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from struct import pack
+from typing import Any
+
+import eventlet
+import kombu.serialization
+import pytest
+from amqp.exceptions import UnexpectedFrame
+from kombu.utils import json as kombu_json
+
+from mesh import amqp
+
+
+def frame(payload: bytes, kind: int = 1, channel: int = 1) -> bytes:
+    return pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Any, Any]]:
+    """A transport as it is after it has connected, and the broker's end of its socket."""
+    ours, broker = socket.socketpair()
+    transport = amqp._TCP("nowhere:1")
+    transport.sock = ours
+    transport._setup_transport()
+    transport.connected = True
+    yield transport, broker
+    ours.close()
+    broker.close()
+
+
+def test_reads_frames_that_come_in_pieces_and_several_at_once(ends: tuple[Any, Any]) -> None:
+    transport, broker = ends
+    payloads = [b"", b"one", b"x" * 100_000]
+
+    def send() -> None:
+        for byte in frame(payloads[0]) + frame(payloads[1]):
+            broker.sendall(bytes([byte]))
+            eventlet.sleep(0)
+        broker.sendall(frame(payloads[2]) + frame(payloads[1]))
+
+    sender = eventlet.spawn(send)
+    with eventlet.Timeout(5):
+        read = [transport.read_frame() for _ in range(4)]
+        sender.wait()
+    assert read == [(1, 1, payload) for payload in (*payloads, payloads[1])]
+
+
+def test_a_read_that_times_out_loses_nothing(ends: tuple[Any, Any]) -> None:
+    transport, broker = ends
+    whole = frame(b"in two parts")
+    broker.sendall(whole[:9])
+    with pytest.raises(TimeoutError), transport.having_timeout(0.02):
+        transport.read_frame()
+    broker.sendall(whole[9:])
+    assert transport.read_frame() == (1, 1, b"in two parts")
+
+
+def test_a_frame_without_its_end_mark_is_refused(ends: tuple[Any, Any]) -> None:
+    transport, broker = ends
+    broker.sendall(frame(b"one")[:-1] + b"\x00")
+    with pytest.raises(UnexpectedFrame):
+        transport.read_frame()
+
+
+def test_a_closed_connection_is_an_error_to_the_reader(ends: tuple[Any, Any]) -> None:
+    transport, broker = ends
+    broker.close()
+    with pytest.raises(OSError, match="closed the connection"):
+        transport.read_frame()
+    assert not transport.connected
+
+
+def test_what_is_written_in_one_turn_leaves_together_and_in_order(ends: tuple[Any, Any]) -> None:
+    transport, broker = ends
+    shared = bytearray(b"1st ")
+    transport.write(memoryview(shared))
+    shared[:] = b"2nd "  # py-amqp packs all its frames into one buffer
+    transport.write(memoryview(shared))
+    broker.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        broker.fd.recv(100)
+    broker.setblocking(True)
+    assert broker.recv(100) == b"1st 2nd "
+
+
+def test_a_peer_that_reads_slowly_gets_everything_once(ends: tuple[Any, Any]) -> None:
+    transport, broker = ends
+    pieces = [bytes([number]) * 200_000 for number in range(10)]
+    for piece in pieces:
+        transport.write(piece)
+        eventlet.sleep(0)  # the socket is full: the next ones wait for it
+    received = b""
+    with eventlet.Timeout(5):
+        while len(received) < 2_000_000:
+            received += broker.recv(65536)
+    assert received == b"".join(pieces)
+
+
+def test_a_write_that_failed_is_told_to_the_next_writer_and_to_the_reader(ends: tuple[Any, Any]) -> None:
+    transport, broker = ends
+    broker.close()
+    transport.write(b"nobody reads this")
+    eventlet.sleep(0)
+    with pytest.raises(OSError, match=r"pipe|reset"):
+        transport.write(b"nor this")
+    with eventlet.Timeout(5), pytest.raises(OSError, match=r"closed|reset"):
+        transport.read_frame()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"text": "é", "number": 1.5, "list": [1, None, True]},
+        {"at": datetime(2026, 1, 2, 3, 4, tzinfo=UTC)},
+        {"money": Decimal("1.10")},
+        {"large": 2**63},
+        {1: "a key that is no text"},
+    ],
+)
+def test_what_json_has_no_type_for_travels_as_with_stock_kombu(value: dict[Any, Any]) -> None:
+    content_type, encoding, body = kombu.serialization.dumps(value, "json")
+    assert (content_type, encoding) == ("application/json", "utf-8")
+    as_stock = kombu_json.loads(kombu_json.dumps(value))
+    assert kombu_json.loads(body) == as_stock
+    assert kombu.serialization.loads(kombu_json.dumps(value), content_type, encoding) == as_stock
