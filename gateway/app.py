@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,13 +13,14 @@ from starlette.middleware.cors import CORSMiddleware
 from .bodies import add_schemas
 from .clients import Batching, Orders, Products, Users
 from .connection import connect
+from .direct import direct
 from .edge import Edge
 from .errors import HANDLERS
-from .feed import OrderFeed
+from .feed import ORDER_EVENTS, OrderFeed
 from .lifecycle import Lifecycle, Mesh
 from .metrics import Metered, Metrics
 from .registration import Registration
-from .routes import ROUTERS, docs
+from .routes import MOST_ASKED, ROUTERS, docs
 from .routes.basics import ANY_PROBLEM, Gateway
 from .security import Tokens
 from .settings import Settings, load_settings
@@ -46,7 +48,7 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     """
     settings = settings or load_settings()
     mesh = mesh or connect(settings)
-    feed = OrderFeed(settings.GATEWAY_STREAMS)
+    feed = OrderFeed(settings.GATEWAY_STREAMS, partial(mesh.subscribe, "orders", ORDER_EVENTS))
     agent = settings.CONSUL_HTTP_ADDR
     lifecycle = Lifecycle(mesh, feed, Registration(settings, agent) if agent else None)
 
@@ -91,6 +93,7 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
         orders=orders,
         feed=feed,
     )
+    app.router.routes.extend(direct(*route) for route in MOST_ASKED)
     for router in ROUTERS:
         app.include_router(router)
     app.router.routes.append(docs.assets())

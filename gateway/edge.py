@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 _DISCARDED = 8
 """How many times the limit is read and thrown away before the connection is closed."""
+_PERSONAL = ("/auth", "/users", "/orders")
+"""Paths whose answers must not stay in anybody's cache."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -52,7 +54,8 @@ class Edge:
                     (b"x-request-id", request_id.encode()),
                     (b"x-content-type-options", b"nosniff"),
                 ]
-                _forbid_caching(message, scope["path"])
+                if scope["path"].startswith(_PERSONAL):
+                    MutableHeaders(raw=message["headers"]).setdefault("Cache-Control", "no-store")
             await send(message)
 
         try:
@@ -126,9 +129,3 @@ def _without_body(send: Send) -> Send:
 
 def _request_id(offered: bytes) -> str:
     return offered.decode() if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
-
-
-def _forbid_caching(message: Message, path: str) -> None:
-    """Tokens and personal data must not stay in anybody's cache."""
-    if path.startswith(("/auth", "/users", "/orders")):
-        MutableHeaders(raw=message["headers"]).setdefault("Cache-Control", "no-store")

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .clients import Rpc
-from .feed import OrderFeed
+from .feed import OrderFeed, Subscription
 from .registration import Registration
 
-ORDER_EVENTS = ("order_placed", "order_confirmed", "order_rejected", "order_cancelled")
 _LAST_CALLS_SECONDS = 1.0
 
 
@@ -29,12 +28,12 @@ class Mesh(Rpc, Protocol):
         types: Sequence[str],
         callback: Callable[[Any], None],
         *,
-        on_gap: Callable[[], None],
-    ) -> object: ...
+        on_flowing: Callable[[], None],
+    ) -> Subscription: ...
 
 
 class Lifecycle:
-    """Owns what runs in the background: the connection, its subscription and the registration."""
+    """Owns what runs in the background: the connection with its subscriptions, and the registration."""
 
     def __init__(self, mesh: Mesh, feed: OrderFeed, registration: Registration | None) -> None:
         self._mesh = mesh
@@ -50,7 +49,6 @@ class Lifecycle:
 
     async def start(self) -> None:
         """Does not wait for the broker: until it is there, requests are answered 503."""
-        self._mesh.subscribe("orders", ORDER_EVENTS, self._feed.publish, on_gap=self._feed.refresh)
         await self._mesh.start(wait=0)
         if self._registration is not None:
             self._registration.start()

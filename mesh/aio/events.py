@@ -30,9 +30,9 @@ class Subscription:
     """Hands events to `callback`, plain or async, one after the other in the order of their arrival.
 
     For what lives in this process (a browser's stream, a cache), not for work that must be done: the queue is
-    this connection's own, so what is published while there is none is missed. `on_gap` is called
-    when events flow again after such a time: read the state anew then. A callback that raises
-    is logged and the next event follows; one that hangs holds up this subscription alone.
+    this connection's own, so what is published while there is none is missed. `on_flowing` is called
+    when events begin to flow, at first and after each such time: read the state then. A callback that
+    raises is logged and the next event follows; one that hangs holds up this subscription alone.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Subscription:
         types: Sequence[str],
         callback: Callback,
         *,
-        on_gap: Callable[[], None] | None,
+        on_flowing: Callable[[], None] | None,
         prefetch: int,
         ended: Callable[[Subscription], None],
     ) -> None:
@@ -52,7 +52,7 @@ class Subscription:
         self._name = name
         self._types = tuple(types)
         self._callback = callback
-        self._on_gap = on_gap
+        self._on_flowing = on_flowing
         self._prefetch = prefetch
         self._ended = ended
         self._bound = asyncio.Event()
@@ -75,7 +75,7 @@ class Subscription:
             await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        attempt, gap = 0, False
+        attempt = 0
         loop = asyncio.get_running_loop()
         while True:
             connection = await self._link.ready()
@@ -86,9 +86,7 @@ class Subscription:
                     channel = await connection.open_channel()
                     inbox = await self._bind(channel)
                 self._bound.set()
-                if gap and self._on_gap is not None:
-                    self._tell_gap(self._on_gap)
-                gap = True
+                self._tell_flowing()
                 await self._consume(channel, inbox)
             except (Unavailable, TimeoutError) as error:
                 log.warning("%s: no events of %s for now: %s", self._name, self.source, error or "no answer")
@@ -142,8 +140,9 @@ class Subscription:
                 channel.connection.write(encode_ack(channel.number, message.delivery_tag))
         raise Unavailable(str(channel.closed.result()))
 
-    def _tell_gap(self, on_gap: Callable[[], None]) -> None:
+    def _tell_flowing(self) -> None:
         try:
-            on_gap()
+            if self._on_flowing is not None:
+                self._on_flowing()
         except Exception:
-            log.exception("%s: a gap in the events of %s was not handled", self._name, self.source)
+            log.exception("%s: what begins with the events of %s failed", self._name, self.source)

@@ -164,7 +164,7 @@ class RpcClient:
         types: Sequence[str],
         callback: Callback,
         *,
-        on_gap: Callable[[], None] | None = None,
+        on_flowing: Callable[[], None] | None = None,
         prefetch: int = 100,
     ) -> Subscription:
         """Hands every event of these types that the service `source` publishes to `callback`.
@@ -180,7 +180,7 @@ class RpcClient:
             source,
             types,
             callback,
-            on_gap=on_gap,
+            on_flowing=on_flowing,
             prefetch=prefetch,
             ended=self._subscriptions.discard,
         )

@@ -92,14 +92,16 @@ async def test_a_callback_that_hangs_holds_up_no_call(broker: FakeBroker, connec
     assert await call == "through"
 
 
-async def test_a_subscription_comes_back_and_tells_of_the_gap(broker: FakeBroker, connect: Connect) -> None:
+async def test_a_subscription_tells_when_events_flow_at_first_and_again(
+    broker: FakeBroker, connect: Connect
+) -> None:
     client = await connect()
     events: asyncio.Queue[Any] = asyncio.Queue()
-    gaps: asyncio.Queue[None] = asyncio.Queue()
-    client.subscribe("orders", ["#"], events.put_nowait, on_gap=lambda: gaps.put_nowait(None))
+    flowing: asyncio.Queue[None] = asyncio.Queue()
+    client.subscribe("orders", ["#"], events.put_nowait, on_flowing=lambda: flowing.put_nowait(None))
     first = await broker.session()
     await consuming(first)
-    assert gaps.empty()
+    await asyncio.wait_for(flowing.get(), 5)
 
     first.reset()
     second = await broker.session(1)
@@ -107,7 +109,7 @@ async def test_a_subscription_comes_back_and_tells_of_the_gap(broker: FakeBroker
     publish(second, orjson.dumps({"n": 2}))
 
     async with asyncio.timeout(5):
-        await gaps.get()
+        await flowing.get()
         assert await events.get() == {"n": 2}
 
 

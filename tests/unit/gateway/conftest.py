@@ -18,6 +18,15 @@ from gateway.settings import Settings
 SECRET = "a secret of the tests, 32 bytes or more"
 
 
+class FakeSubscription:
+    def __init__(self, mesh: FakeMesh, source: str) -> None:
+        self._mesh = mesh
+        self._source = source
+
+    async def close(self) -> None:
+        del self._mesh.subscribed[self._source]
+
+
 class FakeMesh:
     """Answers what a test has put under `service.method`: a value, an exception, or a function."""
 
@@ -57,8 +66,12 @@ class FakeMesh:
     async def stop(self, *, drain: float) -> None:
         self.is_connected = False
 
-    def subscribe(self, source: str, types: Sequence[str], callback: Any, *, on_gap: Any) -> None:
+    def subscribe(
+        self, source: str, types: Sequence[str], callback: Any, *, on_flowing: Any
+    ) -> FakeSubscription:
         self.subscribed[source] = tuple(types)
+        on_flowing()
+        return FakeSubscription(self, source)
 
     @property
     def called(self) -> list[str]:

@@ -41,12 +41,11 @@ async def test_not_ready_once_it_was_asked_to_leave(http, app, is_problem):
     assert "leave" in is_problem(await http.get("/ready"), 503, "unavailable")["detail"]
 
 
-async def test_the_lifespan_connects_subscribes_and_disconnects(app, mesh):
+async def test_the_lifespan_connects_and_disconnects(app, mesh):
     mesh.is_connected = False
 
     async with app.router.lifespan_context(app):
         assert mesh.is_connected
-        assert "order_confirmed" in mesh.subscribed["orders"]
     assert not mesh.is_connected
 
 

@@ -192,3 +192,28 @@ def test_what_is_no_event_of_an_order_is_dropped(feed, event, caplog):
 
     assert follower._waiting.empty()
     assert "dropped" in caplog.text
+
+
+async def test_events_are_subscribed_to_while_somebody_follows(
+    http, mesh, alice, an_order, feed, monkeypatch
+):
+    monkeypatch.setattr("gateway.feed.LINGER_SECONDS", 0.0)
+    mesh.answers["orders.get_order"] = an_order(status="pending")
+    assert not mesh.subscribed
+    stream = asyncio.create_task(http.get("/orders/o-1/events", headers=alice))
+    await until(lambda: "order_confirmed" in mesh.subscribed.get("orders", ()))
+
+    feed.publish(an_event("cancelled", 3))
+    await asyncio.wait_for(stream, 5)
+
+    await until(lambda: not mesh.subscribed)
+
+
+async def test_who_follows_soon_after_another_takes_over_the_subscription(mesh, feed):
+    feed.follow("o-1").close()
+    mesh.subscribed.clear()
+
+    follower = feed.follow("o-2")
+
+    assert not mesh.subscribed
+    follower.close()
