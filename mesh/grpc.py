@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import eventlet
 from grpc import StatusCode
+from nameko.exceptions import ContainerBeingKilled
 from nameko_grpc import entrypoint as stock
+from nameko_grpc.compression import SUPPORTED_ENCODINGS
 from nameko_grpc.constants import Cardinality
-from nameko_grpc.context import METADATA_PREFIX
+from nameko_grpc.context import METADATA_PREFIX, GrpcContext, context_data_from_metadata
 from nameko_grpc.errors import GrpcError
+from nameko_grpc.inspection import Inspector
+from nameko_grpc.timeout import unbucket_timeout
 
 from mesh.context import validated_context
 from mesh.errors import describe
+from mesh.http2 import ConnectionPool
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +42,15 @@ CODES = {
     "unavailable": StatusCode.UNAVAILABLE,
     "deadline-exceeded": StatusCode.DEADLINE_EXCEEDED,
 }
+_STREAMS_IN = (Cardinality.STREAM_UNARY, Cardinality.STREAM_STREAM)
 _STREAMS_OUT = (Cardinality.UNARY_STREAM, Cardinality.STREAM_STREAM)
 
 
 def grpc_error(error: BaseException) -> GrpcError:
     if isinstance(error, GrpcError):
         return error
+    if isinstance(error, ContainerBeingKilled):
+        return GrpcError(code=StatusCode.UNAVAILABLE, message="the server shuts down")
     public = describe(error)
     if public is None:
         log.error("a gRPC method failed", exc_info=error)
@@ -50,37 +59,88 @@ def grpc_error(error: BaseException) -> GrpcError:
 
 
 class GrpcServer(stock.GrpcServer):
-    """Takes its port alone: a second process on it would get half of the calls, unnoticed."""
-
     def setup(self) -> None:
         super().setup()
-        self.channel.conn_pool.listen = partial(_listen, self.channel.conn_pool)
+        pool = self.channel.conn_pool
+        self.channel.conn_pool = ConnectionPool(
+            pool.host, pool.port, pool.ssl, pool.spawn_thread, pool.handle_request
+        )
+
+    def leave(self) -> None:
+        self.channel.conn_pool.leave()
+
+    def handle_request(self, request_stream: Any, response_stream: Any) -> None:
+        """Raises GrpcError for a call that can't begin."""
+        headers = request_stream.headers
+        entrypoint = self.entrypoints.get(headers.get(":path"))
+        if entrypoint is None:
+            raise GrpcError(StatusCode.UNIMPLEMENTED, "Method not found!")
+        encoding = headers.get("grpc-encoding", "identity")
+        if encoding not in SUPPORTED_ENCODINGS:
+            raise GrpcError(StatusCode.UNIMPLEMENTED, f"Algorithm not supported: {encoding}")
+        if told := headers.get("grpc-timeout"):
+            seconds = _seconds(told)
+            response_stream.deadline = time.time() + seconds
+            response_stream.timer = eventlet.spawn_after(seconds, _expire, request_stream, response_stream)
+        handle = partial(entrypoint.handle_request, request_stream, response_stream)
+        self.container.spawn_managed_thread(handle, identifier=f"grpc {entrypoint.method_name}")
 
 
-def _listen(pool: Any) -> Any:
-    sock = eventlet.listen((pool.host, pool.port), reuse_port=False)
-    sock.settimeout(None)
-    if pool.ssl:
-        return pool.ssl.server_context().wrap_socket(sock=sock, server_side=True, suppress_ragged_eofs=True)
-    return sock
+def _seconds(told: str) -> float:
+    try:
+        return float(unbucket_timeout(told))
+    except (ValueError, KeyError, IndexError):
+        raise GrpcError(StatusCode.INVALID_ARGUMENT, "grpc-timeout: expected digits and a unit") from None
+
+
+def _expire(request_stream: Any, response_stream: Any) -> None:
+    request_stream.close()
+    response_stream.close(GrpcError(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
 
 class Grpc(stock.Grpc):
     grpc_server = GrpcServer()
 
+    input_type: Any = None
+    cardinality: Any = None
+
+    def setup(self) -> None:
+        inspector = Inspector(self.stub)
+        self.input_type = inspector.input_type_for_method(self.method_name)
+        self.cardinality = inspector.cardinality_for_method(self.method_name)
+        super().setup()
+
+    def stop(self) -> None:
+        """It answers to the end: a call that was made before the goodbye is no unknown method."""
+
     def handle_request(self, request_stream: Any, response_stream: Any) -> None:
         """Nothing that a client sends may raise in here: it would end the process."""
+        try:
+            self._handle(request_stream, response_stream)
+        except Exception as error:
+            response_stream.close(grpc_error(error))
+
+    def _handle(self, request_stream: Any, response_stream: Any) -> None:
         metadata = request_stream.headers.for_application
         if any(not _is_sound(name, value) for name, value in metadata):
             message = f"metadata {METADATA_PREFIX}*: expected JSON of the right type"
-            response_stream.close(GrpcError(code=StatusCode.INVALID_ARGUMENT, message=message))
-            return
-        try:
-            super().handle_request(request_stream, response_stream)
-        except GrpcError as error:
-            response_stream.close(error)
-        except Exception as error:
-            response_stream.close(grpc_error(error))
+            raise GrpcError(StatusCode.INVALID_ARGUMENT, message)
+        request = request_stream.consume(self.input_type)
+        if self.cardinality not in _STREAMS_IN:
+            request = next(request, None)
+            if request is None:
+                raise GrpcError(StatusCode.INVALID_ARGUMENT, "there is no request")
+        context = GrpcContext(request_stream, response_stream)
+        data = context_data_from_metadata(metadata)
+        if response_stream.deadline is not None:
+            data["deadline"] = min(response_stream.deadline, data.get("deadline", response_stream.deadline))
+        self.container.spawn_worker(
+            self,
+            (request, context),
+            {},
+            context_data=data,
+            handle_result=partial(self.handle_result, response_stream),
+        )
 
     def handle_result(
         self, response_stream: Any, worker_ctx: Any, result: Any, exc_info: Any
