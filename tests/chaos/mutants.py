@@ -94,7 +94,7 @@ def sent_before_published() -> None:
 
     def published_last(self: Any, rows: Any, sent: Any, held: Any) -> None:
         settle(self, rows, [row.seq for row in rows], {})
-        eventlet.sleep(0.3)  # or a broker would have to die within a millisecond to be noticed
+        eventlet.sleep(1.5)  # or a broker would have to die within a millisecond to be noticed
         publish(self, rows)
 
     OutboxRelay._publish = lambda self, rows: [Fate.KEPT] * len(rows)

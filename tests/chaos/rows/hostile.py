@@ -117,6 +117,7 @@ async def _an_event_kills(stage: Stage) -> None:
     await until(lambda: _parked(stage) > parked_before, 5 * SOON, "the lethal event being parked")
     deaths = len(stage.faults.points.hits("notifications.on_order_confirmed.before")) - before
     stage.figures["deaths of the lethal event"] = deaths
+    stage.faults.count("death", deaths)  # it is the last of them that the mesh has to recover from
     stage.faults.points.disarm()
 
 
