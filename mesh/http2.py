@@ -24,12 +24,7 @@ from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from nameko_grpc.channel import ServerConnectionPool
-from nameko_grpc.compression import (
-    SUPPORTED_ENCODINGS,
-    UnsupportedEncoding,
-    compress,
-    select_algorithm,
-)
+from nameko_grpc.compression import SUPPORTED_ENCODINGS, compress
 from nameko_grpc.connection import ServerConnectionManager
 from nameko_grpc.errors import GrpcError
 from nameko_grpc.streams import STREAM_END, ReceiveStream, SendStream
@@ -215,16 +210,13 @@ class Connection(ServerConnectionManager):
         response = self.send_streams[stream_id] = ResponseStream(stream_id, self.wake)
         request.headers.set(*event.headers, from_wire=True)
         response.trailers.set(("grpc-status", "0"))
-        accepted, used = (request.headers.get(name) for name in ("grpc-accept-encoding", "grpc-encoding"))
-        try:
-            encoding = select_algorithm(accepted, used)
-        except UnsupportedEncoding:
-            encoding = "identity"
+        # As grpcio's servers do: who packs gets it packed, and nobody else pays for it.
+        used = request.headers.get("grpc-encoding", "identity")
         response.headers.set(
             (":status", "200"),
             ("content-type", "application/grpc+proto"),
             ("grpc-accept-encoding", ",".join(SUPPORTED_ENCODINGS)),
-            ("grpc-encoding", encoding),
+            ("grpc-encoding", used if used in SUPPORTED_ENCODINGS else "identity"),
         )
         try:
             self.handle_request(request, response)

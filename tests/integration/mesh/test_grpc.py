@@ -1,0 +1,153 @@
+"""gRPC entrypoints against grpcio's own client."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import eventlet
+import pytest
+from eventlet import tpool
+from eventlet.green import subprocess as green_subprocess
+from nameko import config
+from nameko.extensions import DependencyProvider
+
+from mesh.grpc import Grpc, GrpcServer
+from mycelium.servers import free_port
+from mycelium.state import ROOT
+from protos import product_pb2 as pb
+from protos.product_pb2_grpc import ProductServiceStub
+from tests.waiting import eventually
+
+grpc = Grpc.implementing(ProductServiceStub)
+SLOW_SECONDS = 1.0
+
+
+class TimeLeft(DependencyProvider):
+    def get_dependency(self, worker_ctx: Any) -> float:
+        return float(worker_ctx.data.get("deadline", 0)) - time.time()
+
+
+class Shop:
+    name = "shop"
+    left = TimeLeft()
+    produced = 0
+    entered: list[str] = []
+
+    @grpc
+    def GetProduct(self, request: pb.ProductRequest, context: Any) -> pb.ProductResponse:
+        self.entered.append(request.product_id[:20])
+        stock = 0
+        match request.product_id:
+            case "slow":
+                eventlet.sleep(SLOW_SECONDS)
+            case "how long":
+                stock = int(self.left)
+            case "produced":
+                stock = Shop.produced
+            case "broken":
+                raise LookupError("with a secret")
+        return pb.ProductResponse(id=request.product_id, stock=stock)
+
+    @grpc
+    def ListProducts(self, request: pb.ListProductsRequest, context: Any) -> Iterator[pb.ProductResponse]:
+        Shop.produced = 0
+        number, _, size = request.query.partition(" of ")
+        for stock in range(int(number)):
+            Shop.produced += 1
+            yield pb.ProductResponse(id="P", name="x" * int(size), stock=stock)
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def shop(container_factory: Any, port: int) -> Iterator[Any]:
+    Shop.entered.clear()
+    with config.patch({"GRPC_BIND_HOST": "127.0.0.1", "GRPC_BIND_PORT": port}):
+        container = container_factory(Shop)
+        container.start()
+        yield container
+
+
+@pytest.fixture
+def called(shop: Any, port: int) -> Callable[[str], Any]:
+    """What the client says of a scenario."""
+    program = Path(__file__).with_name("grpc_caller.py")
+
+    def play(scenario: str) -> Any:
+        command = [sys.executable, str(program), f"127.0.0.1:{port}", scenario]
+        done = green_subprocess.Popen(
+            command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        with eventlet.Timeout(90):
+            out, errors = tpool.execute(done.communicate)
+        assert done.returncode == 0, errors
+        return json.loads(out.splitlines()[-1])
+
+    return play
+
+
+def _environment() -> dict[str, str]:
+    return {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+
+
+def test_many_calls_at_once_on_one_connection(called: Callable[[str], Any]) -> None:
+    assert called("many_at_once")
+
+
+def test_messages_have_a_limit_packed_and_unpacked(called: Callable[[str], Any]) -> None:
+    too_large = "RESOURCE_EXHAUSTED"
+    assert called("large_messages") == [5_000_000, 5_000_000, too_large, too_large, "still there"]
+
+
+def test_a_stream_comes_whole_and_in_order(called: Callable[[str], Any]) -> None:
+    assert called("a_stream")
+
+
+def test_who_does_not_read_makes_the_service_wait(called: Callable[[str], Any]) -> None:
+    first, produced, got = called("a_client_that_does_not_read")
+    assert (first, got) == (0, 1000)
+    assert produced < 500  # grpcio itself takes some tens of megabytes of the hundred
+
+
+def test_a_deadline_ends_the_call_and_travels_on(called: Callable[[str], Any]) -> None:
+    assert called("deadlines") == ["DEADLINE_EXCEEDED", True, True]
+
+
+def test_a_cancelled_stream_ends_its_worker(called: Callable[[str], Any], shop: Any) -> None:
+    assert called("a_cancelled_stream") == "still there"
+    eventually(lambda: not shop._worker_threads)
+
+
+def test_unknown_methods_and_broken_ones(called: Callable[[str], Any]) -> None:
+    assert called("nobody") == ["UNIMPLEMENTED", "INTERNAL"]
+
+
+def test_a_call_in_flight_is_answered_before_the_service_leaves(
+    called: Callable[[str], Any], shop: Any, port: int
+) -> None:
+    calling = eventlet.spawn(called, "until_goodbye")
+    eventually(lambda: "slow" in Shop.entered)
+    shop.stop()
+    assert calling.wait() == "slow"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
+def test_a_client_that_speaks_no_http2_harms_nobody(
+    called: Callable[[str], Any], shop: Any, port: int
+) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
+        while stranger.recv(1000):
+            """Until it is hung up on."""
+    assert called("a_stream")
+    (server,) = [one for one in shop.extensions if isinstance(one, GrpcServer)]
+    eventually(lambda: not server.channel.conn_pool._connections)
