@@ -172,13 +172,13 @@ def always_well() -> None:
 
 @mutant
 def leaks() -> None:
-    """every message leaves a megabyte behind"""
+    """every message leaves two megabytes behind"""
     from mesh.rpc import Responder
 
     send = Responder.send_response
 
     def leaking(self: Any, result: Any, exc_info: Any) -> Any:
-        _LEAKED.append(bytes(bytearray(b"x") * 1_000_000))
+        _LEAKED.append(bytes(bytearray(b"x") * 2_000_000))
         return send(self, result, exc_info)
 
     Responder.send_response = leaking

@@ -50,6 +50,8 @@ class Stage:
     """Noted for the faults so far, and not judged yet."""
     recovery_seconds: float | None = None
     """The longest of those that were judged."""
+    _watched: float | None = None
+    """When the fault was over whose recovery was noted last."""
     is_broken: bool = False
     books: Books = field(init=False)
     """As `judge` has found them."""
@@ -75,9 +77,12 @@ class Stage:
         await asyncio.to_thread(self.mesh.wait_until_ready)
 
     async def watch_the_pending(self) -> None:
-        """Note how long after the last fault the last of the orders ended that were pending then."""
-        if (self.terminal_seconds or 0.0) > TERMINAL_SECONDS:
-            return  # the promise is broken already
+        """Note how long after the last fault the last of the orders ended that were pending then.
+
+        To be called when that fault is over, and not later; a second time for one fault says nothing new.
+        """
+        if self._watched == self.faults.ended_at or (self.terminal_seconds or 0.0) > TERMINAL_SECONDS:
+            return
         await asyncio.to_thread(self._watch_the_pending)
 
     def _watch_the_pending(self) -> None:
@@ -88,7 +93,8 @@ class Stage:
                 pending = set(self.look().pending)
                 waiting = pending if waiting is None else waiting & pending
             time.sleep(LOOK_SECONDS)
-        self.terminal_seconds = time.monotonic() - since
+        self.terminal_seconds = max(time.monotonic() - since, self.terminal_seconds or 0.0)
+        self._watched = since
 
     async def judge(self) -> None:
         """Heal, wait until everything has come to rest, and compare history and books."""

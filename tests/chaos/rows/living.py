@@ -37,6 +37,7 @@ async def a_bad_day(stage: Stage) -> None:
         for _ in range(minutes):
             await asyncio.sleep(seconds / 2)
             await _something(stage)
+            await stage.watch_the_pending()
             await asyncio.sleep(seconds / 2)
             await stage.mesh_is_ready()
             last.update(_memory(stage))
