@@ -42,7 +42,7 @@ class Parcel:
 
     message_id: str
     routing_key: str
-    body: str
+    body: bytes
     mandatory: bool
 
 
@@ -107,7 +107,7 @@ class ConfirmedPublisher:
     def _send(self, parcel: Parcel) -> int:
         amqp.send(
             self._channel,
-            parcel.body.encode(),
+            parcel.body,
             exchange=self._exchange.name,
             routing_key=parcel.routing_key,
             mandatory=parcel.mandatory,

@@ -15,25 +15,27 @@ import inspect
 import json
 import logging
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
+import orjson
 import sqlalchemy as sa
 from nameko.extensions import DependencyProvider, SharedExtension
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from mesh import tables
+from mesh import outgoing, tables
 from mesh.engines import open_engine, turn_to_write
 from mesh.errors import Refused, Unavailable
 from mesh.events import Envelope, Event, seal
+from mesh.outgoing import Kept, News, Outgoing
 from mesh.schema import check_migrated
-from mesh.sets import insert_rows
+from mesh.sets import Writes
 from mesh.settings import database_url, required
 
 log = logging.getLogger(__name__)
@@ -41,27 +43,22 @@ log = logging.getLogger(__name__)
 LONGEST_COMMAND_ID = 255
 
 
-class Bell:
-    """Wakes the one who waits for work, from whichever greenlet brought some."""
-
-    def __init__(self) -> None:
-        self._rung = threading.Event()
-
-    def ring(self) -> None:
-        self._rung.set()
-
-    def wait(self, seconds: float) -> None:
-        """Until the bell rings, or has rung since the last wait; no longer than `seconds`."""
-        self._rung.wait(seconds)
-        self._rung.clear()
-
-
 class Transaction:
-    """What any service may do in a transaction; each adds the reads and writes of its own tables."""
+    """What any service may do in a transaction; each adds the reads and writes of its own tables.
+
+    What is given to `writes`, and the events, leave together at the end.
+    """
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
-        self.has_news = False
+        self.writes = Writes()
+        self.claimant: str | None = None
+        """Whose relay takes the events of this transaction, when somebody's."""
+        self._events: list[Kept] = []
+        self.claimed: list[Outgoing] = []
+        """Events that were written and claimed."""
+        self.left_behind = False
+        """Others were written, which a relay has to look for."""
 
     def now(self) -> datetime:
         """The database's clock, the one that all instances of a service share."""
@@ -73,10 +70,21 @@ class Transaction:
 
     def publish(self, news: Iterable[tuple[Event, int]]) -> None:
         """Put events, each with the version of its aggregate, into the outbox."""
-        rows = [_outbox_row(seal(event, version), event.AWAITED) for event, version in news]
-        if rows:
-            insert_rows(self.connection, tables.outbox, rows)
-            self.has_news = True
+        self._events += [_kept(seal(event, version), event.AWAITED) for event, version in news]
+
+    def flush(self) -> None:
+        """Send what has been kept. Raises what the database says to it, such as IntegrityError."""
+        events, self._events = self._events, []
+        if events:
+            self.writes.add(outgoing.insert(events, self.claimant))
+        if not self.writes:
+            return
+        result = self.writes.send(self.connection)
+        if events:
+            claims = self.claimant is not None and self.connection.dialect.name == "postgresql"
+            claimed = outgoing.settled_by(result, events) if claims else []
+            self.claimed += claimed
+            self.left_behind = self.left_behind or len(claimed) < len(events)
 
     def is_new(self, consumer: str, event_id: str) -> bool:
         """Whether this consumer meets the event for the first time; notes that it has."""
@@ -124,18 +132,14 @@ def insert_ignoring_conflicts(connection: sa.Connection, table: sa.Table) -> Any
     return dialect.insert(table).on_conflict_do_nothing()
 
 
-def _outbox_row(envelope: Envelope, awaited: bool) -> dict[str, Any]:
-    return {
-        "event_id": envelope.event_id,
-        "type": envelope.type,
-        "aggregate_id": envelope.aggregate_id,
-        "awaited": awaited,
-        "envelope": envelope.to_wire(),
-        "created_at": datetime.now(UTC),
-    }
+def _kept(envelope: Envelope, awaited: bool) -> Kept:
+    body = orjson.dumps(envelope.to_wire())
+    return Kept(envelope.event_id, envelope.type, envelope.aggregate_id, awaited, body)
 
 
 T = TypeVar("T", bound=Transaction)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Store(Generic[T]):
@@ -143,9 +147,9 @@ class Store(Generic[T]):
 
     transaction_cls: Callable[[sa.Connection], T]
 
-    def __init__(self, engine: sa.Engine, news: Bell | None = None) -> None:
+    def __init__(self, engine: sa.Engine, news: News | None = None) -> None:
         self._engine = engine
-        self._news = news or Bell()
+        self._news = news or News()
 
     @contextmanager
     def transaction(self, *, read_only: bool = False) -> Iterator[T]:
@@ -160,14 +164,16 @@ class Store(Generic[T]):
                 connection.begin(),
             ):
                 tx = self.transaction_cls(connection)
+                tx.claimant = self._news.claimant if self._news.has_room else None
                 yield tx
+                tx.flush()
         except (exc.OperationalError, exc.TimeoutError, exc.InterfaceError) as error:
             if is_conflict(error) or not _is_away(error):
                 raise
             log.warning("the database does not answer: %s", error)
             raise Unavailable("the database does not answer") from error
-        if tx.has_news:
-            self._news.ring()
+        if tx.claimed or tx.left_behind:
+            self._news.tell(tx.claimed, tx.claimant, others=tx.left_behind)
 
 
 def _is_away(error: exc.SQLAlchemyError) -> bool:
@@ -186,20 +192,35 @@ def is_conflict(error: BaseException) -> bool:
     return isinstance(error, exc.DBAPIError) and getattr(error.orig, "pgcode", None) in _CONFLICTS
 
 
-settled = retry(
+_again = retry(
     retry=retry_if_exception(is_conflict),
-    stop=stop_after_attempt(4),
+    stop=stop_after_attempt(3),
     wait=wait_random_exponential(multiplier=0.02, max=0.2),
     reraise=True,
 )
-"""Decorates a command that may meet another one at the same rows: run it again, from the start."""
+
+
+def settled(command: Callable[P, R]) -> Callable[P, R]:
+    """Decorates a command that may meet another one at the same rows: run it again, from the start."""
+    again = _again(command)
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except exc.DBAPIError as error:
+            if not is_conflict(error):
+                raise
+        return again(*args, **kwargs)
+
+    return run
 
 
 class Engine(SharedExtension):
     """The engine of the service's own database, one for all its extensions."""
 
     def __init__(self) -> None:
-        self.news = Bell()
+        self.news = News()
 
     def setup(self) -> None:
         required("AMQP_URI")  # what is missing is said before a file is made
@@ -220,7 +241,7 @@ class Database(DependencyProvider):
 
     shared = Engine()
 
-    def __init__(self, make_store: Callable[[sa.Engine, Bell], Any]) -> None:
+    def __init__(self, make_store: Callable[[sa.Engine, News], Any]) -> None:
         self.make_store = make_store
 
     def get_dependency(self, worker_ctx: Any) -> Any:

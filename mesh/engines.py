@@ -74,6 +74,7 @@ def _open_postgresql(address: sa.URL, pool_size: int) -> sa.Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
+        pool_reset_on_return=None,  # a connection that is closed has ended its transaction itself
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
         hide_parameters=True,  # an error in the log shows the statement, and nobody's data

@@ -1,8 +1,9 @@
 """The outbox relay: takes committed events to the broker, at least once and in order.
 
-An event's row is written in the transaction that causes it; the relay claims rows for a while,
-publishes them with confirms, all at once, and marks them sent. A relay that dies leaves its claims to expire,
-and another takes over. Events of one aggregate leave in the order they were committed in.
+An event's row is written in the transaction that causes it, claimed for the relay of the same process or
+left to be found; the relay publishes events with confirms, all at once, and marks them sent. One that dies
+leaves its claims to expire, and another takes over. Events of one aggregate leave in the order they were
+committed in.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,13 +23,13 @@ from nameko.extensions import DependencyProvider
 from mesh.backoff import back_off
 from mesh.confirms import ConfirmedPublisher, Fate, Parcel
 from mesh.database import Engine, Store, Transaction
+from mesh.outgoing import CLAIM, Outgoing, clock
+from mesh.sets import among
 from mesh.tables import outbox
 
 log = logging.getLogger(__name__)
 
 BATCH = 200
-CLAIM = timedelta(seconds=10)
-"""How long a claim holds. A relay publishes for half of it and gives the rest back."""
 IDLE_SECONDS = 1.0
 """How often to look for what a dead relay, or a transaction of another instance, has left."""
 CONFIRM_SECONDS = 3.0
@@ -45,7 +47,7 @@ _CLAIM_LOCK = 0x6D7963  # "myc": serialises the claims of several relays on Post
 class OutboxTransaction(Transaction):
     """Claims and settles rows of the outbox."""
 
-    def claim(self, claimant: str, limit: int) -> Sequence[sa.Row[Any]]:
+    def claim(self, claimant: str, limit: int) -> list[Outgoing]:
         """The oldest unsent rows, now this claimant's, in order.
 
         A row waits while an earlier one of its aggregate is in another's hands; claims are made
@@ -83,14 +85,15 @@ class OutboxTransaction(Transaction):
                 sa.cast(outbox.c.envelope, sa.Text).label("envelope"),  # it is passed on as it is
             )
         )
-        return sorted(claimed, key=lambda row: row.seq)
+        found = [Outgoing(*row) for row in claimed]
+        return sorted(one._replace(envelope=one.envelope.encode()) for one in found)  # type: ignore[attr-defined]
 
     def mark_sent(self, claimant: str, seqs: Sequence[int]) -> None:
-        self._mine(claimant, seqs, sent_at=self.now())
+        self._mine(claimant, seqs, sent_at=clock(self.connection))
 
     def release(self, claimant: str, seqs: Sequence[int], until: datetime | None = None) -> None:
         """Give rows back: at once, or claimable again from `until` on."""
-        self._mine(claimant, seqs, claimed_until=until)
+        self._mine(claimant, seqs, claimed_by=None, claimed_until=until)
 
     def prune(self, age: timedelta, limit: int) -> int:
         """Forget, of the oldest rows, what was sent longer ago than that. Returns how many."""
@@ -99,7 +102,7 @@ class OutboxTransaction(Transaction):
         return int(self.connection.execute(outbox.delete().where(outbox.c.seq.in_(old))).rowcount)
 
     def _mine(self, claimant: str, seqs: Sequence[int], **values: Any) -> None:
-        mine = outbox.c.seq.in_(seqs) & (outbox.c.claimed_by == claimant)
+        mine = among(self.connection, outbox.c.seq, seqs) & (outbox.c.claimed_by == claimant)
         self.connection.execute(outbox.update().where(mine).values(**values))
 
 
@@ -116,11 +119,13 @@ class OutboxRelay(DependencyProvider):
         service = self.container.service_name
         self._claimant = str(uuid.uuid4())
         self._stopping = False
+        self._next_look = 0.0
         self._next_pruning = time.monotonic() + PRUNE_SECONDS
         self._publisher = ConfirmedPublisher(Exchange(f"{service}.events", type="topic", durable=True))
 
     def start(self) -> None:
         self._store = OutboxStore(self.shared.engine)
+        self.shared.news.change_hands(self._claimant)
         self._thread = self.container.spawn_managed_thread(self._run, identifier="outbox relay")
 
     def stop(self) -> None:
@@ -133,18 +138,42 @@ class OutboxRelay(DependencyProvider):
         return None
 
     def _run(self) -> None:
-        failures = 0
+        news, failures = self.shared.news, 0
         while not self._stopping:
             try:
-                busy = self.relay() == BATCH
+                busy = self._relay_fresh() or self._relay_found()
                 self._prune_now_and_then()
                 failures = 0
+                if not busy:  # with a backlog new events are better found in their turn
+                    news.change_hands(self._claimant)
             except Exception as error:  # broker or database away: nothing is lost, only late
-                failures += 1
-                busy = False
+                failures, busy = failures + 1, False
+                # What is still claimed in the old name is in other hands: nothing new must overtake it.
+                self._claimant = str(uuid.uuid4())
+                news.change_hands(None)
                 log.warning("outbox relay: %s: %s", type(error).__name__, error)
             if not busy and not self._stopping:
-                self.shared.news.wait(back_off(failures) if failures else IDLE_SECONDS)
+                news.wait(back_off(failures) if failures else IDLE_SECONDS)
+        with suppress(Exception):  # what is not sent any more is found by another relay, or the next one
+            while self._relay_fresh():
+                """The last events of this process."""
+        news.change_hands(None)
+
+    def _relay_fresh(self) -> bool:
+        """Publish what this process has just committed. Whether there was anything."""
+        events = self.shared.news.take(BATCH)
+        if events:
+            self._send(events)
+        return bool(events)
+
+    def _relay_found(self) -> bool:
+        """Publish what was left behind, by whomever, when it is time to look. Whether there is more."""
+        if not self.shared.news.some_left_behind() and time.monotonic() < self._next_look:
+            return False
+        if self.relay() == BATCH:
+            return True
+        self._next_look = time.monotonic() + IDLE_SECONDS
+        return False
 
     def _prune_now_and_then(self) -> None:
         if time.monotonic() >= self._next_pruning:
@@ -155,9 +184,14 @@ class OutboxRelay(DependencyProvider):
                     pruned = tx.prune(KEEP, PRUNE_BATCH)
 
     def relay(self) -> int:
-        """Publish one batch. Returns how many rows it took in hand."""
+        """Claim one batch and publish it. Returns how many rows it took in hand."""
         with self._store.transaction() as tx:
             rows = tx.claim(self._claimant, BATCH)
+        if rows:
+            self._send(rows)
+        return len(rows)
+
+    def _send(self, rows: Sequence[Outgoing]) -> None:
         sent: list[int] = []
         held: dict[str, Fate] = {}
         """Aggregates of which an event did not get through: their later ones wait behind it."""
@@ -173,15 +207,13 @@ class OutboxRelay(DependencyProvider):
                         held.setdefault(row.aggregate_id, fate)
                 left = [row for row in left if row.aggregate_id not in held]
         finally:  # also when the fate of some is not known: they are sent again
-            if rows:
-                self._settle(rows, sent, held)
-        return len(rows)
+            self._settle(rows, sent, held)
 
-    def _publish(self, rows: Sequence[sa.Row[Any]]) -> list[Fate]:
+    def _publish(self, rows: Sequence[Outgoing]) -> list[Fate]:
         parcels = [Parcel(row.event_id, row.type, row.envelope, row.awaited) for row in rows]
         return self._publisher.publish(parcels, CONFIRM_SECONDS)
 
-    def _settle(self, rows: Sequence[sa.Row[Any]], sent: Sequence[int], held: Mapping[str, Fate]) -> None:
+    def _settle(self, rows: Sequence[Outgoing], sent: Sequence[int], held: Mapping[str, Fate]) -> None:
         done = frozenset(sent)
         waiting = [row for row in rows if row.seq not in done]
         later = [row.seq for row in waiting if held.get(row.aggregate_id) is Fate.UNROUTABLE]
@@ -196,11 +228,11 @@ class OutboxRelay(DependencyProvider):
                 tx.release(self._claimant, again)
 
 
-def _wave(rows: Sequence[sa.Row[Any]]) -> tuple[list[sa.Row[Any]], list[sa.Row[Any]]]:
+def _wave(rows: Sequence[Outgoing]) -> tuple[list[Outgoing], list[Outgoing]]:
     """What can go out together, and what has to wait for it: an event that somebody must receive may
     come back, and the later ones of its aggregate must not have gone before it."""
-    wave: list[sa.Row[Any]] = []
-    after: list[sa.Row[Any]] = []
+    wave: list[Outgoing] = []
+    after: list[Outgoing] = []
     may_come_back: set[str] = set()
     for row in rows:
         if row.aggregate_id in may_come_back:

@@ -8,7 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mesh.database import Store, Transaction, insert_ignoring_conflicts
+from mesh.database import Store, Transaction
+from mesh.outgoing import clock
 from mesh.tables import as_row
 from services.notifications.domain import Mail
 from services.notifications.tables import mails, unsent
@@ -21,7 +22,7 @@ class MailsTransaction(Transaction):
         """Keep the mails for sending, but for those that are kept already."""
         common = {"attempts": 0, "due_at": self.now()}
         rows: list[dict[str, Any]] = [{**as_row(mail), **common} for mail in sorted(new, key=lambda m: m.id)]
-        self.connection.execute(insert_ignoring_conflicts(self.connection, mails), rows)
+        self.writes.insert(mails, rows, unless_there=True)
 
     def lease_due(self, limit: int, lease: timedelta) -> list[tuple[Mail, int]]:
         """Unsent mails that nobody is sending, now leased to the caller, with the attempts so far."""
@@ -45,7 +46,8 @@ class MailsTransaction(Transaction):
         ]
 
     def mark_sent(self, mail_id: str) -> None:
-        self.connection.execute(mails.update().where(mails.c.id == mail_id).values(sent_at=self.now()))
+        sent = mails.update().where(mails.c.id == mail_id).values(sent_at=clock(self.connection))
+        self.connection.execute(sent)
 
     def put_off(self, mail_id: str, delay: timedelta) -> None:
         self.connection.execute(mails.update().where(mails.c.id == mail_id).values(due_at=self.now() + delay))

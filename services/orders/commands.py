@@ -73,7 +73,7 @@ def accept(store: OrdersStore, requests: Mapping[int, Request], news: Iterable[C
             else:
                 order = domain.pending(request, known_customers[request.user_id], now)
                 new[order.id] = to_drive[index] = order
-        tx.add(list(new.values()), due_at=tx.now() + LEASE)
+        tx.add(new.values(), LEASE)
         tx.publish([_news(order) for order in new.values()])
     return Accepted(answers, to_drive, strangers)
 
@@ -90,11 +90,15 @@ def _answered(order: Order, request: Request, ours: bool) -> Order:
 
 
 @settled
-def settle(store: OrdersStore, reservations: Mapping[str, Outcome[Mapping[str, Any]]]) -> dict[str, Order]:
+def settle(
+    store: OrdersStore,
+    pending: Mapping[str, Order],
+    reservations: Mapping[str, Outcome[Mapping[str, Any]]],
+) -> dict[str, Order]:
     """Confirm or reject orders by what products answered. One that was settled before stays as it is."""
     now = datetime.now(UTC)
     with store.transaction() as tx:
-        before = tx.orders(reservations, lock=True)
+        before = tx.locked({order_id: pending[order_id] for order_id in reservations})
         after = {order_id: _decided(order, reservations[order_id], now) for order_id, order in before.items()}
         changed = [order for order_id, order in after.items() if order is not before[order_id]]
         tx.save(changed)

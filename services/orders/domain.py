@@ -100,12 +100,8 @@ class Request:
     order_id: str
     user_id: str
     lines: tuple[Line, ...]
-
-    @property
-    def fingerprint(self) -> str:
-        """Tells this request from another one under the same key."""
-        wanted = [[line.product_id, line.quantity] for line in self.lines]
-        return hashlib.sha256(json.dumps([self.user_id, wanted]).encode()).hexdigest()
+    fingerprint: str
+    """Tells this request from another one under the same key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +137,13 @@ def new_request(user_id: Any, items: Any, idempotency_key: Any) -> Request:
     else:
         field = "idempotency_key"
         raise Invalid(f"{field}: expected 1 to {LONGEST_KEY} visible ASCII characters", field)
-    return Request(order_id=order_id, user_id=user, lines=_checked_lines(items))
+    lines = _checked_lines(items)
+    return Request(order_id=order_id, user_id=user, lines=lines, fingerprint=_fingerprint(user, lines))
+
+
+def _fingerprint(user_id: str, lines: Sequence[Line]) -> str:
+    wanted = [[line.product_id, line.quantity] for line in lines]
+    return hashlib.sha256(json.dumps([user_id, wanted]).encode()).hexdigest()
 
 
 def _checked_lines(items: Any) -> tuple[Line, ...]:

@@ -75,7 +75,7 @@ def drive(store: OrdersStore, products: Products, orders: Sequence[Order]) -> di
     decided = _reserve(products, list(after.values())) if orders else {}
     if decided:
         try:
-            after |= commands.settle(store, decided)
+            after |= commands.settle(store, after, decided)
         except Unavailable as error:
             log.warning("%d orders stay pending: %s", len(decided), error)
     return after

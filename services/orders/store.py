@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from mesh.database import Store, Transaction, insert_ignoring_conflicts
-from mesh.sets import among, insert_rows, update_rows
+from mesh.sets import select_among
 from mesh.tables import as_row
 from services.orders import domain
 from services.orders.domain import Customer, Line, Order
 from services.orders.tables import customers, orders
 
 _CHANGING = ("status", "lines", "currency", "reason", "version", "confirmed_at")
-_columns = [orders.c[name] for name in Order.__dataclass_fields__]
+_columns = tuple(orders.c[name] for name in Order.__dataclass_fields__)
 
 
 class OrdersTransaction(Transaction):
@@ -29,10 +29,14 @@ class OrdersTransaction(Transaction):
 
     def orders(self, order_ids: Iterable[str], *, lock: bool = False) -> dict[str, Order]:
         """Those that exist, by id."""
-        these = among(self.connection, orders.c.id, order_ids)
-        query = sa.select(*_columns).where(these).order_by(orders.c.id)
-        rows = self.connection.execute(query.with_for_update() if lock else query)
+        rows = select_among(self.connection, _columns, orders.c.id, order_ids, lock=lock)
         return {row.id: _order(row) for row in rows}
+
+    def locked(self, known: Mapping[str, Order]) -> dict[str, Order]:
+        """The orders as they are now, locked. Those that have not changed need not be read again."""
+        rows = select_among(self.connection, (orders.c.id, orders.c.version), orders.c.id, known, lock=True)
+        changed = [row.id for row in rows if row.version != known[row.id].version]
+        return {row.id: known[row.id] for row in rows} | self.orders(changed)
 
     def page(self, user_id: str, before: tuple[datetime, str] | None, limit: int) -> list[Order]:
         """Up to `limit` orders of a user, the newest first, older than the (created_at, id) given."""
@@ -42,16 +46,16 @@ class OrdersTransaction(Transaction):
         query = query.order_by(orders.c.created_at.desc(), orders.c.id.desc()).limit(limit)
         return [_order(row) for row in self.connection.execute(query)]
 
-    def add(self, new: Sequence[Order], due_at: datetime) -> None:
-        """Write pending orders, whose saga is the caller's until `due_at`.
+    def add(self, new: Iterable[Order], lease: timedelta) -> None:
+        """Write pending orders, whose saga is the caller's for so long.
 
-        IntegrityError when somebody else has just written one of them.
+        IntegrityError at the end when somebody else has just written one of them.
         """
-        rows = [{**_row(order), "attempts": 0, "due_at": due_at} for order in sorted(new, key=lambda o: o.id)]
-        insert_rows(self.connection, orders, rows)
+        rows = [{**_row(order), "attempts": 0} for order in sorted(new, key=lambda one: one.id)]
+        self.writes.insert(orders, rows, due={"due_at": lease})
 
     def save(self, changed: Sequence[Order]) -> None:
-        update_rows(self.connection, orders, [_row(order) for order in changed], _CHANGING)
+        self.writes.update(orders, [_row(order) for order in changed], _CHANGING)
 
     def lease_due(self, limit: int, lease: timedelta) -> list[tuple[Order, int]]:
         """Pending orders that nobody works on, now leased to the caller, with the attempts made so far."""
@@ -84,8 +88,8 @@ class OrdersTransaction(Transaction):
         self.connection.execute(orders.update().where(still).values(due_at=self.now() + delay))
 
     def customers(self, user_ids: Iterable[str]) -> dict[str, Customer]:
-        query = sa.select(customers).where(among(self.connection, customers.c.id, user_ids))
-        return {row.id: Customer(**row._mapping) for row in self.connection.execute(query)}
+        rows = select_among(self.connection, tuple(customers.c), customers.c.id, user_ids)
+        return {row.id: Customer(**row._mapping) for row in rows}
 
     def learn(self, customer: Customer) -> None:
         """Keep a copy of a customer, unless the one kept is as new."""
@@ -109,5 +113,5 @@ def _row(order: Order) -> dict[str, Any]:
 
 
 def _order(row: sa.Row[Any]) -> Order:
-    fields = {name: row._mapping[name] for name in Order.__dataclass_fields__}
+    fields = dict(zip(Order.__dataclass_fields__, row, strict=False))  # `lease_due` reads a column more
     return Order(**fields | {"lines": tuple(Line(**line) for line in row.lines)})

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mesh.database import Store, Transaction
-from mesh.sets import among, insert_rows, update_rows
+from mesh.sets import among, select_among
 from mesh.tables import as_row
 from services.products import domain
 from services.products.domain import Product, Refusal, Reservation, ReservedLine
@@ -23,9 +23,7 @@ class ProductsTransaction(Transaction):
 
     def products(self, product_ids: Iterable[str], *, lock: bool = False) -> dict[str, Product]:
         """Those that exist, by id."""
-        these = among(self.connection, products.c.id, product_ids)
-        query = sa.select(products).where(these).order_by(products.c.id)
-        rows = self.connection.execute(query.with_for_update() if lock else query)
+        rows = select_among(self.connection, tuple(products.c), products.c.id, product_ids, lock=lock)
         return {row.id: Product(**row._mapping) for row in rows}
 
     def page(self, after: str, limit: int, text: str | None) -> list[Product]:
@@ -43,18 +41,17 @@ class ProductsTransaction(Transaction):
 
     def save(self, changed: Iterable[Product]) -> None:
         rows = [as_row(product) for product in changed]
-        update_rows(self.connection, products, rows, ("name", "price_minor", "stock", "version"))
+        self.writes.update(products, rows, ("name", "price_minor", "stock", "version"))
 
     def reservations(self, order_ids: Iterable[str], *, lock: bool = False) -> dict[str, Reservation]:
         """The decisions made so far, by order."""
-        these = among(self.connection, reservations.c.order_id, order_ids)
-        query = sa.select(reservations).where(these).order_by(reservations.c.order_id)
-        rows = self.connection.execute(query.with_for_update() if lock else query)
+        key = reservations.c.order_id
+        rows = select_among(self.connection, tuple(reservations.c), key, order_ids, lock=lock)
         return {row.order_id: _reservation(row) for row in rows}
 
     def decide(self, decided: Sequence[Reservation]) -> None:
-        """Write new decisions. IntegrityError when somebody else has just decided one of them."""
-        insert_rows(self.connection, reservations, [_row(one) for one in decided])
+        """Write new decisions. IntegrityError at the end when somebody else has just decided one of them."""
+        self.writes.insert(reservations, [_row(one) for one in decided])
 
     def mark_released(self, order_ids: Sequence[str]) -> None:
         if order_ids:

@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).with_name("openapi.json")
 @pytest.fixture(scope="module")
 def document():
     class Nothing:
-        subscribe = None
+        subscribe = print
 
     settings = Settings(AMQP_URI="amqp://nowhere", JWT_SECRET="x" * 32)
     return create_app(settings, Nothing()).openapi()

@@ -15,10 +15,11 @@ from nameko.events import event_handler as stock_event_handler
 from nameko.testing.services import dummy
 
 from mesh import subscription
-from mesh.database import Bell, Database
+from mesh.database import Database
 from mesh.errors import Unavailable
 from mesh.events import Event
 from mesh.outbox import OutboxRelay, OutboxStore
+from mesh.outgoing import News
 from mesh.subscription import batch_handler, event_handler
 from mesh.tables import outbox
 from tests.waiting import eventually
@@ -405,6 +406,6 @@ def test_a_message_that_is_no_event_kills_nobody(outbox_store, start):
 
 
 def test_a_bell_rung_before_the_wait_is_heard():
-    bell = Bell()
+    bell = News()
     bell.ring()
     bell.wait(5)

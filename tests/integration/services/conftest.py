@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from mesh import migrations
-from mesh.database import Bell
 from mesh.engines import open_engine
+from mesh.outgoing import News
 from mycelium.state import ROOT
 from services.notifications import tables as notifications_tables
 from services.notifications.store import MailsStore
@@ -64,8 +64,8 @@ def engines(database_url: str) -> Iterator[Callable[[str], sa.Engine]]:
 
 
 @pytest.fixture
-def bell() -> Bell:
-    return Bell()
+def bell() -> News:
+    return News()
 
 
 @pytest.fixture
@@ -85,17 +85,17 @@ def empty_engine(engines: Callable[[str], sa.Engine]) -> Iterator[Callable[[str]
 
 
 @pytest.fixture
-def products_store(empty_engine: Any, bell: Bell) -> ProductsStore:
+def products_store(empty_engine: Any, bell: News) -> ProductsStore:
     return ProductsStore(empty_engine("products"), bell)
 
 
 @pytest.fixture
-def users_store(empty_engine: Any, bell: Bell) -> UsersStore:
+def users_store(empty_engine: Any, bell: News) -> UsersStore:
     return UsersStore(empty_engine("users"), bell)
 
 
 @pytest.fixture
-def orders_store(empty_engine: Any, bell: Bell) -> OrdersStore:
+def orders_store(empty_engine: Any, bell: News) -> OrdersStore:
     return OrdersStore(empty_engine("orders"), bell)
 
 

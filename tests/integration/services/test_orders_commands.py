@@ -232,12 +232,13 @@ def test_a_cancelled_order_tells_products_and_the_customer(store):
 
 def test_a_cancel_wins_over_a_late_answer_of_products(store):
     (outcome,) = place(store, a_request(), products=Products(away=Unavailable("away")))
-    commands.cancel_order(store, outcome.unwrap().id)
+    pending = outcome.unwrap()
+    commands.cancel_order(store, pending.id)
     due_now(store)
     assert saga.sweep(store, Products()) == 0
-    reservation = {"order_id": outcome.unwrap().id, "items": [], "currency": "USD"}
-    after = commands.settle(store, {outcome.unwrap().id: Outcome(reservation)})
-    assert after[outcome.unwrap().id].status == domain.CANCELLED
+    reservation = {"order_id": pending.id, "items": [], "currency": "USD"}
+    after = commands.settle(store, {pending.id: pending}, {pending.id: Outcome(reservation)})
+    assert after[pending.id].status == domain.CANCELLED
 
 
 def test_a_rejected_order_can_not_be_cancelled(store):

@@ -122,7 +122,7 @@ def test_an_order_that_products_decided_is_settled():
     with patch("services.orders.commands.settle", return_value={order.id: confirmed}) as settle:
         after = saga.drive(None, FakeProducts({"ok": a_reservation(order.id)}), [order])
     assert after[order.id].status == orders.CONFIRMED
-    assert settle.call_args.args[1][order.id].unwrap() == a_reservation(order.id)
+    assert settle.call_args.args[2][order.id].unwrap() == a_reservation(order.id)
 
 
 def test_users_who_can_not_be_asked_are_not_unknown():
