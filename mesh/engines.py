@@ -79,7 +79,8 @@ def _open_postgresql(address: sa.URL, pool_size: int) -> sa.Engine:
         json_deserializer=orjson.loads,
         hide_parameters=True,  # an error in the log shows the statement, and nobody's data
         connect_args={
-            "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={LOCK_SECONDS}s",
+            "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={LOCK_SECONDS}s "
+            "-c timezone=UTC",
             # A server that vanished without a word is noticed by TCP, not waited for.
             "keepalives_idle": 5,
             "keepalives_interval": 2,

@@ -40,27 +40,36 @@ def select_among(
     *,
     lock: bool = False,
 ) -> Sequence[sa.Row[Any]]:
-    """The rows whose key is one of the values, in its order; the query is built once for each use."""
-    chosen: Any = sorted(set(values))
+    """The rows whose key is one of the values, in its order."""
+    chosen = sorted(set(values))
     if not chosen:
         return []
-    dialect = connection.dialect.name
-    if dialect != "postgresql":
-        chosen = orjson.dumps(chosen).decode()
-    return connection.execute(_select(dialect, columns, key, lock), {"chosen": chosen}).fetchall()
+    if connection.dialect.name == "postgresql":
+        return _execute_prepared(connection, _select(columns, key, lock), ("text[]",), (chosen,)).fetchall()
+    query = sa.select(*columns).where(among(connection, key, chosen)).order_by(key)
+    return connection.execute(query).fetchall()
 
 
 @lru_cache
-def _select(
-    dialect: str, columns: tuple[sa.Column[Any], ...], key: sa.Column[str], lock: bool
-) -> sa.Select[Any]:
-    if dialect == "postgresql":
-        these = key == sa.any_(sa.bindparam("chosen", type_=sa.ARRAY(sa.String)))
-    else:
-        each = sa.func.json_each(sa.bindparam("chosen", type_=sa.String)).table_valued("value")
-        these = key.in_(sa.select(each.c.value))
-    query = sa.select(*columns).where(these).order_by(key)
-    return query.with_for_update() if lock else query
+def _select(columns: tuple[sa.Column[Any], ...], key: sa.Column[str], lock: bool) -> str:
+    names = ", ".join(column.name for column in columns)
+    return (
+        f"SELECT {names} FROM {key.table} WHERE {key.name} = ANY($1) "  # noqa: S608 - names of our own tables
+        f"ORDER BY {key.name}" + (" FOR UPDATE" if lock else "")
+    )
+
+
+def _execute_prepared(
+    connection: sa.Connection, text: str, types: tuple[str, ...], values: tuple[Any, ...]
+) -> sa.CursorResult[Any]:
+    """PostgreSQL parses and plans the statement once for each of its connections."""
+    names: dict[str, str] = connection.info.setdefault("prepared", {})
+    if text not in names:
+        name = f"mesh_{len(names)}"
+        connection.exec_driver_sql(f"PREPARE {name} ({', '.join(types)}) AS {text}")
+        names[text] = name
+    places = ", ".join(["%s"] * len(values))
+    return connection.exec_driver_sql(f"EXECUTE {names[text]} ({places})", values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +122,15 @@ class Writes:
         kept, self._kept = self._kept, []
         if connection.dialect.name == "postgresql":
             text = _together(tuple(one.postgresql for one in kept))
-            return connection.exec_driver_sql(
-                text, {f"rows{number}": _document(one.rows) for number, one in enumerate(kept)}
-            )
+            documents = tuple(_document(one.rows) for one in kept)
+            return _execute_prepared(connection, text, ("json",) * len(kept), documents)
         return [one.execute(connection) for one in kept][-1]
 
 
 @lru_cache
 def _together(statements: tuple[str, ...]) -> str:
     """PostgreSQL executes all statements of a WITH, in no certain order, and tells the result of the last."""
-    texts = [text.replace("{rows}", f"%(rows{number})s") for number, text in enumerate(statements)]
+    texts = [text.replace("{rows}", f"${number}") for number, text in enumerate(statements, start=1)]
     *first, last = texts
     clauses = ", ".join(f"write{number} AS ({text})" for number, text in enumerate(first))
     return f"WITH {clauses} {last}" if first else last
