@@ -49,6 +49,7 @@ class _Coalescing:
         self._position = 0
         self._outgoing: list[bytes] = []
         self._sending = False
+        self._is_between_frames = True
         self._failure: OSError | None = None
 
     def read_frame(self, unpack: object = None) -> tuple[int, int, bytes]:
@@ -92,7 +93,9 @@ class _Coalescing:
             while self._outgoing:
                 data = b"".join(self._outgoing)
                 self._outgoing.clear()
+                self._is_between_frames = False
                 sock.sendall(data)
+                self._is_between_frames = True
         except OSError as error:
             self._failure = error
             self.connected = False
@@ -103,7 +106,14 @@ class _Coalescing:
 
 
 class _TCP(_Coalescing, transport.TCPTransport):
-    pass
+    def close(self) -> None:
+        """What was written last leaves as well, if it can without a wait: an ack that is lost is a message
+        that comes twice."""
+        if self.sock is not None and self._outgoing and self._is_between_frames:
+            with suppress(OSError):
+                self.sock.fd.send(b"".join(self._outgoing))
+            self._outgoing.clear()
+        super().close()
 
 
 class _TLS(_Coalescing, transport.SSLTransport):

@@ -33,6 +33,9 @@ BATCH = 200
 IDLE_SECONDS = 1.0
 """How often to look for what a dead relay, or a transaction of another instance, has left."""
 CONFIRM_SECONDS = 3.0
+MARK_SECONDS = 0.2
+"""How long events that were sent may wait to be marked together: a transaction for each handful of them
+costs more than sending them. Those of a process that dies before are sent again."""
 UNROUTABLE_PAUSE = timedelta(seconds=2)
 """An awaited event that no queue takes is kept this long before the next try."""
 
@@ -119,7 +122,9 @@ class OutboxRelay(DependencyProvider):
         service = self.container.service_name
         self._claimant = str(uuid.uuid4())
         self._stopping = False
-        self._next_look = 0.0
+        self._next_look = self._mark_at = 0.0
+        self._sent: list[int] = []
+        """Events that the broker has, and the table does not know of yet."""
         self._next_pruning = time.monotonic() + PRUNE_SECONDS
         self._publisher = ConfirmedPublisher(Exchange(f"{service}.events", type="topic", durable=True))
 
@@ -142,22 +147,34 @@ class OutboxRelay(DependencyProvider):
         while not self._stopping:
             try:
                 busy = self._relay_fresh() or self._relay_found()
+                if len(self._sent) >= BATCH or self._to_wait() <= 0:
+                    self._mark_sent()
                 self._prune_now_and_then()
                 failures = 0
                 if not busy:  # with a backlog new events are better found in their turn
                     news.change_hands(self._claimant)
             except Exception as error:  # broker or database away: nothing is lost, only late
                 failures, busy = failures + 1, False
-                # What is still claimed in the old name is in other hands: nothing new must overtake it.
-                self._claimant = str(uuid.uuid4())
-                news.change_hands(None)
+                self._forget()
                 log.warning("outbox relay: %s: %s", type(error).__name__, error)
             if not busy and not self._stopping:
-                news.wait(back_off(failures) if failures else IDLE_SECONDS)
+                news.wait(back_off(failures) if failures else self._to_wait())
         with suppress(Exception):  # what is not sent any more is found by another relay, or the next one
             while self._relay_fresh():
                 """The last events of this process."""
-        news.change_hands(None)
+            self._mark_sent()
+        self._forget()
+
+    def _to_wait(self) -> float:
+        """Seconds until there is something to do without news."""
+        return self._mark_at - time.monotonic() if self._sent else IDLE_SECONDS
+
+    def _forget(self) -> list[Outgoing]:
+        """Let go of what was claimed: under another name, so that nothing new overtakes it before its
+        claims end. Returns what had not been published."""
+        self._claimant = str(uuid.uuid4())
+        self._sent.clear()
+        return self.shared.news.change_hands(None)
 
     def _relay_fresh(self) -> bool:
         """Publish what this process has just committed. Whether there was anything."""
@@ -214,18 +231,34 @@ class OutboxRelay(DependencyProvider):
         return self._publisher.publish(parcels, CONFIRM_SECONDS)
 
     def _settle(self, rows: Sequence[Outgoing], sent: Sequence[int], held: Mapping[str, Fate]) -> None:
-        done = frozenset(sent)
-        waiting = [row for row in rows if row.seq not in done]
+        if not self._sent:
+            self._mark_at = time.monotonic() + MARK_SECONDS
+        self._sent += sent
+        if len(sent) < len(rows):
+            done = frozenset(sent)
+            self._give_back([row for row in rows if row.seq not in done], held)
+
+    def _give_back(self, waiting: Sequence[Outgoing], held: Mapping[str, Fate]) -> None:
+        """With them goes what is in memory: it may have to wait behind them."""
+        claimant, sent = self._claimant, list(self._sent)
         later = [row.seq for row in waiting if held.get(row.aggregate_id) is Fate.UNROUTABLE]
         again = [row.seq for row in waiting if held.get(row.aggregate_id) is not Fate.UNROUTABLE]
+        again += [row.seq for row in self._forget()]
         with self._store.transaction() as tx:
             if sent:
-                tx.mark_sent(self._claimant, sent)
+                tx.mark_sent(claimant, sent)
             if later:
                 log.warning("no queue takes %d events, or those before them, yet: they wait", len(later))
-                tx.release(self._claimant, later, until=tx.now() + UNROUTABLE_PAUSE)
+                tx.release(claimant, later, until=tx.now() + UNROUTABLE_PAUSE)
             if again:
-                tx.release(self._claimant, again)
+                tx.release(claimant, again)
+        self.shared.news.tell((), None, others=True)
+
+    def _mark_sent(self) -> None:
+        if self._sent:
+            with self._store.transaction() as tx:
+                tx.mark_sent(self._claimant, self._sent)
+            self._sent.clear()
 
 
 def _wave(rows: Sequence[Outgoing]) -> tuple[list[Outgoing], list[Outgoing]]:

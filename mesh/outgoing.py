@@ -129,11 +129,14 @@ class News:
             raise TimeoutError("events have waited too long for their relay")
         return [self._events.popleft()[1] for _ in range(min(most, len(self._events)))]
 
-    def change_hands(self, claimant: str | None) -> None:
-        """Those that were claimed in another name are forgotten here, and found again when that ends."""
-        if claimant != self.claimant:
-            self.claimant = claimant
-            self._events.clear()
+    def change_hands(self, claimant: str | None) -> list[Outgoing]:
+        """Those that were claimed in another name are forgotten here, and returned."""
+        if claimant == self.claimant:
+            return []
+        self.claimant = claimant
+        forgotten = [event for _, event in self._events]
+        self._events.clear()
+        return forgotten
 
     def some_left_behind(self) -> bool:
         """Whether there has been anything to look for since this was asked last."""

@@ -128,3 +128,11 @@ def test_what_json_has_no_type_for_travels_as_with_stock_kombu(value: dict[Any, 
     as_stock = kombu_json.loads(kombu_json.dumps(value))
     assert kombu_json.loads(body) == as_stock
     assert kombu.serialization.loads(kombu_json.dumps(value), content_type, encoding) == as_stock
+
+
+def test_what_was_written_last_leaves_before_the_end(ends: tuple[Any, Any]) -> None:
+    transport, broker = ends
+    transport.write(b"an ack")
+    transport.close()
+    assert broker.recv(100) == b"an ack"
+    assert broker.recv(100) == b""

@@ -1,0 +1,184 @@
+"""Events that are claimed as they are written: PostgreSQL, where several instances share an outbox."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+import sqlalchemy as sa
+from nameko import config
+
+from mesh import outgoing, tables
+from mesh.engines import open_engine
+from mesh.events import Event
+from mesh.outbox import OutboxRelay, OutboxStore
+from mesh.outgoing import News
+from mesh.subscription import event_handler
+from mesh.tables import outbox
+from mycelium.servers.postgresql import PostgreSQL
+from tests.waiting import eventually
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happened(Event):
+    TYPE: ClassVar[str] = "happened"
+    AGGREGATE: ClassVar[str] = "thing"
+    thing: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited(Happened):
+    TYPE: ClassVar[str] = "awaited"
+    AWAITED: ClassVar[bool] = True
+
+
+class Source:
+    name = "source"
+    relay = OutboxRelay()
+
+
+class Listener:
+    name = "listener"
+    heard: list[tuple[str, int]] = []
+
+    @event_handler("source", "happened")
+    def on_happened(self, event: dict[str, Any]) -> None:
+        self.heard.append((event["aggregate_id"], event["data"]["number"]))
+
+
+class Waited:
+    """Hears both kinds, in the order in which they come."""
+
+    name = "waited"
+    heard: list[int] = []
+
+    @event_handler("source", "awaited")
+    def on_awaited(self, event: dict[str, Any]) -> None:
+        self.heard.append(event["data"]["number"])
+
+
+@pytest.fixture
+def url(postgresql_server: PostgreSQL) -> Iterator[str]:
+    name = f"source_{uuid.uuid4().hex}"
+    postgresql_server.create_database(name)
+    url = postgresql_server.url_for(name)
+    engine = open_engine(url)
+    tables.metadata.create_all(engine)
+    engine.dispose()
+    Listener.heard.clear()
+    Waited.heard.clear()
+    with config.patch({"DATABASE_URL": url}):
+        yield url
+
+
+@pytest.fixture
+def store_of(url: str) -> Iterator[Callable[[News], OutboxStore]]:
+    engine = open_engine(url)
+    yield lambda news: OutboxStore(engine, news)
+    engine.dispose()
+
+
+def news_of(claimant: str) -> News:
+    news = News()
+    news.change_hands(claimant)
+    return news
+
+
+def publish(store: OutboxStore, *events: Event) -> None:
+    with store.transaction() as tx:
+        tx.publish([(event, 1) for event in events])
+
+
+def test_what_a_process_commits_is_its_own_to_relay(store_of: Any) -> None:
+    news = news_of("one")
+    events = [Happened(thing=f"t{number % 7}", number=number) for number in range(100)]
+    publish(store_of(news), *events)
+    taken = news.take(200)
+    assert [one.aggregate_id for one in taken] == [event.thing for event in events]
+    assert [one.seq for one in taken] == sorted(one.seq for one in taken)
+    with store_of(News()).transaction() as tx:
+        assert tx.claim("another", 200) == []
+
+
+def test_nothing_new_overtakes_what_is_in_other_hands(store_of: Any) -> None:
+    publish(store_of(news_of("one")), Happened(thing="a", number=1))
+    mine = news_of("two")
+    publish(store_of(mine), Happened(thing="a", number=2), Happened(thing="b", number=3))
+    assert [one.aggregate_id for one in mine.take(10)] == ["b"]
+    assert mine.some_left_behind()
+
+
+def test_what_was_rolled_back_is_told_to_nobody(store_of: Any) -> None:
+    news = news_of("one")
+    with pytest.raises(RuntimeError), store_of(news).transaction() as tx:
+        _publish_and_fail(tx)
+    assert news.take(10) == []
+
+
+def test_what_waited_too_long_is_not_published_but_found_again(store_of: Any, monkeypatch: Any) -> None:
+    news = news_of("one")
+    publish(store_of(news), Happened(thing="a", number=1))
+    later = time.monotonic() + outgoing.CLAIM.total_seconds()
+    monkeypatch.setattr(outgoing.time, "monotonic", lambda: later)
+    with pytest.raises(TimeoutError):
+        news.take(10)
+    assert [one.aggregate_id for one in news.change_hands(None)] == ["a"]
+    assert news.take(10) == []
+
+
+def test_events_reach_their_handler_once_and_in_order(container_factory: Any, store_of: Any) -> None:
+    container_factory(Listener).start()
+    source = container_factory(Source)
+    source.start()
+    (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
+    for number in range(50):
+        publish(store_of(relay.shared.news), Happened(thing="a", number=number))
+    eventually(lambda: len(Listener.heard) == 50)
+    assert Listener.heard == [("a", number) for number in range(50)]
+    eventually(lambda: _unsent(store_of(News())) == 0)
+
+
+def test_what_a_process_leaves_unsent_at_its_end_is_sent(container_factory: Any, store_of: Any) -> None:
+    container_factory(Listener).start()
+    source = container_factory(Source)
+    source.start()
+    (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
+    publish(store_of(relay.shared.news), *(Happened(thing="a", number=number) for number in range(20)))
+    source.stop()
+    eventually(lambda: len(Listener.heard) == 20)
+    assert _unsent(store_of(News())) == 0
+
+
+def test_a_fresh_event_waits_behind_one_that_nobody_takes_yet(container_factory: Any, store_of: Any) -> None:
+    source = container_factory(Source)
+    source.start()
+    (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
+    store = store_of(relay.shared.news)
+    publish(store, Awaited(thing="a", number=0))
+    eventually(lambda: _unclaimed(store) == 1)
+    publish(store, Awaited(thing="a", number=1))
+    publish(store, Awaited(thing="a", number=2))
+    assert _unsent(store) == 3
+    container_factory(Waited).start()
+    eventually(lambda: Waited.heard == [0, 1, 2])
+
+
+def _publish_and_fail(tx: Any) -> None:
+    tx.publish([(Happened(thing="a", number=1), 1)])
+    raise RuntimeError("a rule says no")
+
+
+def _unsent(store: OutboxStore) -> int:
+    return _count(store, outbox.c.sent_at.is_(None))
+
+
+def _unclaimed(store: OutboxStore) -> int:
+    return _count(store, outbox.c.sent_at.is_(None) & outbox.c.claimed_by.is_(None))
+
+
+def _count(store: OutboxStore, these: Any) -> int:
+    with store.transaction(read_only=True) as tx:
+        return int(tx.connection.scalar(sa.select(sa.func.count()).where(these)) or 0)
