@@ -53,7 +53,9 @@ class Batcher(Generic[Item, Answer]):
         self._send = send
         self._most = most
         self._bound = waiting
-        self._free_lanes = lanes
+        self._lanes = self._free_lanes = lanes
+        self._pace = 0.0
+        """Items a second that one lane has carried of late, in full batches; 0 while it is not known."""
         self._on_batch = on_batch
         self._waiting: deque[_Ticket[Item, Answer]] = deque()
         self._leaving = False
@@ -63,8 +65,8 @@ class Batcher(Generic[Item, Answer]):
         """The item's answer. `deadline` is Unix seconds, the item's own; who is cancelled before the
         batch has left does not travel.
 
-        Raises Overloaded when too many wait, DeadlineExceeded when time has run out, and what came
-        back for this item.
+        Raises Overloaded when too many wait, or so many that it would not be its turn in time;
+        DeadlineExceeded when time has run out, and what came back for this item.
         """
         left = deadline - time.time()
         if left <= 0:
@@ -73,6 +75,8 @@ class Batcher(Generic[Item, Answer]):
             self._forget_done()
             if len(self._waiting) >= self._bound:
                 raise Overloaded(f"{self._bound} are waiting already")
+        if self._pace and len(self._waiting) >= self._most and self._expected() > left:
+            raise Overloaded(f"{len(self._waiting)} are waiting already: it would not be its turn in time")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer | Exception] = loop.create_future()
         self._waiting.append(_Ticket(item, deadline, answer))
@@ -90,6 +94,10 @@ class Batcher(Generic[Item, Answer]):
         """Wait for what is under way, which its deadlines bound; nothing may be asked meanwhile."""
         while self._under_way:
             await asyncio.wait(self._under_way)
+
+    def _expected(self) -> float:
+        """Seconds until the answer of who joins the queue now, at the pace of the last full batches."""
+        return len(self._waiting) / (self._pace * self._lanes) + self._most / self._pace
 
     def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """After this turn of the loop: what came in with it, from other sockets, goes along."""
@@ -123,12 +131,17 @@ class Batcher(Generic[Item, Answer]):
 
     async def _carry(self, batch: Sequence[_Ticket[Item, Answer]]) -> None:
         answers: Sequence[Any]
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             answers = await self._send(
                 [ticket.item for ticket in batch], max(ticket.deadline for ticket in batch)
             )
             if len(answers) != len(batch):
                 raise RemoteFault("MalformedAnswer", f"{len(answers)} answers for {len(batch)} items")
+            if len(batch) == self._most:
+                pace = len(batch) / max(loop.time() - began, 1e-6)
+                self._pace = (self._pace + pace) / 2 if self._pace else pace
         except Exception as error:  # whatever it is concerns all of these, and no later batch
             answers = [error] * len(batch)
         for ticket, answer in zip(batch, answers, strict=True):

@@ -208,3 +208,33 @@ async def test_stopping_waits_for_what_is_under_way(line, batcher_of):
     line.go()
     await stopping
     assert await asked == 4
+
+
+async def test_who_could_not_be_served_in_time_is_told_at_once(line, batcher_of):
+    batcher = batcher_of(line.send, most=2)
+    first = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4)]
+    await asyncio.sleep(0.1)  # the pace at which two were carried is 20 a second at most
+    line.go()
+    await asyncio.gather(*first)
+    waiting = [asyncio.ensure_future(batcher(number, soon())) for number in range(0, 12, 2)]
+    await turns()
+
+    with pytest.raises(Overloaded, match="in time"):
+        await batcher(20, soon(0.1))
+    patient = asyncio.ensure_future(batcher(22, soon()))
+    line.go(4)
+
+    assert (await asyncio.gather(*waiting, patient))[-1] == 44
+
+
+async def test_without_a_full_batch_before_it_nobody_is_turned_away(line, batcher_of):
+    batcher = batcher_of(line.send, most=2)
+    waiting = [asyncio.ensure_future(batcher(number, soon())) for number in range(0, 12, 2)]
+    await turns()
+    late = asyncio.ensure_future(batcher(20, soon(0.2)))
+
+    with pytest.raises(DeadlineExceeded):
+        await late
+    line.go(3)
+
+    await asyncio.gather(*waiting)
