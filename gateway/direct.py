@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from fastapi import Request
 from fastapi.params import Depends, Header, Path
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 Resolve = Callable[[Request, dict[Any, Any]], Awaitable[Any]]
@@ -23,7 +23,13 @@ Resolve = Callable[[Request, dict[Any, Any]], Awaitable[Any]]
 
 def direct(method: str, path: str, endpoint: Callable[..., Awaitable[Response]]) -> Route:
     """The endpoint as a plain Starlette route. Raises TypeError for a parameter that it can't provide."""
-    return Route(path, _Endpoint(endpoint), methods=[method])
+    return _Route(path, _Endpoint(endpoint), methods=[method])
+
+
+class _Route(Route):
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, found = super().matches(scope)
+        return match, {**found, "route": self} if match is Match.FULL else found
 
 
 class _Endpoint:

@@ -1,0 +1,57 @@
+"""Routes that are answered from a plan: the same answers, without FastAPI's machinery."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pytest
+from fastapi import Depends, Query, Request
+from starlette.responses import PlainTextResponse, Response
+
+from gateway.direct import direct
+from gateway.routes import MOST_ASKED
+
+
+def test_the_document_tells_of_them_all_the_same(app):
+    paths = app.openapi()["paths"]
+    assert all(method.lower() in paths[path] for method, path, _ in MOST_ASKED)
+
+
+async def test_they_are_counted_under_their_template(app):
+    for method, path, _ in MOST_ASKED:
+        scope = {"type": "http", "method": method, "path": path.replace("{id}", "P001"), "headers": []}
+        route = next(one for one in app.router.routes if one.matches(scope)[0].value == 2)
+        assert route.matches(scope)[1]["route"].path == path
+
+
+async def test_a_dependency_is_asked_once_in_a_request():
+    asked = []
+
+    async def who(request: Request) -> str:
+        asked.append(request)
+        return "alice"
+
+    async def twice(name: Annotated[str, Depends(who)]) -> str:
+        return name * 2
+
+    async def show(name: Annotated[str, Depends(who)], double: Annotated[str, Depends(twice)]) -> Response:
+        return PlainTextResponse(f"{name} {double}")
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    route = direct("GET", "/", show)
+    await route.app({"type": "http", "method": "GET", "path": "/", "headers": []}, None, send)
+
+    assert sent[-1]["body"] == b"alice alicealice"
+    assert len(asked) == 1
+
+
+def test_what_no_plan_can_provide_is_refused_when_it_is_made():
+    async def listed(limit: Annotated[int, Query(ge=1)] = 50) -> Response:
+        return PlainTextResponse(str(limit))
+
+    with pytest.raises(TypeError, match="limit"):
+        direct("GET", "/", listed)
