@@ -24,19 +24,24 @@ async def test_they_are_counted_under_their_template(app):
         assert route.matches(scope)[1]["route"].path == path
 
 
+asked = []
+
+
+async def who(request: Request) -> str:
+    asked.append(request)
+    return "alice"
+
+
+async def twice(name: Annotated[str, Depends(who)]) -> str:
+    return name * 2
+
+
+async def show(name: Annotated[str, Depends(who)], double: Annotated[str, Depends(twice)]) -> Response:
+    return PlainTextResponse(f"{name} {double}")
+
+
 async def test_a_dependency_is_asked_once_in_a_request():
-    asked = []
-
-    async def who(request: Request) -> str:
-        asked.append(request)
-        return "alice"
-
-    async def twice(name: Annotated[str, Depends(who)]) -> str:
-        return name * 2
-
-    async def show(name: Annotated[str, Depends(who)], double: Annotated[str, Depends(twice)]) -> Response:
-        return PlainTextResponse(f"{name} {double}")
-
+    asked.clear()
     sent = []
 
     async def send(message):
