@@ -72,6 +72,11 @@ class Transaction:
         """Put events, each with the version of its aggregate, into the outbox."""
         self._events += [_kept(seal(event, version), event.AWAITED) for event, version in news]
 
+    @property
+    def has_kept(self) -> bool:
+        """Whether there is anything to flush."""
+        return bool(self.writes or self._events)
+
     def flush(self) -> None:
         """Send what has been kept. Raises what the database says to it, such as IntegrityError."""
         events, self._events = self._events, []

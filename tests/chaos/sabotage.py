@@ -33,7 +33,7 @@ from mesh.subscription import BatchHandler
 from tests.chaos import mutants
 from tests.chaos.failpoints import Failpoints
 
-_WRITES = ("INSERT", "UPDATE", "DELETE", "WITH")
+_WRITES = ("INSERT", "UPDATE", "DELETE")
 
 
 class Container(mesh.container.Container):
@@ -105,6 +105,8 @@ def _with_commit_points(points: Failpoints, service: str) -> Any:
             if not read_only:
                 sa.event.listen(tx.connection, "after_cursor_execute", _notes_writes(wrote))
             yield tx
+            if tx.has_kept:
+                wrote.append(True)
             tx.flush()
             if wrote:
                 points.reach(f"{point}.before")
