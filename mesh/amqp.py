@@ -11,8 +11,9 @@ for UUIDs, which are text; an integer of more than 64 bits is read as a float.
 
 from __future__ import annotations
 
+import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from struct import Struct
 from typing import Any
@@ -20,16 +21,20 @@ from typing import Any
 import eventlet
 import kombu.serialization
 import orjson
-from amqp import spec, transport
+from amqp import serialization, spec, transport
 from amqp.exceptions import UnexpectedFrame
 from kombu.connection import Connection
 from kombu.transport import pyamqp
 from kombu.utils import json as kombu_json
 
+log = logging.getLogger(__name__)
+
 _READ_BYTES = 64 * 1024
 _HEAD = Struct(">BHI")
 _FRAME_END = 0xCE
 _TRANSIENT = 1
+_BASIC = 60
+"""The AMQP class of all messages with content."""
 _AS_KOMBU = (
     orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
@@ -94,7 +99,10 @@ class _Coalescing:
                 data = b"".join(self._outgoing)
                 self._outgoing.clear()
                 self._is_between_frames = False
-                sock.sendall(data)
+                left = memoryview(data)
+                while left:
+                    with suppress(TimeoutError):  # the reader's own limit, which lies on the same socket
+                        left = left[sock.send(left) :]
                 self._is_between_frames = True
         except OSError as error:
             self._failure = error
@@ -161,6 +169,23 @@ def send(
         properties={"delivery_mode": delivery_mode, **properties},
     )
     channel.send_method(spec.Basic.Publish, "Bssbb", (0, exchange, routing_key, mandatory, False), message)
+
+
+def _forgiving(decode: Callable[..., Any]) -> Callable[..., Any]:
+    """Properties that are not what they say would end the loop that reads: without them the message is one
+    that can't be read, and is dealt with as such."""
+
+    def properties(buffer: Any, offset: int) -> Any:
+        try:
+            return decode(buffer, offset)
+        except Exception as error:
+            log.warning("a message with properties that can't be read: %s", error)
+            return {}, len(buffer)
+
+    return properties
+
+
+serialization.PROPERTY_CLASSES[_BASIC] = _forgiving(serialization.PROPERTY_CLASSES[_BASIC])
 
 
 def _dumps(value: Any) -> bytes:

@@ -94,13 +94,16 @@ class ReplyListener(stock.ReplyListener):
         content_type, content_encoding, body = kombu.serialization.dumps(
             {"args": (), "kwargs": arguments}, self.container.serializer
         )
-        if self.consumer.channel is None and not self.consumer.connected.wait(seconds / 2):
+        if self.consumer.channel is None:
+            self.consumer.connected.wait(seconds / 2)
+        channel = self.consumer.channel
+        if channel is None:
             raise errors.Disconnected(f"the broker is away: {service}.{method} was not called")
         call = next(self._ids)
         reply = self.pending[call] = Result()
         try:
             amqp.send(
-                self.consumer.channel,
+                channel,
                 body.encode(content_encoding) if isinstance(body, str) else body,
                 exchange=self.queue.exchange.name,
                 routing_key=f"{service}.{method}",

@@ -56,7 +56,8 @@ class Container(ServiceContainer):
     def stop(self) -> None:
         self._leaving.set()
         if not self.started:  # it still waits for the broker: there is nothing to stop
-            self._died.send(None)
+            if not self._died.ready():
+                self._died.send(None)
             return
         if not self._died.ready() and not self._being_killed:
             for extension in self.extensions:

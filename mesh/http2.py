@@ -14,7 +14,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from queue import Empty
+from queue import Empty, Full
 from typing import Any
 
 import eventlet
@@ -98,7 +98,11 @@ class ResponseStream(SendStream):
         for message in iterable:
             if self.closed:
                 return
-            self.queue.put(message)
+            try:
+                self.queue.put(message, timeout=SEND_SECONDS)
+            except Full:
+                self.close(GrpcError(StatusCode.DEADLINE_EXCEEDED, "nobody reads the response"))
+                return
             self._wake(self.stream_id)
         self.close()
 

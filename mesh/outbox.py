@@ -146,7 +146,8 @@ class OutboxRelay(DependencyProvider):
         news, failures = self.shared.news, 0
         while not self._stopping:
             try:
-                busy = self._relay_fresh() or self._relay_found()
+                busy = self._relay_fresh()
+                busy = self._relay_found() or busy  # what is left behind has its turn under load, too
                 if len(self._sent) >= BATCH or self._to_wait() <= 0:
                     self._mark_sent()
                 self._prune_now_and_then()

@@ -20,7 +20,8 @@ def start_worker(
         except ContainerBeingKilled:
             on_killed()
 
-    if container._worker_pool.free() > 0:
+    pool = container._worker_pool
+    if pool.free() > 0 and not pool.waiting():
         spawn()
     else:
         container.spawn_managed_thread(spawn, identifier=f"{entrypoint.method_name} waits for a worker")

@@ -120,6 +120,7 @@ async def test_an_order_is_followed_to_its_end(http, alice):
 
         async with asyncio.timeout(10):
             first = await next_event()
+            assert await next_event() == {"": "still here"}  # events flow from now on
             assert (await http.post("/orders/o-9/cancel", headers=alice)).status_code == 200
             second = await next_event()
             rest = [line async for line in lines]

@@ -10,6 +10,7 @@ from typing import Any
 import eventlet
 import kombu.serialization
 import pytest
+from amqp import serialization
 from amqp.exceptions import UnexpectedFrame
 from kombu.utils import json as kombu_json
 
@@ -136,3 +137,9 @@ def test_what_was_written_last_leaves_before_the_end(ends: tuple[Any, Any]) -> N
     transport.close()
     assert broker.recv(100) == b"an ack"
     assert broker.recv(100) == b""
+
+
+def test_properties_that_can_not_be_read_are_none_at_all() -> None:
+    correlation_id = pack(">H", 0x0400) + b"\x04AA\xff\xfe"
+    properties, _ = serialization.PROPERTY_CLASSES[60](correlation_id, 0)
+    assert properties == {}
