@@ -239,7 +239,8 @@ def test_a_failing_event_keeps_its_count_when_its_process_dies(outbox_store, sta
     listener.kill()
     start(Listener)
     assert parked().headers["x-attempts"] == subscription.TRIES - 1
-    assert len(Listener.begun) <= subscription.TRIES + 1
+    # Who dies between giving it back and its ack leaves it there twice: each of them goes on counting.
+    assert len(Listener.begun) <= 2 * subscription.TRIES
 
 
 def test_an_event_that_can_not_be_read_is_parked_byte_for_byte(start, parked):
