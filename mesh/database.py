@@ -162,6 +162,8 @@ class Store(Generic[T]):
 
         Raises Unavailable when the database can't be reached or does not answer in time.
         """
+        tx: T | None = None
+        is_committed = False
         try:
             with (
                 nullcontext() if read_only else turn_to_write(self._engine),
@@ -172,11 +174,15 @@ class Store(Generic[T]):
                 tx.claimant = self._news.claimant if self._news.has_room else None
                 yield tx
                 tx.flush()
+            is_committed = True
         except (exc.OperationalError, exc.TimeoutError, exc.InterfaceError) as error:
             if is_conflict(error) or not _is_away(error):
                 raise
             log.warning("the database does not answer: %s", error)
             raise Unavailable("the database does not answer") from error
+        finally:  # the answer to a COMMIT may be lost, and the commit not
+            if tx is not None and tx.claimed and not is_committed and tx.claimant == self._news.claimant:
+                self._news.doubt()
         if tx.claimed or tx.left_behind:
             self._news.tell(tx.claimed, tx.claimant, others=tx.left_behind)
 

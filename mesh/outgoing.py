@@ -109,6 +109,7 @@ class News:
         self._events: deque[tuple[float, Outgoing]] = deque()
         self._rung = threading.Event()
         self._left_behind = False
+        self._doubted = False
 
     @property
     def has_room(self) -> bool:
@@ -122,9 +123,19 @@ class News:
         self._left_behind = self._left_behind or others
         self._rung.set()
 
+    def doubt(self) -> None:
+        """Nobody knows whether events were committed in this name: nothing more may be claimed in it,
+        for that would overtake them."""
+        self.claimant = None
+        self._doubted = True
+        self._rung.set()
+
     def take(self, most: int) -> list[Outgoing]:
         """The oldest of them. Raises TimeoutError when they have waited so long that their claim may end
-        before they are published."""
+        before they are published, or when their name is in doubt: they are to change hands."""
+        doubted, self._doubted = self._doubted, False
+        if doubted:
+            raise TimeoutError("nobody knows whether events were committed")
         if self._events and self._events[0][0] < time.monotonic() - CLAIM.total_seconds() / 2:
             raise TimeoutError("events have waited too long for their relay")
         return [self._events.popleft()[1] for _ in range(min(most, len(self._events)))]

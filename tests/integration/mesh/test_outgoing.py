@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import pytest
 import sqlalchemy as sa
 from nameko import config
+from sqlalchemy.engine.default import DefaultDialect
 
 from mesh import outgoing, tables
 from mesh.engines import open_engine
+from mesh.errors import Unavailable
 from mesh.events import Event
 from mesh.outbox import OutboxRelay, OutboxStore
 from mesh.outgoing import News
@@ -127,6 +129,27 @@ def test_what_waited_too_long_is_not_published_but_found_again(store_of: Any, mo
         news.take(10)
     assert [one.aggregate_id for one in news.change_hands(None)] == ["a"]
     assert news.take(10) == []
+
+
+def test_nothing_overtakes_an_event_whose_commit_was_not_answered(store_of: Any, monkeypatch: Any) -> None:
+    news = news_of("one")
+    store = store_of(news)
+    commit = DefaultDialect.do_commit
+
+    def commit_without_an_answer(self: Any, connection: Any) -> None:
+        commit(self, connection)
+        raise sa.exc.OperationalError("COMMIT", {}, OSError("the server has gone"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DefaultDialect, "do_commit", commit_without_an_answer)
+        with pytest.raises(Unavailable):
+            publish(store, Happened(thing="a", number=1))
+    publish(store, Happened(thing="a", number=2))
+    with pytest.raises(TimeoutError):
+        news.take(10)
+    assert news.take(10) == []
+    with store_of(News()).transaction() as tx:
+        assert tx.claim("another", 10) == []  # the second waits behind the first, whose claim holds
 
 
 def test_events_reach_their_handler_once_and_in_order(container_factory: Any, store_of: Any) -> None:
