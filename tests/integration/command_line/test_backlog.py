@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 from typer.testing import CliRunner
@@ -48,7 +49,7 @@ def test_an_order_that_waits_is_listed_with_its_next_try(command, database_url):
     order = a_pending_order()
     with OrdersStore(engine).transaction() as tx:
         tx.learn(a_customer())
-        tx.add([order], due_at=tx.now())
+        tx.add([order], lease=timedelta(0))
     engine.dispose()
     (waiting,) = json.loads(command("sagas", "--json"))
     assert (waiting["order_id"], waiting["attempts"]) == (order.id, 0)
