@@ -59,7 +59,7 @@ class Mesh:
             tables = [f'"{name}"' for (name,) in rows(self.database(service), _TABLES)]
             execute(self.database(service), f"TRUNCATE {', '.join(tables)}", "VACUUM", "CHECKPOINT")
         for mail in (self.state.home / "outbox").iterdir():
-            mail.unlink()
+            mail.unlink(missing_ok=True)
 
     def open_books(self) -> None:
         self._before = (self._orders_by_status().get("confirmed", 0), self._stock())
