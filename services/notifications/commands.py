@@ -1,8 +1,8 @@
 """Keeping and sending mails.
 
 An event becomes a row, and the row a mail: so an event that comes twice is one mail, and a mail
-server that is away delays mails and loses none. A process that dies between sending and noting it
-sends once more, under the same Message-ID.
+server that is away delays mails and loses none. What a process has sent in its last NOTE_SECONDS is
+sent once more when it dies, under the same Message-ID.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from services.notifications.store import MailsStore
 log = logging.getLogger(__name__)
 
 BATCH = 20
+NOTE_SECONDS = 0.1
+"""How long mails that were sent may wait to be noted together: a commit for each costs more than a mail."""
 LEASE = timedelta(seconds=15)
 LONGEST_DELAY = 60.0
 ALERT_ATTEMPTS = 10
@@ -48,28 +50,38 @@ def send_mails(store: MailsStore, send: Callable[[Mail], None]) -> int:
     """
     with store.transaction() as tx:
         leased = tx.lease_due(BATCH, LEASE)
-    end = time.monotonic() + LEASE.total_seconds() / 2
-    sent = 0
+    began = time.monotonic()
+    sent, noted_at = 0, began
+    unnoted: list[str] = []
     for mail, attempts in leased:
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if now > began + LEASE.total_seconds() / 2:
             break
+        if unnoted and now > noted_at + NOTE_SECONDS:
+            _note(store, unnoted)
+            noted_at = now
         try:
             send(mail)
         except Exception as error:  # whatever is wrong with one mail must not hold up the others
-            delay = timedelta(seconds=back_off(attempts, first=1.0, longest=LONGEST_DELAY))
-            level = logging.ERROR if attempts >= ALERT_ATTEMPTS else logging.WARNING
-            log.log(
-                level,
-                "mail %s was not sent, attempt %d: %s: %s",
-                mail.id,
-                attempts,
-                type(error).__name__,
-                error,
-            )
-            with store.transaction() as tx:
-                tx.put_off(mail.id, delay)
+            _put_off(store, mail, attempts, error)
         else:
             sent += 1
-            with store.transaction() as tx:
-                tx.mark_sent(mail.id)
+            unnoted.append(mail.id)
+    if unnoted:
+        _note(store, unnoted)
     return sent
+
+
+def _note(store: MailsStore, sent: list[str]) -> None:
+    with store.transaction() as tx:
+        tx.mark_sent(sent)
+    sent.clear()
+
+
+def _put_off(store: MailsStore, mail: Mail, attempts: int, error: Exception) -> None:
+    delay = timedelta(seconds=back_off(attempts, first=1.0, longest=LONGEST_DELAY))
+    level = logging.ERROR if attempts >= ALERT_ATTEMPTS else logging.WARNING
+    kind = type(error).__name__
+    log.log(level, "mail %s was not sent, attempt %d: %s: %s", mail.id, attempts, kind, error)
+    with store.transaction() as tx:
+        tx.put_off(mail.id, delay)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from mesh.database import Store, Transaction
 from mesh.outgoing import clock
+from mesh.sets import among
 from mesh.tables import as_row
 from services.notifications.domain import Mail
 from services.notifications.tables import mails, unsent
@@ -45,9 +46,9 @@ class MailsTransaction(Transaction):
             for row in leased
         ]
 
-    def mark_sent(self, mail_id: str) -> None:
-        sent = mails.update().where(mails.c.id == mail_id).values(sent_at=clock(self.connection))
-        self.connection.execute(sent)
+    def mark_sent(self, mail_ids: Iterable[str]) -> None:
+        these = among(self.connection, mails.c.id, mail_ids)
+        self.connection.execute(mails.update().where(these).values(sent_at=clock(self.connection)))
 
     def put_off(self, mail_id: str, delay: timedelta) -> None:
         self.connection.execute(mails.update().where(mails.c.id == mail_id).values(due_at=self.now() + delay))
