@@ -7,8 +7,8 @@ often a disk write, for each. Here a batch leaves in one go and its confirms are
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -41,16 +41,18 @@ class Parcel:
     """A message in JSON. `message_id` is the id that no other message of its batch has."""
 
     message_id: str
+    exchange: str
     routing_key: str
     body: bytes
     mandatory: bool
+    headers: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ConfirmedPublisher:
-    """Publishes to one exchange over a connection of its own. For one green thread at a time."""
+    """Publishes to these exchanges over a connection of its own. For one green thread at a time."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, *exchanges: Exchange) -> None:
+        self._exchanges = exchanges
         self._connection: Connection | None = None
         self._channel: Any = None
         self._sent = 0
@@ -96,7 +98,8 @@ class ConfirmedPublisher:
             login_method=options["login_method"],
         )
         channel = self._connection.channel()
-        self._exchange(channel).declare()
+        for exchange in self._exchanges:
+            exchange(channel).declare()
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
@@ -108,11 +111,12 @@ class ConfirmedPublisher:
         amqp.send(
             self._channel,
             parcel.body,
-            exchange=self._exchange.name,
+            exchange=parcel.exchange,
             routing_key=parcel.routing_key,
             mandatory=parcel.mandatory,
             delivery_mode=_PERSISTENT,
             message_id=parcel.message_id,
+            headers=dict(parcel.headers),
         )
         self._sent += 1
         self._unsettled.add(self._sent)

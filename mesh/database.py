@@ -33,7 +33,8 @@ from mesh import outgoing, tables
 from mesh.engines import open_engine, turn_to_write
 from mesh.errors import Refused, Unavailable
 from mesh.events import Envelope, Event, seal
-from mesh.outgoing import Kept, News, Outgoing
+from mesh.news import News
+from mesh.outgoing import Kept, Outgoing
 from mesh.schema import check_migrated
 from mesh.sets import Writes
 from mesh.settings import database_url, required
@@ -56,7 +57,7 @@ class Transaction:
         """Whose relay takes the events of this transaction, when somebody's."""
         self._events: list[Kept] = []
         self.claimed: list[Outgoing] = []
-        """Events that were written and claimed."""
+        """Bundles of events that were written and claimed."""
         self.left_behind = False
         """Others were written, which a relay has to look for."""
 
@@ -79,17 +80,18 @@ class Transaction:
 
     def flush(self) -> None:
         """Send what has been kept. Raises what the database says to it, such as IntegrityError."""
-        events, self._events = self._events, []
-        if events:
-            self.writes.add(outgoing.insert(events, self.claimant))
+        bundles = outgoing.bundled(self._events)
+        self._events.clear()
+        if bundles:
+            self.writes.add(outgoing.insert(bundles, self.claimant))
         if not self.writes:
             return
         result = self.writes.send(self.connection)
-        if events:
+        if bundles:
             claims = self.claimant is not None and self.connection.dialect.name == "postgresql"
-            claimed = outgoing.settled_by(result, events) if claims else []
+            claimed = outgoing.settled_by(result, bundles) if claims else []
             self.claimed += claimed
-            self.left_behind = self.left_behind or len(claimed) < len(events)
+            self.left_behind = self.left_behind or len(claimed) < len(bundles)
 
     def is_new(self, consumer: str, event_id: str) -> bool:
         """Whether this consumer meets the event for the first time; notes that it has."""

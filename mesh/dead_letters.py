@@ -22,13 +22,15 @@ from mesh.settings import broker_options, required
 log = logging.getLogger(__name__)
 
 ATTEMPTS = "x-attempts"
+DELIVERIES = "x-delivery-count"
+"""The broker's: how often it has given the message out before."""
 LIVES_LOST = "x-lives-lost"
 REASON = "x-reason"
 HANDLER = "x-handler"
 PARKED_AT = "x-parked-at"
 CONFIRM_SECONDS = 5.0
 _LONGEST_REASON = 1000
-_NOT_PASSED_ON = ("x-death", "x-delivery-count", "compression")  # kombu has undone the compression
+_NOT_PASSED_ON = ("x-death", DELIVERIES, "compression")  # kombu has undone the compression
 _BROKERS_OWN_PREFIXES = ("x-first-death-", "x-last-death-")
 _KEPT = ("message_id", "correlation_id", "reply_to")
 

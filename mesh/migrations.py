@@ -31,9 +31,9 @@ def _config(migrations: Path, connection: sa.Connection) -> Config:
     return config
 
 
-def upgrade(url: str, migrations: Path) -> None:
+def upgrade(url: str, migrations: Path, to: str = "head") -> None:
     """Bring a database to the newest version; a database that is there already changes nothing."""
-    _with_connection(url, lambda connection: command.upgrade(_config(migrations, connection), "head"))
+    _with_connection(url, lambda connection: command.upgrade(_config(migrations, connection), to))
 
 
 def check(url: str, migrations: Path) -> None:

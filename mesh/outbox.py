@@ -13,26 +13,24 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import sqlalchemy as sa
-from kombu.entity import Exchange
 from nameko.extensions import DependencyProvider
 
 from mesh.backoff import back_off
-from mesh.confirms import ConfirmedPublisher, Fate, Parcel
-from mesh.database import Engine, Store, Transaction
-from mesh.outgoing import CLAIM, Outgoing, clock
-from mesh.sets import among
-from mesh.tables import outbox
+from mesh.bundle_publisher import BundlePublisher
+from mesh.confirms import Fate
+from mesh.database import Engine
+from mesh.outbox_rows import OutboxStore
+from mesh.outgoing import CLAIM, Outgoing
 
 log = logging.getLogger(__name__)
 
 BATCH = 200
+"""Bundles that are looked for at once, or events in those taken from memory."""
 IDLE_SECONDS = 1.0
 """How often to look for what a dead relay, or a transaction of another instance, has left."""
-CONFIRM_SECONDS = 3.0
 MARK_SECONDS = 0.2
 """How long events that were sent may wait to be marked together: a transaction for each handful of them
 costs more than sending them. Those of a process that dies before are sent again."""
@@ -43,74 +41,6 @@ KEEP = timedelta(hours=1)
 """How long sent events can still be looked at in the table."""
 PRUNE_SECONDS = 60.0
 PRUNE_BATCH = 1000
-
-_CLAIM_LOCK = 0x6D7963  # "myc": serialises the claims of several relays on PostgreSQL
-
-
-class OutboxTransaction(Transaction):
-    """Claims and settles rows of the outbox."""
-
-    def claim(self, claimant: str, limit: int) -> list[Outgoing]:
-        """The oldest unsent rows, now this claimant's, in order.
-
-        A row waits while an earlier one of its aggregate is in another's hands; claims are made
-        one after the other, so no relay overlooks what another is just claiming.
-        """
-        if self.connection.dialect.name == "postgresql":
-            self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CLAIM_LOCK)))
-        now = self.now()
-        earlier = outbox.alias()
-        held_up = (
-            sa.exists()
-            .where(earlier.c.aggregate_id == outbox.c.aggregate_id)
-            .where(earlier.c.seq < outbox.c.seq)
-            .where(earlier.c.sent_at.is_(None))
-            .where(earlier.c.claimed_until > now)
-        )
-        due = (
-            sa.select(outbox.c.seq)
-            .where(outbox.c.sent_at.is_(None))
-            .where(sa.or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= now))
-            .where(~held_up)
-            .order_by(outbox.c.seq)
-            .limit(limit)
-        )
-        claimed = self.connection.execute(
-            outbox.update()
-            .where(outbox.c.seq.in_(due))
-            .values(claimed_by=claimant, claimed_until=now + CLAIM)
-            .returning(
-                outbox.c.seq,
-                outbox.c.event_id,
-                outbox.c.type,
-                outbox.c.aggregate_id,
-                outbox.c.awaited,
-                sa.cast(outbox.c.envelope, sa.Text).label("envelope"),  # it is passed on as it is
-            )
-        )
-        found = [Outgoing(*row) for row in claimed]
-        return sorted(one._replace(envelope=one.envelope.encode()) for one in found)  # type: ignore[attr-defined]
-
-    def mark_sent(self, claimant: str, seqs: Sequence[int]) -> None:
-        self._mine(claimant, seqs, sent_at=clock(self.connection))
-
-    def release(self, claimant: str, seqs: Sequence[int], until: datetime | None = None) -> None:
-        """Give rows back: at once, or claimable again from `until` on."""
-        self._mine(claimant, seqs, claimed_by=None, claimed_until=until)
-
-    def prune(self, age: timedelta, limit: int) -> int:
-        """Forget, of the oldest rows, what was sent longer ago than that. Returns how many."""
-        oldest = sa.select(outbox.c.seq, outbox.c.sent_at).order_by(outbox.c.seq).limit(limit).subquery()
-        old = sa.select(oldest.c.seq).where(oldest.c.sent_at < self.now() - age)
-        return int(self.connection.execute(outbox.delete().where(outbox.c.seq.in_(old))).rowcount)
-
-    def _mine(self, claimant: str, seqs: Sequence[int], **values: Any) -> None:
-        mine = among(self.connection, outbox.c.seq, seqs) & (outbox.c.claimed_by == claimant)
-        self.connection.execute(outbox.update().where(mine).values(**values))
-
-
-class OutboxStore(Store[OutboxTransaction]):
-    transaction_cls = OutboxTransaction
 
 
 class OutboxRelay(DependencyProvider):
@@ -126,7 +56,7 @@ class OutboxRelay(DependencyProvider):
         self._sent: list[int] = []
         """Events that the broker has, and the table does not know of yet."""
         self._next_pruning = time.monotonic() + PRUNE_SECONDS
-        self._publisher = ConfirmedPublisher(Exchange(f"{service}.events", type="topic", durable=True))
+        self._publisher = BundlePublisher(service)
 
     def start(self) -> None:
         self._store = OutboxStore(self.shared.engine)
@@ -219,17 +149,16 @@ class OutboxRelay(DependencyProvider):
             while left and time.monotonic() < end:
                 wave, left = _wave(left)
                 for row, fate in zip(wave, self._publish(wave), strict=True):
-                    if fate is Fate.KEPT:
+                    if fate is not Fate.KEPT:
+                        held.update(dict.fromkeys(row.aggregate_ids - held.keys(), fate))
+                    elif held.keys().isdisjoint(row.aggregate_ids):
                         sent.append(row.seq)
-                    else:
-                        held.setdefault(row.aggregate_id, fate)
-                left = [row for row in left if row.aggregate_id not in held]
+                left = [row for row in left if held.keys().isdisjoint(row.aggregate_ids)]
         finally:  # also when the fate of some is not known: they are sent again
             self._settle(rows, sent, held)
 
     def _publish(self, rows: Sequence[Outgoing]) -> list[Fate]:
-        parcels = [Parcel(row.event_id, row.type, row.envelope, row.awaited) for row in rows]
-        return self._publisher.publish(parcels, CONFIRM_SECONDS)
+        return self._publisher.publish(rows)
 
     def _settle(self, rows: Sequence[Outgoing], sent: Sequence[int], held: Mapping[str, Fate]) -> None:
         if not self._sent:
@@ -242,14 +171,17 @@ class OutboxRelay(DependencyProvider):
     def _give_back(self, waiting: Sequence[Outgoing], held: Mapping[str, Fate]) -> None:
         """With them goes what is in memory: it may have to wait behind them."""
         claimant, sent = self._claimant, list(self._sent)
-        later = [row.seq for row in waiting if held.get(row.aggregate_id) is Fate.UNROUTABLE]
-        again = [row.seq for row in waiting if held.get(row.aggregate_id) is not Fate.UNROUTABLE]
+        unroutable = {one for one, fate in held.items() if fate is Fate.UNROUTABLE}
+        later = [row.seq for row in waiting if not unroutable.isdisjoint(row.aggregate_ids)]
+        again = [row.seq for row in waiting if unroutable.isdisjoint(row.aggregate_ids)]
         again += [row.seq for row in self._forget()]
         with self._store.transaction() as tx:
             if sent:
                 tx.mark_sent(claimant, sent)
             if later:
-                log.warning("no queue takes %d events, or those before them, yet: they wait", len(later))
+                log.warning(
+                    "no queue takes %d bundles of events, or those before them, yet: they wait", len(later)
+                )
                 tx.release(claimant, later, until=tx.now() + UNROUTABLE_PAUSE)
             if again:
                 tx.release(claimant, again)
@@ -264,15 +196,16 @@ class OutboxRelay(DependencyProvider):
 
 def _wave(rows: Sequence[Outgoing]) -> tuple[list[Outgoing], list[Outgoing]]:
     """What can go out together, and what has to wait for it: an event that somebody must receive may
-    come back, and the later ones of its aggregate must not have gone before it."""
+    come back, and others of a bundle may follow its first; the later ones of their aggregates must not
+    have gone before."""
     wave: list[Outgoing] = []
     after: list[Outgoing] = []
-    may_come_back: set[str] = set()
+    unfinished: set[str] = set()
     for row in rows:
-        if row.aggregate_id in may_come_back:
+        if unfinished.isdisjoint(row.aggregate_ids):
+            wave.append(row)
+        else:
             after.append(row)
-            continue
-        wave.append(row)
-        if row.awaited:
-            may_come_back.add(row.aggregate_id)
+        if row.awaited or len(row.events) > 1:
+            unfinished |= row.aggregate_ids
     return wave, after

@@ -16,6 +16,8 @@ Stock Nameko acks an event even when its handler raised, and `requeue_on_error` 
     it can't be read          the same, at once
     the process died of it    the broker gives it out again, LIVES times in all, then parks it
 
+Events of a relay come in bundles (mesh.event_routes): several in a message, each on its own account.
+
 The queue is a quorum queue, which counts how often it has given a message out. It can't tell a message
 that kills from one that was in hand when somebody else killed, so LIVES is far more than the restarts
 that an innocent message may meet: it is in hand for milliseconds, or for seconds while a database is away.
@@ -25,19 +27,21 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
-from threading import Event
+from threading import Event as Signal
 from typing import Any
 
 from nameko import events as stock
 from nameko.events import BROADCAST
 from nameko.messaging import decode_from_headers
 
+from mesh import event_routes
 from mesh.backoff import back_off
+from mesh.bundles import Bundle, BundleConsumer, Event, events_in
 from mesh.context import validated_context
-from mesh.dead_letters import ATTEMPTS, DeadLetters, count_in
-from mesh.draining import DRAIN_SECONDS, DrainingConsumer
+from mesh.dead_letters import ATTEMPTS, DELIVERIES, DeadLetters, count_in
+from mesh.draining import DRAIN_SECONDS
 from mesh.errors import Unavailable
 from mesh.workers import start_worker
 
@@ -49,22 +53,28 @@ TRIES = 5
 LIVES = 20
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
+TOGETHER_LIVES = 3
+"""Events of one message that has been given out so often go on apart: perhaps one of them kills."""
 MOST_TOGETHER = 200
-"""How many events a batch handler takes at once."""
+"""Events that a batch handler takes at once; a message that has more of them is taken all the same."""
+MOST_MESSAGES = 100
+"""How many messages a batch handler takes from the broker in advance."""
 
 
 class EventHandler(stock.EventHandler):
-    consumer_cls = DrainingConsumer
+    consumer_cls = BundleConsumer
 
     def __init__(self, *args: Any, for_ever: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.for_ever = for_ever
-        self._stopping = Event()
+        self._stopping = Signal()
         self._unavailable = 0
         """How many times in a row something that the handler needs was away."""
 
     def setup(self) -> None:
         super().setup()
+        event_routes.lead(self.queue, self.source_service, self.event_type)
+        self.consumer.declare_beside = self._declare
         if self.handler_type is BROADCAST:
             return  # its queue is gone with its process, and its events are never worth keeping
         self._letters = DeadLetters(self.queue.name)
@@ -74,10 +84,14 @@ class EventHandler(stock.EventHandler):
             "x-dead-letter-exchange": "",
             "x-dead-letter-routing-key": self._letters.dead.name,
         }
-        self.consumer.declare_beside = self._letters.declare
         self.consumer.on_undecodable = lambda message, error: self._aside(
             message, partial(self._park, message, f"it can't be read: {error}")
         )
+
+    def _declare(self, channel: Any) -> None:
+        event_routes.declare(channel, self.queue, self.source_service, self.event_type)
+        if self.handler_type is not BROADCAST:
+            self._letters.declare(channel)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -87,20 +101,37 @@ class EventHandler(stock.EventHandler):
 
     def handle_message(self, body: Any, message: Any) -> None:
         message.headers = validated_context(message.headers)
-        if isinstance(body, Mapping):
-            start_worker(
-                self.container,
-                self,
-                (body,),
-                {},
-                context_data=decode_from_headers(message.headers),
-                handle_result=partial(self.handle_result, message),
-                on_killed=partial(self.consumer.requeue_message, message),
-            )
-        elif self.handler_type is BROADCAST:
+        events = events_in(body)
+        if events is None:
+            self._refuse(message)
+        elif len(events) > 1 and count_in(message.headers, DELIVERIES) >= TOGETHER_LIVES:
+            self._aside(message, partial(self._take_apart, message, events))
+        else:
+            self._take(events, message)
+
+    def _refuse(self, message: Any) -> None:
+        if self.handler_type is BROADCAST:
             self.consumer.ack_message(message)
         else:
             self._aside(message, partial(self._park, message, "an event is an object"))
+
+    def _take(self, events: Sequence[Event], message: Any) -> None:
+        """One after the other, and those of other messages meanwhile."""
+        if events[0] is message.payload:
+            self._handle(message)
+        else:
+            self._handle(Bundle(message, events, follow=self._handle).shares[0])
+
+    def _handle(self, message: Any) -> None:
+        start_worker(
+            self.container,
+            self,
+            (message.payload,),
+            {},
+            context_data=decode_from_headers(message.headers),
+            handle_result=partial(self.handle_result, message),
+            on_killed=partial(self.consumer.requeue_message, message),
+        )
 
     def handle_message_processed(self, message: Any, result: Any = None, exc_info: Any = None) -> None:
         if exc_info is None or self.handler_type is BROADCAST:
@@ -131,6 +162,11 @@ class EventHandler(stock.EventHandler):
         pause = back_off(attempts, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         self._letters.give_later(message, pause, reason, attempts)
 
+    def _take_apart(self, message: Any, events: Sequence[Event]) -> None:
+        """So that lives are lost, and counted, by each event for itself."""
+        for share in Bundle(message, events).shares:
+            self._letters.give_again(share)
+
     def _park(self, message: Any, reason: str) -> None:
         self._letters.park(message, reason, f"{self.container.service_name}.{self.method_name}")
 
@@ -146,48 +182,57 @@ class BatchHandler(EventHandler):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"prefetch_count": MOST_TOGETHER, **kwargs})
-        self._waiting: deque[Any] = deque()
-        self._one_by_one: deque[Any] = deque()
+        super().__init__(*args, **{"prefetch_count": MOST_MESSAGES, **kwargs})
+        self._waiting: deque[tuple[Any, Sequence[Event]]] = deque()
+        self._one_by_one: deque[tuple[Any, Sequence[Event]]] = deque()
         self._busy = False
 
-    def handle_message(self, body: Any, message: Any) -> None:
-        if not isinstance(body, Mapping):
-            super().handle_message(body, message)
-            return
-        message.headers = validated_context(message.headers)
-        self._waiting.append(message)
+    def _take(self, events: Sequence[Event], message: Any) -> None:
+        self._waiting.append((message, events))
         self._hand_over()
 
     def _hand_over(self) -> None:
         if self._busy or not (self._waiting or self._one_by_one):
             return
         self._busy = True
-        if self._one_by_one:
-            messages = [self._one_by_one.popleft()]
-        else:
-            messages = list(self._waiting)
-            self._waiting.clear()
+        taken = [self._one_by_one.popleft()] if self._one_by_one else self._next_waiting()
         start_worker(
             self.container,
             self,
-            ([message.payload for message in messages],),
+            ([event for _, events in taken for event in events],),
             {},
-            context_data=decode_from_headers(messages[0].headers),
-            handle_result=partial(self._handled, messages),
-            on_killed=partial(self._give_back, messages),
+            context_data=decode_from_headers(taken[0][0].headers),
+            handle_result=partial(self._handled, taken),
+            on_killed=partial(self._give_back, taken),
         )
 
-    def _give_back(self, messages: list[Any]) -> None:
-        for message in messages:
+    def _next_waiting(self) -> list[tuple[Any, Sequence[Event]]]:
+        taken = [self._waiting.popleft()]
+        room = MOST_TOGETHER - len(taken[0][1])
+        while self._waiting and len(self._waiting[0][1]) <= room:
+            taken.append(self._waiting.popleft())
+            room -= len(taken[-1][1])
+        return taken
+
+    def _give_back(self, taken: list[tuple[Any, Sequence[Event]]]) -> None:
+        for message, _ in taken:
             self.consumer.requeue_message(message)
 
-    def _handled(self, messages: list[Any], worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
-        if exc_info is None or len(messages) == 1:
-            for message in messages:
+    def _handled(
+        self,
+        taken: list[tuple[Any, Sequence[Event]]],
+        worker_ctx: Any,
+        result: Any,
+        exc_info: Any,
+    ) -> tuple[Any, Any]:
+        failed_together = exc_info is not None and sum(len(events) for _, events in taken) > 1
+        for message, events in taken:
+            if not failed_together:
                 self.handle_message_processed(message, result, exc_info)
-        else:
-            self._one_by_one.extend(messages)
+            elif len(events) == 1:
+                self._one_by_one.append((message, events))
+            else:
+                self._one_by_one.extend((one, [one.payload]) for one in Bundle(message, events).shares)
         self._busy = False
         self._hand_over()
         return result, exc_info

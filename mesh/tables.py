@@ -33,17 +33,20 @@ class UtcDateTime(TypeDecorator[datetime]):
 BigInt = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """SQLite gives row ids of its own to INTEGER keys alone."""
 
+Texts = sa.ARRAY(sa.Text()).with_variant(sa.JSON(), "sqlite")
+
 metadata = sa.MetaData()
 
+# A row is a bundle: the events of one type that one transaction has caused.
 outbox = sa.Table(
     "outbox",
     metadata,
     sa.Column("seq", BigInt, primary_key=True, autoincrement=True),
-    sa.Column("event_id", sa.String(36), nullable=False, unique=True),
+    sa.Column("first_event_id", sa.String(36), nullable=False, unique=True),
     sa.Column("type", sa.String(100), nullable=False),
-    sa.Column("aggregate_id", sa.String(100), nullable=False),
     sa.Column("awaited", sa.Boolean, nullable=False),
-    sa.Column("envelope", sa.JSON, nullable=False),
+    sa.Column("aggregate_ids", Texts, nullable=False),
+    sa.Column("envelopes", sa.JSON, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("claimed_by", sa.String(36)),
     sa.Column("claimed_until", UtcDateTime),

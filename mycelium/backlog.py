@@ -37,11 +37,12 @@ class Unsettled:
 
 
 def outbox_lags(database_url: str) -> list[Lag]:
-    query = sa.select(sa.func.count(), sa.func.min(outbox.c.created_at)).where(unsent)
+    events = sa.func.coalesce(sa.func.sum(sa.func.json_array_length(outbox.c.envelopes)), 0)
+    query = sa.select(events, sa.func.min(outbox.c.created_at)).where(unsent)
     lags = []
     for service in PUBLISHERS:
         ((count, oldest),) = _rows(url_for(database_url, service), query)
-        lags.append(Lag(service, count, _age(oldest) if count else 0.0))
+        lags.append(Lag(service, int(count), _age(oldest) if count else 0.0))
     return lags
 
 

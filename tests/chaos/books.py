@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -56,7 +55,11 @@ class Books:
     def of(cls, mesh: Mesh, product_ids: Iterable[str]) -> Books:
         wanted = set(product_ids)
         mine = _orders(mesh, wanted)
-        events = {row.event_id: (row.type, row.aggregate_id) for row in _told(mesh, mine)}
+        events = {
+            one["event_id"]: (one["type"], one["aggregate_id"])
+            for one in envelopes(mesh, "orders")
+            if one["type"] in TOLD and one["aggregate_id"] in mine
+        }
         about = {row.id: row.sent_at for row in _rows(mesh, "notifications", sa.select(mails))}
         unsent_query = sa.select(sa.func.count()).select_from(outbox).where(unsent)
         return cls(
@@ -91,17 +94,10 @@ def _reserved(mesh: Mesh, wanted: set[str]) -> dict[str, dict[str, int]]:
     return held
 
 
-def _told(mesh: Mesh, mine: Mapping[str, OrderRow]) -> list[Any]:
-    query = sa.select(outbox.c.event_id, outbox.c.type, outbox.c.aggregate_id)
-    rows = _rows(mesh, "orders", query.where(outbox.c.type.in_(TOLD)))
-    return [row for row in rows if row.aggregate_id in mine]
-
-
 def envelopes(mesh: Mesh, service: str) -> list[dict[str, Any]]:
     """Every event in the outbox of a service, sent or not, in order."""
-    query = sa.select(outbox.c.envelope).order_by(outbox.c.seq)
-    found = [row.envelope for row in _rows(mesh, service, query)]
-    return [json.loads(one) if isinstance(one, str) else one for one in found]
+    query = sa.select(outbox.c.envelopes).order_by(outbox.c.seq)
+    return [one for row in _rows(mesh, service, query) for one in row.envelopes]
 
 
 def users_and_copies(mesh: Mesh, user_ids: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -188,15 +188,17 @@ def leaks() -> None:
 @mutant
 def diverted() -> None:
     """no control but a tool of R8: events go to a queue of the harness, which delivers them its own way"""
-    from kombu.entity import Exchange
-
+    from mesh.bundle_publisher import CONFIRM_SECONDS
     from mesh.confirms import ConfirmedPublisher, Fate, Parcel
-    from mesh.outbox import CONFIRM_SECONDS, OutboxRelay
+    from mesh.outbox import OutboxRelay
 
-    publisher = ConfirmedPublisher(Exchange(""))
+    publisher = ConfirmedPublisher()
 
     def divert(self: Any, rows: Any) -> list[Fate]:
-        parcels = [Parcel(row.event_id, DIVERTED, row.envelope, mandatory=True) for row in rows]
-        return publisher.publish(parcels, CONFIRM_SECONDS)
+        parcels = [
+            Parcel(one, "", DIVERTED, body, mandatory=True) for row in rows for one, body in row.events
+        ]
+        fates = set(publisher.publish(parcels, CONFIRM_SECONDS))
+        return [Fate.KEPT if fates == {Fate.KEPT} else Fate.REFUSED] * len(rows)
 
     OutboxRelay._publish = divert

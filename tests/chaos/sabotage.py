@@ -27,7 +27,8 @@ from nameko.events import BROADCAST
 import mesh.container
 from mesh.database import Store
 from mesh.draining import DrainingConsumer
-from mesh.outbox import OutboxRelay, OutboxStore
+from mesh.outbox import OutboxRelay
+from mesh.outbox_rows import OutboxStore
 from mesh.rpc import Responder, Rpc
 from mesh.subscription import BatchHandler
 from tests.chaos import mutants

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mesh.engines import open_engine
-from mesh.outbox import OutboxStore
+from mesh.outbox_rows import OutboxStore
 from mycelium.cli import app
 from mycelium.seed import migrate, seed
 from services.orders.store import OrdersStore

@@ -11,7 +11,7 @@ from nameko import config
 
 from mesh import tables
 from mesh.engines import open_engine
-from mesh.outbox import OutboxStore
+from mesh.outbox_rows import OutboxStore
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -36,7 +36,7 @@ def publisher():
 
 def parcels(*kinds, mandatory=True):
     return [
-        Parcel(f"{kind}-{number}", kind, json.dumps({"n": number}), mandatory)
+        Parcel(f"{kind}-{number}", NEWS.name, kind, json.dumps({"n": number}), mandatory)
         for number, kind in enumerate(kinds)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from mesh import migrations
 from mesh.engines import open_engine
-from mesh.outgoing import News
+from mesh.news import News
 from mycelium.state import ROOT
 from services.notifications import tables as notifications_tables
 from services.notifications.store import MailsStore
@@ -43,6 +44,18 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     for service in METADATA:
         migrations.upgrade(url.replace("{service}", service), migrations_of(service))
     return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A template with `{service}` in it, of databases without tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/{{service}}.db"
+    server = request.getfixturevalue("postgresql_server")
+    suffix = uuid.uuid4().hex
+    for service in METADATA:
+        server.create_database(f"{service}_{suffix}")
+    return str(server.url_for(f"{{service}}_{suffix}"))
 
 
 def migrations_of(service: str) -> Path:

@@ -12,7 +12,8 @@ from mesh.tables import outbox
 def published(store: Any) -> list[dict[str, Any]]:
     """The envelopes in the outbox, in the order of their commits."""
     with store.transaction(read_only=True) as tx:
-        return list(tx.connection.scalars(sa.select(outbox.c.envelope).order_by(outbox.c.seq)))
+        bundles = tx.connection.scalars(sa.select(outbox.c.envelopes).order_by(outbox.c.seq))
+        return [envelope for bundle in bundles for envelope in bundle]
 
 
 def types(store: Any) -> list[str]:

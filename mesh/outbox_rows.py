@@ -1,0 +1,92 @@
+"""What the relay does with the rows of the outbox: claims them, marks them sent, forgets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from mesh.database import Store, Transaction
+from mesh.outgoing import CLAIM, Outgoing, clock
+from mesh.sets import among
+from mesh.tables import outbox
+
+_CLAIM_LOCK = 0x6D7963  # "myc": serialises the claims of several relays on PostgreSQL
+
+
+class OutboxTransaction(Transaction):
+    """Claims and settles rows of the outbox."""
+
+    def claim(self, claimant: str, limit: int) -> list[Outgoing]:
+        """The oldest unsent rows, now this claimant's, in order.
+
+        A row waits while an earlier one of one of its aggregates is in another's hands; claims are made
+        one after the other, so no relay overlooks what another is just claiming.
+        """
+        if self.connection.dialect.name == "postgresql":
+            self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CLAIM_LOCK)))
+        now = self.now()
+        earlier = outbox.alias()
+        held_up = (
+            sa.exists()
+            .where(earlier.c.seq < outbox.c.seq)
+            .where(earlier.c.sent_at.is_(None))
+            .where(earlier.c.claimed_until > now)
+            .where(_share_one(self.connection, earlier.c.aggregate_ids, outbox.c.aggregate_ids))
+        )
+        due = (
+            sa.select(outbox.c.seq)
+            .where(outbox.c.sent_at.is_(None))
+            .where(sa.or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= now))
+            .where(~held_up)
+            .order_by(outbox.c.seq)
+            .limit(limit)
+        )
+        claimed = self.connection.execute(
+            outbox.update()
+            .where(outbox.c.seq.in_(due))
+            .values(claimed_by=claimant, claimed_until=now + CLAIM)
+            .returning(
+                outbox.c.seq, outbox.c.type, outbox.c.awaited, outbox.c.aggregate_ids, outbox.c.envelopes
+            )
+        )
+        return sorted(
+            Outgoing(seq, kind, awaited, frozenset(aggregate_ids), [_of_row(one) for one in envelopes])
+            for seq, kind, awaited, aggregate_ids, envelopes in claimed
+        )
+
+    def mark_sent(self, claimant: str, seqs: Sequence[int]) -> None:
+        self._mine(claimant, seqs, sent_at=clock(self.connection))
+
+    def release(self, claimant: str, seqs: Sequence[int], until: datetime | None = None) -> None:
+        """Give rows back: at once, or claimable again from `until` on."""
+        self._mine(claimant, seqs, claimed_by=None, claimed_until=until)
+
+    def prune(self, age: timedelta, limit: int) -> int:
+        """Forget, of the oldest rows, what was sent longer ago than that. Returns how many."""
+        oldest = sa.select(outbox.c.seq, outbox.c.sent_at).order_by(outbox.c.seq).limit(limit).subquery()
+        old = sa.select(oldest.c.seq).where(oldest.c.sent_at < self.now() - age)
+        return int(self.connection.execute(outbox.delete().where(outbox.c.seq.in_(old))).rowcount)
+
+    def _mine(self, claimant: str, seqs: Sequence[int], **values: Any) -> None:
+        mine = among(self.connection, outbox.c.seq, seqs) & (outbox.c.claimed_by == claimant)
+        self.connection.execute(outbox.update().where(mine).values(**values))
+
+
+def _share_one(connection: sa.Connection, these: Any, those: Any) -> Any:
+    """Whether two columns of texts have one in common."""
+    if connection.dialect.name == "postgresql":
+        return these.bool_op("&&")(those)
+    one, other = (sa.func.json_each(texts).table_valued("value") for texts in (these, those))
+    return sa.exists().select_from(one.join(other, one.c.value == other.c.value))
+
+
+def _of_row(envelope: dict[str, Any]) -> tuple[str, bytes]:
+    return envelope["event_id"], orjson.dumps(envelope)
+
+
+class OutboxStore(Store[OutboxTransaction]):
+    transaction_cls = OutboxTransaction
