@@ -4,7 +4,9 @@
     order = await place(item, deadline=...)
 
 Alone, an item leaves at once: there is no timer, so nobody waits for company that may not come. The
-busier the other side, the larger the batches, and the less each item costs it.
+busier the other side, the larger the batches, and the less each item costs it. A batch that leaves while
+another is under way has at least half as many items: the first few who come back from the one before
+would else leave by themselves, at the price of a whole batch.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from mesh.errors import DeadlineExceeded, Overloaded, RemoteFault
@@ -59,6 +62,8 @@ class Batcher(Generic[Item, Answer]):
         self._on_batch = on_batch
         self._waiting: deque[_Ticket[Item, Answer]] = deque()
         self._leaving = False
+        self._travelling = 0
+        """Items that are under way."""
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: Item, deadline: float) -> Answer:
@@ -101,7 +106,7 @@ class Batcher(Generic[Item, Answer]):
 
     def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """After this turn of the loop: what came in with it, from other sockets, goes along."""
-        if self._free_lanes and not self._leaving:
+        if self._free_lanes and not self._leaving and 2 * len(self._waiting) >= self._travelling:
             self._leaving = True
             loop.call_soon(self._leave)
 
@@ -115,17 +120,19 @@ class Batcher(Generic[Item, Answer]):
         if not batch:
             return
         self._free_lanes -= 1
+        self._travelling += len(batch)
         self._on_batch(len(batch))
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._carry(batch))
         self._under_way.add(task)
-        task.add_done_callback(self._arrived)
+        task.add_done_callback(partial(self._arrived, len(batch)))
         if self._waiting:
             self._leave_soon(loop)
 
-    def _arrived(self, task: asyncio.Task[None]) -> None:
+    def _arrived(self, size: int, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
         self._free_lanes += 1
+        self._travelling -= size
         if self._waiting:
             self._leave_soon(task.get_loop())
 

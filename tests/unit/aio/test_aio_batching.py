@@ -102,6 +102,27 @@ async def test_as_many_are_under_way_as_there_are_lanes(line, batcher_of):
     assert await asyncio.gather(*asked) == [4, 8, 12]
 
 
+async def test_a_batch_beside_another_has_half_as_many_items_or_waits(line, batcher_of):
+    batcher = batcher_of(line.send, lanes=2)
+    asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6, 8)]
+    await turns()
+    asked.append(asyncio.ensure_future(batcher(10, soon())))
+    await turns()
+    assert line.batches == [[2, 4, 6, 8]]
+
+    asked.append(asyncio.ensure_future(batcher(12, soon())))
+    await turns()
+    assert line.batches == [[2, 4, 6, 8], [10, 12]]
+
+    asked.append(asyncio.ensure_future(batcher(14, soon())))
+    line.go(2)
+    await turns(10)
+    assert line.batches == [[2, 4, 6, 8], [10, 12], [14]]
+
+    line.go()
+    assert await asyncio.gather(*asked) == [4, 8, 12, 16, 20, 24, 28]
+
+
 async def test_a_refusal_is_its_items_own(line, batcher_of):
     line.go()
     batcher = batcher_of(line.send)
