@@ -74,6 +74,7 @@ def _open_postgresql(address: sa.URL, pool_size: int) -> sa.Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
+        pool_use_lifo=True,  # the statements of the connection used last are prepared, its caches warm
         pool_reset_on_return=None,  # a connection that is closed has ended its transaction itself
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
