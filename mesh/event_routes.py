@@ -36,7 +36,7 @@ def _foreign(source: str) -> Exchange:
     return Exchange(f"{source}.events.foreign", type="topic", durable=True)
 
 
-def lead(queue: Queue, source: str, kind: str) -> None:
+def lead(queue: Any, source: str, kind: str) -> None:
     """Bind a queue, not declared yet, to bundles and to foreign events of this type."""
     queue.exchange, queue.routing_key = None, ""
     queue.bindings = {binding(exchange, kind) for exchange in (bundles(source), _foreign(source))}

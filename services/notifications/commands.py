@@ -22,7 +22,9 @@ from services.notifications.store import MailsStore
 
 log = logging.getLogger(__name__)
 
-BATCH = 20
+BATCH = 10
+"""At one turn, of two a second: a crowd of orders is confirmed at once and told of at this pace, for making
+a mail costs about as much as placing the order did."""
 NOTE_SECONDS = 0.1
 """How long mails that were sent may wait to be noted together: a commit for each costs more than a mail."""
 LEASE = timedelta(seconds=15)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry
 from email.message import EmailMessage
+from email.policy import EmailPolicy
 from email.utils import formatdate
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -18,6 +20,18 @@ from services.notifications.domain import Mail
 
 SMTP_SECONDS = 2.5
 _DOMAIN = "mycelium.invalid"
+
+
+class _Headers(HeaderRegistry):
+    """The standard library makes a class anew for every header of every message."""
+
+    @cache  # noqa: B019 - there is one of it
+    def __getitem__(self, name: str) -> type[Any]:
+        made: type[Any] = super().__getitem__(name)
+        return made
+
+
+_POLICY = EmailPolicy(header_factory=_Headers())
 
 
 class Postman(DependencyProvider):
@@ -37,7 +51,7 @@ class Postman(DependencyProvider):
         return self.send
 
     def send(self, mail: Mail) -> None:
-        message = EmailMessage()
+        message = EmailMessage(_POLICY)
         message["From"] = self.sender
         # Taken apart here: a whole header would be searched for encoded words, which an address may imitate.
         user, _, domain = mail.recipient.rpartition("@")
