@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from .bodies import add_schemas
 from .clients import Batching, Orders, Products, Users
 from .connection import connect
-from .direct import direct
+from .direct import DirectApp
 from .edge import Edge
 from .errors import HANDLERS
 from .feed import ORDER_EVENTS, OrderFeed
@@ -33,7 +33,7 @@ integer, and `currency`; `price` and `total_price` say the same to people. Every
 `X-Request-Id`."""
 
 
-class _Application(FastAPI):
+class _Application(DirectApp):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             self.openapi_schema = add_schemas(super().openapi())
@@ -73,6 +73,7 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
                 await lifecycle.stop()
 
     app = _Application(
+        *MOST_ASKED,
         title="Mycelium",
         version="1",
         description=DESCRIPTION,
@@ -93,7 +94,6 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
         orders=orders,
         feed=feed,
     )
-    app.router.routes.extend(direct(*route) for route in MOST_ASKED)
     for router in ROUTERS:
         app.include_router(router)
     app.router.routes.append(docs.assets())
