@@ -56,7 +56,7 @@ class News:
         while self._bundles and most > 0:
             taken.append(self._bundles.popleft()[1])
             most -= len(taken[-1].events)
-        return taken
+        return sorted(taken)  # two threads may have told of their commits in another order
 
     def change_hands(self, claimant: str | None) -> list[Outgoing]:
         """Those that were claimed in another name are forgotten here, and returned."""

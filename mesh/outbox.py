@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 from nameko.extensions import DependencyProvider
@@ -51,7 +52,7 @@ class OutboxRelay(DependencyProvider):
     def setup(self) -> None:
         service = self.container.service_name
         self._claimant = str(uuid.uuid4())
-        self._stopping = False
+        self._stopping = Event()
         self._next_look = self._mark_at = 0.0
         self._sent: list[int] = []
         """Events that the broker has, and the table does not know of yet."""
@@ -64,7 +65,7 @@ class OutboxRelay(DependencyProvider):
         self._thread = self.container.spawn_managed_thread(self._run, identifier="outbox relay")
 
     def stop(self) -> None:
-        self._stopping = True
+        self._stopping.set()
         self.shared.news.ring()
         self._thread.wait()
         self._publisher.close()
@@ -74,7 +75,7 @@ class OutboxRelay(DependencyProvider):
 
     def _run(self) -> None:
         news, failures = self.shared.news, 0
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
                 busy = self._relay_fresh()
                 busy = self._relay_found() or busy  # what is left behind has its turn under load, too
@@ -88,8 +89,10 @@ class OutboxRelay(DependencyProvider):
                 failures, busy = failures + 1, False
                 self._forget()
                 log.warning("outbox relay: %s: %s", type(error).__name__, error)
-            if not busy and not self._stopping:
-                news.wait(back_off(failures) if failures else self._to_wait())
+            if failures:  # what is committed meanwhile is no reason to try sooner
+                self._stopping.wait(back_off(failures))
+            elif not busy and not self._stopping.is_set():
+                news.wait(self._to_wait())
         with suppress(Exception):  # what is not sent any more is found by another relay, or the next one
             while self._relay_fresh():
                 """The last events of this process."""
@@ -127,7 +130,7 @@ class OutboxRelay(DependencyProvider):
         if time.monotonic() >= self._next_pruning:
             self._next_pruning = time.monotonic() + PRUNE_SECONDS
             pruned = PRUNE_BATCH
-            while pruned == PRUNE_BATCH and not self._stopping:
+            while pruned == PRUNE_BATCH and not self._stopping.is_set():
                 with self._store.transaction() as tx:
                     pruned = tx.prune(KEEP, PRUNE_BATCH)
 
