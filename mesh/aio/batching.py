@@ -76,12 +76,11 @@ class Batcher(Generic[Item, Answer]):
         left = deadline - time.time()
         if left <= 0:
             raise DeadlineExceeded("the deadline had passed before it was sent")
-        if len(self._waiting) >= self._bound:
+        if self._is_full(left):
             self._forget_done()
-            if len(self._waiting) >= self._bound:
-                raise Overloaded(f"{self._bound} are waiting already")
-        if self._pace and len(self._waiting) >= self._most and self._expected() > left:
-            raise Overloaded(f"{len(self._waiting)} are waiting already: it would not be its turn in time")
+            if self._is_full(left):
+                waiting = len(self._waiting)
+                raise Overloaded(f"{waiting} are waiting already: it would not be its turn in time")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer | Exception] = loop.create_future()
         self._waiting.append(_Ticket(item, deadline, answer))
@@ -100,9 +99,15 @@ class Batcher(Generic[Item, Answer]):
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    def _expected(self) -> float:
-        """Seconds until the answer of who joins the queue now, at the pace of the last full batches."""
-        return len(self._waiting) / (self._pace * self._lanes) + self._most / self._pace
+    def _is_full(self, left: float) -> bool:
+        """Whether there is no room for one more, or no answer to be expected in the seconds that it has
+        left, at the pace of the last full batches."""
+        waiting = len(self._waiting)
+        if waiting >= self._bound:
+            return True
+        if not self._pace or waiting < self._most:
+            return False
+        return waiting / (self._pace * self._lanes) + self._most / self._pace > left
 
     def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """After this turn of the loop: what came in with it, from other sockets, goes along."""
