@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/product.proto\x12\x07product\"$\n\x0eProductRequest\x12\x12\n\nproduct_id\x18\x01 \x01(\t\"p\n\x0fProductResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05price\x18\x03 \x01(\x01\x12\r\n\x05stock\x18\x04 \x01(\x05\x12\x13\n\x0bprice_minor\x18\x05 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\".\n\x17\x42\x61tchGetProductsRequest\x12\x13\n\x0bproduct_ids\x18\x01 \x03(\t\"C\n\x18\x42\x61tchGetProductsResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.product.ProductResult\"l\n\rProductResult\x12+\n\x07product\x18\x01 \x01(\x0b\x32\x18.product.ProductResponseH\x00\x12#\n\x07problem\x18\x02 \x01(\x0b\x32\x10.product.ProblemH\x00\x42\t\n\x07outcome\"(\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"$\n\x13ListProductsRequest\x12\r\n\x05query\x18\x01 \x01(\t\"1\n\tOrderLine\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"J\n\x13ReserveStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12!\n\x05items\x18\x02 \x03(\x0b\x32\x12.product.OrderLine\"\\\n\x0cReservedLine\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x03\x12\x18\n\x10unit_price_minor\x18\x04 \x01(\x03\"`\n\x14ReserveStockResponse\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12$\n\x05items\x18\x02 \x03(\x0b\x32\x15.product.ReservedLine\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\"\'\n\x13ReleaseStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"(\n\x14ReleaseStockResponse\x12\x10\n\x08order_id\x18\x01 \x01(\t\"(\n\x11WatchStockRequest\x12\x13\n\x0bproduct_ids\x18\x01 \x03(\t\"A\n\x0bStockChange\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\r\n\x05stock\x18\x02 \x01(\x05\x12\x0f\n\x07version\x18\x03 \x01(\x05\x32\xd0\x03\n\x0eProductService\x12?\n\nGetProduct\x12\x17.product.ProductRequest\x1a\x18.product.ProductResponse\x12W\n\x10\x42\x61tchGetProducts\x12 .product.BatchGetProductsRequest\x1a!.product.BatchGetProductsResponse\x12H\n\x0cListProducts\x12\x1c.product.ListProductsRequest\x1a\x18.product.ProductResponse0\x01\x12K\n\x0cReserveStock\x12\x1c.product.ReserveStockRequest\x1a\x1d.product.ReserveStockResponse\x12K\n\x0cReleaseStock\x12\x1c.product.ReleaseStockRequest\x1a\x1d.product.ReleaseStockResponse\x12@\n\nWatchStock\x12\x1a.product.WatchStockRequest\x1a\x14.product.StockChange0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/product.proto\x12\x07product\"$\n\x0eProductRequest\x12\x12\n\nproduct_id\x18\x01 \x01(\t\"\x81\x01\n\x0fProductResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05price\x18\x03 \x01(\x01\x12\r\n\x05stock\x18\x04 \x01(\x05\x12\x13\n\x0bprice_minor\x18\x05 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\x05\".\n\x17\x42\x61tchGetProductsRequest\x12\x13\n\x0bproduct_ids\x18\x01 \x03(\t\"C\n\x18\x42\x61tchGetProductsResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.product.ProductResult\"l\n\rProductResult\x12+\n\x07product\x18\x01 \x01(\x0b\x32\x18.product.ProductResponseH\x00\x12#\n\x07problem\x18\x02 \x01(\x0b\x32\x10.product.ProblemH\x00\x42\t\n\x07outcome\"7\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\"$\n\x13ListProductsRequest\x12\r\n\x05query\x18\x01 \x01(\t\"1\n\tOrderLine\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"J\n\x13ReserveStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12!\n\x05items\x18\x02 \x03(\x0b\x32\x12.product.OrderLine\"\\\n\x0cReservedLine\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x03\x12\x18\n\x10unit_price_minor\x18\x04 \x01(\x03\"`\n\x14ReserveStockResponse\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12$\n\x05items\x18\x02 \x03(\x0b\x32\x15.product.ReservedLine\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\"\'\n\x13ReleaseStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"(\n\x14ReleaseStockResponse\x12\x10\n\x08order_id\x18\x01 \x01(\t\"(\n\x11WatchStockRequest\x12\x13\n\x0bproduct_ids\x18\x01 \x03(\t\"A\n\x0bStockChange\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\r\n\x05stock\x18\x02 \x01(\x05\x12\x0f\n\x07version\x18\x03 \x01(\x05\x32\xd0\x03\n\x0eProductService\x12?\n\nGetProduct\x12\x17.product.ProductRequest\x1a\x18.product.ProductResponse\x12W\n\x10\x42\x61tchGetProducts\x12 .product.BatchGetProductsRequest\x1a!.product.BatchGetProductsResponse\x12H\n\x0cListProducts\x12\x1c.product.ListProductsRequest\x1a\x18.product.ProductResponse0\x01\x12K\n\x0cReserveStock\x12\x1c.product.ReserveStockRequest\x1a\x1d.product.ReserveStockResponse\x12K\n\x0cReleaseStock\x12\x1c.product.ReleaseStockRequest\x1a\x1d.product.ReleaseStockResponse\x12@\n\nWatchStock\x12\x1a.product.WatchStockRequest\x1a\x14.product.StockChange0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,34 +33,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PRODUCTREQUEST']._serialized_start=33
   _globals['_PRODUCTREQUEST']._serialized_end=69
-  _globals['_PRODUCTRESPONSE']._serialized_start=71
-  _globals['_PRODUCTRESPONSE']._serialized_end=183
-  _globals['_BATCHGETPRODUCTSREQUEST']._serialized_start=185
-  _globals['_BATCHGETPRODUCTSREQUEST']._serialized_end=231
-  _globals['_BATCHGETPRODUCTSRESPONSE']._serialized_start=233
-  _globals['_BATCHGETPRODUCTSRESPONSE']._serialized_end=300
-  _globals['_PRODUCTRESULT']._serialized_start=302
-  _globals['_PRODUCTRESULT']._serialized_end=410
-  _globals['_PROBLEM']._serialized_start=412
-  _globals['_PROBLEM']._serialized_end=452
-  _globals['_LISTPRODUCTSREQUEST']._serialized_start=454
-  _globals['_LISTPRODUCTSREQUEST']._serialized_end=490
-  _globals['_ORDERLINE']._serialized_start=492
-  _globals['_ORDERLINE']._serialized_end=541
-  _globals['_RESERVESTOCKREQUEST']._serialized_start=543
-  _globals['_RESERVESTOCKREQUEST']._serialized_end=617
-  _globals['_RESERVEDLINE']._serialized_start=619
-  _globals['_RESERVEDLINE']._serialized_end=711
-  _globals['_RESERVESTOCKRESPONSE']._serialized_start=713
-  _globals['_RESERVESTOCKRESPONSE']._serialized_end=809
-  _globals['_RELEASESTOCKREQUEST']._serialized_start=811
-  _globals['_RELEASESTOCKREQUEST']._serialized_end=850
-  _globals['_RELEASESTOCKRESPONSE']._serialized_start=852
-  _globals['_RELEASESTOCKRESPONSE']._serialized_end=892
-  _globals['_WATCHSTOCKREQUEST']._serialized_start=894
-  _globals['_WATCHSTOCKREQUEST']._serialized_end=934
-  _globals['_STOCKCHANGE']._serialized_start=936
-  _globals['_STOCKCHANGE']._serialized_end=1001
-  _globals['_PRODUCTSERVICE']._serialized_start=1004
-  _globals['_PRODUCTSERVICE']._serialized_end=1468
+  _globals['_PRODUCTRESPONSE']._serialized_start=72
+  _globals['_PRODUCTRESPONSE']._serialized_end=201
+  _globals['_BATCHGETPRODUCTSREQUEST']._serialized_start=203
+  _globals['_BATCHGETPRODUCTSREQUEST']._serialized_end=249
+  _globals['_BATCHGETPRODUCTSRESPONSE']._serialized_start=251
+  _globals['_BATCHGETPRODUCTSRESPONSE']._serialized_end=318
+  _globals['_PRODUCTRESULT']._serialized_start=320
+  _globals['_PRODUCTRESULT']._serialized_end=428
+  _globals['_PROBLEM']._serialized_start=430
+  _globals['_PROBLEM']._serialized_end=485
+  _globals['_LISTPRODUCTSREQUEST']._serialized_start=487
+  _globals['_LISTPRODUCTSREQUEST']._serialized_end=523
+  _globals['_ORDERLINE']._serialized_start=525
+  _globals['_ORDERLINE']._serialized_end=574
+  _globals['_RESERVESTOCKREQUEST']._serialized_start=576
+  _globals['_RESERVESTOCKREQUEST']._serialized_end=650
+  _globals['_RESERVEDLINE']._serialized_start=652
+  _globals['_RESERVEDLINE']._serialized_end=744
+  _globals['_RESERVESTOCKRESPONSE']._serialized_start=746
+  _globals['_RESERVESTOCKRESPONSE']._serialized_end=842
+  _globals['_RELEASESTOCKREQUEST']._serialized_start=844
+  _globals['_RELEASESTOCKREQUEST']._serialized_end=883
+  _globals['_RELEASESTOCKRESPONSE']._serialized_start=885
+  _globals['_RELEASESTOCKRESPONSE']._serialized_end=925
+  _globals['_WATCHSTOCKREQUEST']._serialized_start=927
+  _globals['_WATCHSTOCKREQUEST']._serialized_end=967
+  _globals['_STOCKCHANGE']._serialized_start=969
+  _globals['_STOCKCHANGE']._serialized_end=1034
+  _globals['_PRODUCTSERVICE']._serialized_start=1037
+  _globals['_PRODUCTSERVICE']._serialized_end=1501
 # @@protoc_insertion_point(module_scope)

@@ -13,20 +13,22 @@ class ProductRequest(_message.Message):
     def __init__(self, product_id: _Optional[str] = ...) -> None: ...
 
 class ProductResponse(_message.Message):
-    __slots__ = ("id", "name", "price", "stock", "price_minor", "currency")
+    __slots__ = ("id", "name", "price", "stock", "price_minor", "currency", "version")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PRICE_FIELD_NUMBER: _ClassVar[int]
     STOCK_FIELD_NUMBER: _ClassVar[int]
     PRICE_MINOR_FIELD_NUMBER: _ClassVar[int]
     CURRENCY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     price: float
     stock: int
     price_minor: int
     currency: str
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., price: _Optional[float] = ..., stock: _Optional[int] = ..., price_minor: _Optional[int] = ..., currency: _Optional[str] = ...) -> None: ...
+    version: int
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., price: _Optional[float] = ..., stock: _Optional[int] = ..., price_minor: _Optional[int] = ..., currency: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class BatchGetProductsRequest(_message.Message):
     __slots__ = ("product_ids",)
@@ -49,12 +51,14 @@ class ProductResult(_message.Message):
     def __init__(self, product: _Optional[_Union[ProductResponse, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ...) -> None: ...
 
 class Problem(_message.Message):
-    __slots__ = ("code", "message")
+    __slots__ = ("code", "message", "field")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
     code: str
     message: str
-    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+    field: str
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., field: _Optional[str] = ...) -> None: ...
 
 class ListProductsRequest(_message.Message):
     __slots__ = ("query",)

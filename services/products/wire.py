@@ -57,13 +57,14 @@ def product_message(product: Product) -> pb.ProductResponse:
         stock=product.stock,
         price_minor=product.price_minor,
         currency=product.currency,
+        version=product.version,
     )
 
 
 def product_result(outcome: Outcome[Product]) -> pb.ProductResult:
     if outcome.error is not None:
         problem = describe(outcome.error) or {}
-        return pb.ProductResult(problem=pb.Problem(code=problem["code"], message=problem["message"]))
+        return pb.ProductResult(problem=pb.Problem(**problem))
     return pb.ProductResult(product=product_message(outcome.unwrap()))
 
 

@@ -9,11 +9,19 @@ from protos import product_pb2 as pb
 
 MESSAGES = {
     "ProductRequest": {"product_id": 1},
-    "ProductResponse": {"id": 1, "name": 2, "price": 3, "stock": 4, "price_minor": 5, "currency": 6},
+    "ProductResponse": {
+        "id": 1,
+        "name": 2,
+        "price": 3,
+        "stock": 4,
+        "price_minor": 5,
+        "currency": 6,
+        "version": 7,
+    },
     "BatchGetProductsRequest": {"product_ids": 1},
     "BatchGetProductsResponse": {"results": 1},
     "ProductResult": {"product": 1, "problem": 2},
-    "Problem": {"code": 1, "message": 2},
+    "Problem": {"code": 1, "message": 2, "field": 3},
     "ListProductsRequest": {"query": 1},
     "OrderLine": {"product_id": 1, "quantity": 2},
     "ReserveStockRequest": {"order_id": 1, "items": 2},
