@@ -10,9 +10,14 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from mesh.aio.balancing import Balancer
+from mesh.aio.guarding import GuardedRpc
+from mesh.aio.target import Target
+
 from .bodies import add_schemas
 from .clients import Batching, Orders, Products, Users
-from .connection import connect
+from .connection import connect, products_over_grpc
+from .copies import Copies
 from .direct import DirectApp
 from .edge import Edge
 from .errors import HANDLERS
@@ -54,7 +59,18 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
 
     metrics = Metrics()
     batching = Batching(settings.GATEWAY_BATCH, settings.GATEWAY_LANES, metrics.on_batch)
-    products, users, orders = Products(mesh, batching), Users(mesh), Orders(mesh, batching)
+    make_target = partial(Target, most=settings.GATEWAY_CALLS_PER_TARGET)
+    rpc = GuardedRpc(mesh, make_target=make_target)
+    balancer = Balancer("products", make_target=make_target)
+    products = Products(
+        rpc,
+        batching,
+        direct=products_over_grpc(settings, balancer),
+        copies=Copies(settings.GATEWAY_STALE_SECONDS),
+        on_fallback=metrics.on_fallback,
+    )
+    users, orders = Users(rpc), Orders(rpc, batching)
+    metrics.watch(rpc, balancer)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -64,6 +80,7 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
                     metrics.served(settings.GATEWAY_METRICS_HOST, settings.GATEWAY_METRICS_PORT)
                 )
             await lifecycle.start()
+            products.start()
             try:
                 yield
             finally:
@@ -103,7 +120,7 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
             allow_origins=settings.GATEWAY_CORS_ORIGINS,
             allow_methods=["GET", "POST", "PATCH"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
-            expose_headers=["Location", "Idempotency-Key", "X-Request-Id", "Retry-After"],
+            expose_headers=["Age", "Location", "Idempotency-Key", "X-Request-Id", "Retry-After"],
         )
     app.add_middleware(
         Edge, body_bytes=settings.GATEWAY_BODY_BYTES, body_seconds=settings.GATEWAY_BODY_SECONDS

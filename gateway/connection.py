@@ -1,9 +1,13 @@
-"""The one AMQP connection of this process, over which all calls and events travel."""
+"""How the services are reached: one AMQP connection for all calls and events, and gRPC to products."""
 
 from __future__ import annotations
 
 from mesh.aio import RpcClient
+from mesh.aio.balancing import Balancer
+from mesh.aio.discovery import Discovery
+from mesh.catalogue import Watch, parse_endpoints
 
+from .products_grpc import ProductsOverGrpc
 from .settings import Settings
 
 
@@ -19,3 +23,22 @@ def connect(settings: Settings) -> RpcClient:
         max_in_flight=settings.GATEWAY_CALLS,
         patience=settings.GATEWAY_DEADLINE / 2,
     )
+
+
+def products_over_grpc(settings: Settings, balancer: Balancer) -> ProductsOverGrpc | None:
+    """None where it is not wanted, or where nothing could tell of an instance."""
+    static = parse_endpoints(settings.PRODUCTS_GRPC)
+    agent = settings.CONSUL_HTTP_ADDR
+    if settings.GATEWAY_PRODUCTS_OVER != "grpc" or not (static or agent):
+        return None
+    if not agent:
+        return ProductsOverGrpc(balancer, static, None)
+    token = settings.CONSUL_HTTP_TOKEN
+    watch = Watch(
+        agent,
+        "products",
+        token=token.get_secret_value() if token else None,
+        static=static,
+        on_change=balancer.update,
+    )
+    return ProductsOverGrpc(balancer, static, Discovery(watch))

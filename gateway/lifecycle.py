@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from .clients import Rpc
+from mesh.aio.guarding import Rpc
+
 from .feed import OrderFeed, Subscription
 from .registration import Registration
 

@@ -10,8 +10,15 @@ from contextlib import contextmanager
 from functools import cache
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mesh.aio.balancing import Balancer
+from mesh.aio.guarding import GuardedRpc
+from mesh.aio.target import STATES
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 """Seconds; the deadline of a request is 2."""
@@ -42,11 +49,24 @@ class Metrics:
             "gateway_requests_in_flight", "Requests not answered yet", registry=self.registry
         )
 
+        self.fallbacks = Counter(
+            "gateway_fallbacks",
+            "Reads of products that went another way",
+            ["to"],
+            registry=self.registry,
+        )
         self.seconds_of = cache(self.seconds.labels)
         """Looking a child up takes longer than observing it does."""
 
     def on_batch(self, method: str, size: int) -> None:
         self.batch_items.labels(method).observe(size)
+
+    def on_fallback(self, to: str) -> None:
+        self.fallbacks.labels(to).inc()
+
+    def watch(self, rpc: GuardedRpc, balancer: Balancer) -> None:
+        """Show what is called and how it is, for as long as the registry lives."""
+        self.registry.register(_Targets(rpc, balancer))
 
     @contextmanager
     def served(self, host: str, port: int) -> Iterator[None]:
@@ -58,6 +78,38 @@ class Metrics:
             server.shutdown()
             server.server_close()
             thread.join(_STOP_SECONDS)
+
+
+class _Targets(Collector):
+    """Looks when it is asked: an instance that has gone is in no figure, and no call pays for them."""
+
+    def __init__(self, rpc: GuardedRpc, balancer: Balancer) -> None:
+        self._rpc = rpc
+        self._balancer = balancer
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["service", "instance"]
+        calls = CounterMetricFamily("gateway_target_calls", "Calls, over RPC without instance", labels=labels)
+        failures = CounterMetricFamily("gateway_target_failures", "Those that failed", labels=labels)
+        in_flight = GaugeMetricFamily("gateway_target_calls_in_flight", "Not answered yet", labels=labels)
+        ready = GaugeMetricFamily("gateway_target_ready", "Whether an instance is connected", labels=labels)
+        breaker = GaugeMetricFamily(
+            "gateway_breaker", "1 for the state a breaker is in", labels=[*labels, "state"]
+        )
+        retries = CounterMetricFamily("gateway_retries", "Calls sent again", labels=["over"])
+        peers, service = self._balancer.peers, self._balancer.service
+        targets = [((name, ""), target) for name, target in list(self._rpc.targets.items())]
+        for where, target in [*targets, *(((service, peer.target.name), peer.target) for peer in peers)]:
+            calls.add_metric(where, target.calls)
+            failures.add_metric(where, target.failures)
+            in_flight.add_metric(where, target.in_flight)
+            for state in STATES:
+                breaker.add_metric([*where, state], target.state == state)
+        for peer in peers:
+            ready.add_metric([service, peer.target.name], peer.is_ready)
+        retries.add_metric(["amqp"], self._rpc.budget.spent)
+        retries.add_metric(["grpc"], self._balancer.budget.spent)
+        yield from (calls, failures, in_flight, ready, breaker, retries)
 
 
 class Metered:

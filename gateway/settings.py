@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mesh.aio.address import parse_addresses
+from mesh.catalogue import parse_endpoints
 
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,5}/(second|minute|hour|day)$")]
 
@@ -28,6 +29,14 @@ class Settings(BaseSettings):
     ADVERTISE_ADDRESS: str | None = None
     """Under which others reach this process, for Consul; found out when GATEWAY_HOST is a wildcard."""
 
+    PRODUCTS_GRPC: str = ""
+    """Where products answers gRPC, as host:port with commas between: all there is without Consul, and
+    what is known until Consul has answered."""
+    GATEWAY_PRODUCTS_OVER: Literal["grpc", "amqp"] = "grpc"
+    """How a product is read first; over AMQP alone also when nothing is known of gRPC."""
+    GATEWAY_STALE_SECONDS: Annotated[float, Field(ge=0, le=60)] = 5.0
+    """How old a product may be that is shown when products can't be asked in any way; 0 shows none."""
+
     GATEWAY_HOST: str = "127.0.0.1"
     GATEWAY_PORT: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes a free port."""
@@ -43,6 +52,8 @@ class Settings(BaseSettings):
     """What one request may take behind the gateway, all calls together."""
     GATEWAY_CALLS: Annotated[int, Field(gt=0)] = 1000
     """How many calls may be in flight at once; one more is refused with 503."""
+    GATEWAY_CALLS_PER_TARGET: Annotated[int, Field(gt=0)] = 500
+    """The same for one service, and for one instance: a slow one takes no more than that of all calls."""
     GATEWAY_BATCH: Annotated[int, Field(gt=0, le=1000)] = 100
     """How many orders, or reads of products, travel together at most."""
     GATEWAY_LANES: Annotated[int, Field(gt=0)] = 2
@@ -69,6 +80,12 @@ class Settings(BaseSettings):
     def _can_be_read(cls, uri: str) -> str:
         parse_addresses(uri)
         return uri
+
+    @field_validator("PRODUCTS_GRPC")
+    @classmethod
+    def _are_endpoints(cls, written: str) -> str:
+        parse_endpoints(written)
+        return written
 
     @property
     def secret(self) -> bytes:

@@ -95,9 +95,11 @@ def command_id(caller: Identity, route: str, key: str | None) -> str:
     return str(uuid.uuid5(_COMMANDS, f"{caller.user_id} {route} {key}"))
 
 
-def answer(value: Any, status: int = 200, location: str | None = None) -> Response:
-    """What a service answered, as it is."""
+def answer(value: Any, status: int = 200, location: str | None = None, age: int | None = None) -> Response:
+    """What a service answered, as it is; `age` is how many seconds ago."""
     headers = None if location is None else {"Location": location}
+    if age is not None:
+        headers = {"Age": str(age)}
     return Response(orjson.dumps(value), status, headers, media_type="application/json")
 
 

@@ -55,7 +55,11 @@ async def list_products(
 
 @router.get("/products/{id}", response_model=answers.Product, responses=problems("not-found", *BEHIND))
 async def show_product(id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
-    return answer(await gateway.products.get(context, id))
+    """The product as it is now. Only while its service can't be asked it may be a copy of what it was
+    a few seconds ago: the header `Age` says how many.
+    """
+    found = await gateway.products.get(context, id)
+    return answer(found.value, age=found.age)
 
 
 @router.post(

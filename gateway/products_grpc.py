@@ -1,0 +1,72 @@
+"""Products read over gRPC, straight from an instance; what comes is what RPC would have answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh.aio.balancing import Balancer
+from mesh.aio.discovery import Discovery
+from mesh.aio.peer import Method
+from mesh.catalogue import Endpoint
+from mesh.errors import RemoteFault
+from protos import product_pb2 as pb
+
+Json = dict[str, Any]
+
+_BATCH_GET = Method(
+    "/product.ProductService/BatchGetProducts",
+    pb.BatchGetProductsRequest.SerializeToString,
+    pb.BatchGetProductsResponse.FromString,
+)
+
+
+class ProductsOverGrpc:
+    """Begins with the addresses of `static`; `discovery`, where there is one, tells `balancer` of others."""
+
+    def __init__(self, balancer: Balancer, static: tuple[Endpoint, ...], discovery: Discovery | None) -> None:
+        self._balancer = balancer
+        self._static = static
+        self._discovery = discovery
+
+    def start(self) -> None:
+        self._balancer.update(self._static)
+        if self._discovery is not None:
+            self._discovery.start()
+
+    async def stop(self) -> None:
+        if self._discovery is not None:
+            await self._discovery.stop()
+        await self._balancer.stop()
+
+    async def get_products(self, product_ids: list[str], *, deadline: float, request_id: str) -> list[Json]:
+        """An outcome for each id, in their order. Raises MeshError."""
+        answer = await self._balancer.call(
+            _BATCH_GET,
+            pb.BatchGetProductsRequest(product_ids=product_ids),
+            deadline=deadline,
+            context={"request_id": request_id},
+            may_repeat=True,
+        )
+        return [_outcome(result) for result in answer.results]
+
+
+def _outcome(result: pb.ProductResult) -> Json:
+    match result.WhichOneof("outcome"):
+        case "product":
+            product = result.product
+            return {
+                "ok": {
+                    "id": product.id,
+                    "name": product.name,
+                    "price": product.price,
+                    "price_minor": product.price_minor,
+                    "currency": product.currency,
+                    "stock": product.stock,
+                    "version": product.version,
+                }
+            }
+        case "problem":
+            problem = result.problem
+            error = {"code": problem.code, "message": problem.message}
+            return {"error": error | {"field": problem.field} if problem.field else error}
+    raise RemoteFault("MalformedAnswer", "BatchGetProducts answered neither a product nor a problem")
