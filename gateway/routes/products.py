@@ -32,6 +32,11 @@ _new_product = JsonBody[models.NewProduct](models.NewProduct)
 _changes = JsonBody[models.ProductChanges](models.ProductChanges)
 _restock = JsonBody[models.Restock](models.Restock)
 
+_AGE = {
+    "description": "Seconds since it was read; only while products can't be asked",
+    "schema": {"type": "integer"},
+}
+
 Search = Annotated[
     Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")] | None,
     Query(description="Text that the name has in it"),
@@ -53,11 +58,13 @@ async def list_products(
     return answer(await gateway.products.page(context, limit=limit, cursor=cursor, query=query))
 
 
-@router.get("/products/{id}", response_model=answers.Product, responses=problems("not-found", *BEHIND))
+@router.get(
+    "/products/{id}",
+    response_model=answers.Product,
+    responses={200: {"headers": {"Age": _AGE}}, **problems("not-found", *BEHIND)},
+)
 async def show_product(id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
-    """The product as it is now. Only while its service can't be asked it may be a copy of what it was
-    a few seconds ago: the header `Age` says how many.
-    """
+    """The product as it is now. Only while products can't be asked it is what it was some seconds ago."""
     found = await gateway.products.get(context, id)
     return answer(found.value, age=found.age)
 

@@ -8,7 +8,7 @@ import pytest
 from gateway.app import create_app
 from gateway.feed import OrderFeed
 from gateway.streams import StatusStream
-from mesh.errors import Disconnected
+from mesh.errors import Unavailable
 
 
 def an_event(status, version=2, order_id="o-1"):
@@ -84,7 +84,7 @@ async def test_a_change_while_the_status_was_read_is_not_lost(http, mesh, alice,
 
 async def test_a_silence_is_broken_and_heals_what_the_broker_lost(make_settings, mesh, alice, an_order):
     app = create_app(make_settings(GATEWAY_HEARTBEAT_SECONDS=0.01), mesh)
-    reads = iter(["pending", "pending", Disconnected("away"), "cancelled"])
+    reads = iter(["pending", "pending", Unavailable("away"), "cancelled"])
 
     def read(order_id):
         status = next(reads)

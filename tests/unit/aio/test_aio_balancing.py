@@ -1,0 +1,242 @@
+"""Calls to real gRPC servers in this process, of which one or the other is not well."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from functools import partial
+
+import grpc
+import grpc.aio
+import pytest
+
+from mesh.aio.balancing import Balancer, NobodyThere
+from mesh.aio.peer import Method
+from mesh.aio.retrying import RetryBudget
+from mesh.aio.target import Target
+from mesh.catalogue import Endpoint
+from mesh.errors import DeadlineExceeded, Refused, RemoteFault, Unavailable
+
+ECHO = Method("/tests.Echo/Echo", bytes, bytes)
+SECONDS = 10
+
+
+class Server:
+    """Answers as `behave` says: at first with its port."""
+
+    def __init__(self):
+        self.asked = 0
+        self.metadata = {}
+        self.behave = self.answer
+        self._server = grpc.aio.server()
+        handlers = {"Echo": grpc.unary_unary_rpc_method_handler(self._handle)}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Echo", handlers),))
+        self.endpoint = Endpoint("127.0.0.1", self._server.add_insecure_port("127.0.0.1:0"))
+        self.start = self._server.start
+        self.stop = partial(self._server.stop, 0)
+
+    async def _handle(self, request, context):
+        self.asked += 1
+        self.metadata = dict(context.invocation_metadata())
+        return await self.behave(request, context)
+
+    async def answer(self, request, context):
+        return str(self.endpoint.port).encode()
+
+    async def hang(self, request, context):
+        await asyncio.sleep(SECONDS)
+
+    async def refuse(self, request, context):
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+
+
+@pytest.fixture
+async def servers():
+    started = [Server() for _ in range(3)]
+    for server in started:
+        await server.start()
+    yield started
+    for server in started:
+        await server.stop()
+
+
+@pytest.fixture
+async def make_balancer():
+    made = []
+
+    async def make(servers, **options):
+        balancer = Balancer("echo", **options)
+        made.append(balancer)
+        balancer.update([server.endpoint for server in servers])
+        await until(lambda: all(peer.is_ready for peer in balancer.peers))
+        return balancer
+
+    yield make
+    for balancer in made:
+        await balancer.stop()
+
+
+async def until(condition):
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110 - what is awaited lies in gRPC's own threads
+            await asyncio.sleep(0.005)
+
+
+async def ask(balancer, *, may_repeat=True, seconds=SECONDS, **options):
+    answer = await balancer.call(ECHO, b"", deadline=time.time() + seconds, may_repeat=may_repeat, **options)
+    return int(answer)
+
+
+async def test_load_is_spread_evenly(servers, make_balancer):
+    balancer = await make_balancer(servers)
+
+    for _ in range(100):
+        await asyncio.gather(*(ask(balancer) for _ in range(6)))
+
+    assert all(160 <= server.asked <= 240 for server in servers), Counter(one.asked for one in servers)
+
+
+async def test_one_that_is_slow_is_asked_less(servers, make_balancer):
+    slow, *quick = servers
+    slow.behave = slow.hang
+    balancer = await make_balancer(servers, patience=SECONDS)
+    waiting = [asyncio.create_task(ask(balancer)) for _ in range(9)]
+    await until(lambda: slow.asked)
+
+    for _ in range(30):
+        answered = asyncio.create_task(ask(balancer))
+        waiting.append(answered)
+        await asyncio.wait([answered], timeout=0.05)
+
+    assert slow.asked < min(server.asked for server in quick)
+    for task in waiting:
+        task.cancel()
+
+
+async def test_one_that_dies_costs_no_call_and_is_asked_again_when_it_is_back(servers, make_balancer):
+    balancer = await make_balancer(servers)
+    dead, *living = servers
+    stop_asking = asyncio.Event()
+
+    async def customer():
+        answered = set()
+        while not stop_asking.is_set():
+            answered.add(await ask(balancer))
+        return answered
+
+    customers = [asyncio.create_task(customer()) for _ in range(4)]
+    await until(lambda: dead.asked > 10)
+    await dead.stop()
+    await until(lambda: sum(peer.is_ready for peer in balancer.peers) == 2)
+    stop_asking.set()
+    await asyncio.gather(*customers)
+
+    assert {await ask(balancer) for _ in range(50)} == {one.endpoint.port for one in living}
+
+
+async def test_one_that_is_silent_is_waited_for_only_as_long_as_there_is_another(servers, make_balancer):
+    silent, other, _ = servers
+    silent.behave = silent.hang
+    balancer = await make_balancer([silent, other], patience=0.05)
+
+    assert {await ask(balancer) for _ in range(20)} == {other.endpoint.port}
+    assert silent.asked
+
+    balancer.update([silent.endpoint])
+    with pytest.raises(DeadlineExceeded):
+        await ask(balancer, seconds=0.2)
+
+
+async def test_one_that_fails_is_left_alone_and_comes_back(servers, make_balancer):
+    sick, other, _ = servers
+    sick.behave = sick.refuse
+    balancer = await make_balancer(
+        [sick, other], make_target=partial(Target, failures=2, rest=0.2), budget=RetryBudget(reserve=100)
+    )
+    [target] = [peer.target for peer in balancer.peers if peer.endpoint == sick.endpoint]
+
+    assert {await ask(balancer) for _ in range(30)} == {other.endpoint.port}
+    assert sick.asked < 10
+    assert target.failures == sick.asked
+
+    sick.behave = sick.answer
+    async with asyncio.timeout(SECONDS):
+        while await ask(balancer) != sick.endpoint.port:
+            pass
+    assert target.state == "closed"
+
+
+async def test_what_may_not_be_repeated_is_sent_once(servers, make_balancer):
+    for server in servers:
+        server.behave = server.refuse
+    balancer = await make_balancer(servers)
+
+    with pytest.raises(Unavailable, match="not now"):
+        await ask(balancer, may_repeat=False)
+
+    assert sum(server.asked for server in servers) == 1
+    assert balancer.budget.spent == 0
+
+
+async def test_who_is_new_is_asked_and_who_leaves_ends_what_it_has(servers, make_balancer):
+    old, new, _ = servers
+    balancer = await make_balancer([old])
+    go_on = asyncio.Event()
+
+    async def answer_later(request, context):
+        await go_on.wait()
+        return b"1"
+
+    old.behave = answer_later
+    in_flight = asyncio.create_task(ask(balancer))
+    await until(lambda: old.asked)
+
+    balancer.update([new.endpoint])
+    await until(lambda: balancer.peers[0].is_ready)
+    assert {await ask(balancer) for _ in range(10)} == {new.endpoint.port}
+    go_on.set()
+    assert await in_flight == 1
+
+
+async def test_nobody_there(servers, make_balancer):
+    balancer = await make_balancer([])
+
+    with pytest.raises(NobodyThere):
+        await ask(balancer)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "slug"),
+    [
+        (grpc.StatusCode.NOT_FOUND, Refused, "not-found"),
+        (grpc.StatusCode.INVALID_ARGUMENT, Refused, "validation-failed"),
+        (grpc.StatusCode.INTERNAL, RemoteFault, "internal"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, Unavailable, "unavailable"),
+    ],
+)
+async def test_a_status_is_an_error_of_the_mesh_and_no_failure_of_the_instance(
+    servers, make_balancer, code, error, slug
+):
+    server, *_ = servers
+
+    async def abort(request, context):
+        await context.abort(code, "because")
+
+    server.behave = abort
+    balancer = await make_balancer([server])
+
+    with pytest.raises(error, match="because") as raised:
+        await ask(balancer)
+
+    assert raised.value.slug == slug
+    assert (server.asked, balancer.peers[0].target.failures) == (1, 0)
+
+
+async def test_the_context_travels_as_nameko_writes_it(servers, make_balancer):
+    server, *_ = servers
+    balancer = await make_balancer([server])
+
+    await ask(balancer, context={"request_id": "r-1"})
+
+    assert server.metadata["x-nameko-request_id"] == '"r-1"'

@@ -1,0 +1,124 @@
+"""What a service behind a queue is given, and when it is given nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+
+import pytest
+
+from mesh.aio.guarding import FAIR_SECONDS, GuardedRpc
+from mesh.aio.target import Target
+from mesh.errors import (
+    DeadlineExceeded,
+    Disconnected,
+    Overloaded,
+    Refused,
+    RemoteFault,
+    Unavailable,
+    UnknownService,
+)
+
+
+class FakeRpc:
+    def __init__(self):
+        self.outcomes = []
+        self.calls = []
+
+    async def call(self, service, method, kwargs, *, deadline, context):
+        self.calls.append((service, method, dict(kwargs)))
+        outcome = self.outcomes.pop(0) if self.outcomes else "an answer"
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(outcome, asyncio.Event):
+            await outcome.wait()
+        return outcome
+
+
+@pytest.fixture
+def rpc():
+    return FakeRpc()
+
+
+@pytest.fixture
+def guarded(rpc):
+    return GuardedRpc(rpc, make_target=partial(Target, most=2, failures=3, rest=60))
+
+
+async def ask(guarded, service="orders", seconds=10.0, **options):
+    return await guarded.call(
+        service, "get", {"id": 1}, deadline=time.time() + seconds, context={}, **options
+    )
+
+
+async def asked_in_vain(guarded, rpc, error, times, **options):
+    for _ in range(times):
+        rpc.outcomes.append(error)
+        with pytest.raises(type(error)):
+            await ask(guarded, **options)
+
+
+async def test_a_service_that_does_not_answer_is_left_alone_and_others_are_not(guarded, rpc):
+    await asked_in_vain(guarded, rpc, DeadlineExceeded("late"), 3)
+
+    with pytest.raises(Unavailable, match="orders: 3 calls in a row"):
+        await ask(guarded)
+    assert len(rpc.calls) == 3
+    assert await ask(guarded, "products") == "an answer"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Refused("not-found", "no"), RemoteFault("Bug", "a secret"), UnknownService("x"), Disconnected("x")],
+)
+async def test_what_is_told_at_once_closes_nothing(guarded, rpc, error):
+    await asked_in_vain(guarded, rpc, error, 10)
+
+    assert await ask(guarded) == "an answer"
+
+
+async def test_who_has_no_time_to_give_closes_nothing_for_others(guarded, rpc):
+    await asked_in_vain(guarded, rpc, DeadlineExceeded("late"), 10, seconds=FAIR_SECONDS / 2)
+
+    assert await ask(guarded) == "an answer"
+
+
+async def test_a_slow_service_holds_so_many_calls_and_no_more(guarded, rpc):
+    go_on = asyncio.Event()
+    rpc.outcomes = [go_on, go_on]
+    held = [asyncio.create_task(ask(guarded)) for _ in range(2)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(Overloaded):
+        await ask(guarded)
+    assert await ask(guarded, "users") == "an answer"
+
+    go_on.set()
+    await asyncio.gather(*held)
+    assert await ask(guarded) == "an answer"
+
+
+async def test_a_read_that_was_lost_with_the_connection_is_sent_again(guarded, rpc):
+    rpc.outcomes = [Disconnected("the broker went")]
+
+    assert await ask(guarded, may_repeat=True) == "an answer"
+    assert rpc.calls == [("orders", "get", {"id": 1})] * 2
+    assert guarded.budget.spent == 1
+
+
+async def test_a_change_is_never_sent_again(guarded, rpc):
+    await asked_in_vain(guarded, rpc, Disconnected("the broker went"), 1)
+
+    assert len(rpc.calls) == 1
+
+
+async def test_a_call_that_is_cancelled_gives_its_place_back(guarded, rpc):
+    rpc.outcomes = [asyncio.Event()]
+    held = asyncio.create_task(ask(guarded))
+    await asyncio.sleep(0)
+    held.cancel()
+    await asyncio.wait([held])
+
+    assert guarded.targets["orders"].in_flight == 0
+    assert guarded.targets["orders"].failures == 0

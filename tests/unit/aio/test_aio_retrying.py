@@ -1,0 +1,77 @@
+"""What is tried again, how often, and when no more."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from mesh.aio.retrying import ATTEMPTS, Retries, RetryBudget
+
+
+class Flaky:
+    """Fails so many times before it answers."""
+
+    def __init__(self, failures, error=ConnectionError):
+        self.calls = 0
+        self._failures = failures
+        self._error = error
+
+    async def __call__(self):
+        self.calls += 1
+        if self.calls <= self._failures:
+            raise self._error
+        return "an answer"
+
+
+def retries(**options):
+    return Retries(RetryBudget(**options), lambda error: isinstance(error, ConnectionError))
+
+
+def soon():
+    return time.time() + 10
+
+
+async def test_what_fails_for_now_is_tried_again():
+    ask = Flaky(ATTEMPTS - 1)
+
+    assert await retries()(ask, soon()) == "an answer"
+    assert ask.calls == ATTEMPTS
+
+
+async def test_the_last_error_is_the_answer():
+    ask = Flaky(ATTEMPTS)
+
+    with pytest.raises(ConnectionError):
+        await retries()(ask, soon())
+    assert ask.calls == ATTEMPTS
+
+
+async def test_what_will_not_get_better_is_not_tried_again():
+    ask = Flaky(1, LookupError)
+
+    with pytest.raises(LookupError):
+        await retries()(ask, soon())
+    assert ask.calls == 1
+
+
+async def test_nothing_begins_after_the_deadline():
+    ask = Flaky(1)
+
+    with pytest.raises(ConnectionError):
+        await retries()(ask, time.time())
+    assert ask.calls == 1
+
+
+async def test_when_all_fail_only_a_tenth_is_tried_again():
+    budget = RetryBudget(reserve=2)
+    retry = Retries(budget, lambda error: True, at_once=True)
+    asked = []
+    for _ in range(100):
+        ask = Flaky(1000)
+        asked.append(ask)
+        with pytest.raises(ConnectionError):
+            await retry(ask, soon())
+
+    assert budget.spent == sum(ask.calls for ask in asked) - 100
+    assert 10 <= budget.spent <= 12
