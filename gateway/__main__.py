@@ -34,6 +34,7 @@ class _Server(uvicorn.Server):
 
 def main() -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each question to Consul
     try:
         settings = load_settings()
         listening = _listen(settings)

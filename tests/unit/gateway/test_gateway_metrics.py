@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import time
 import urllib.request
+from functools import partial
 
 import httpx
+import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from gateway.metrics import Metered, Metrics
+from mesh.aio.balancing import Balancer
+from mesh.aio.guarding import GuardedRpc
+from mesh.aio.target import STATES, Target
+from mesh.errors import DeadlineExceeded
 from mycelium.servers import free_port, port_is_free
 
 
@@ -40,6 +47,31 @@ async def test_requests_are_counted_by_method_template_and_status():
     assert count(metrics, **known, status="500") == 1
     assert count(metrics, method="any", route="none", status="404") == 2
     assert metrics.registry.get_sample_value("gateway_requests_in_flight") == 0
+
+
+async def test_what_is_called_is_shown_with_the_state_of_its_breaker():
+    class Rpc:
+        async def call(self, *args, **options):
+            raise DeadlineExceeded("late")
+
+    metrics, rpc = Metrics(), GuardedRpc(Rpc(), make_target=partial(Target, failures=2))
+    metrics.watch(rpc, Balancer("products"))
+    for _ in range(2):
+        with pytest.raises(DeadlineExceeded):
+            await rpc.call("orders", "get", {}, deadline=time.time() + 2, context={})
+    metrics.on_fallback("copy")
+
+    def value(name, **labels):
+        return metrics.registry.get_sample_value(name, labels)
+
+    orders = {"service": "orders", "instance": ""}
+    assert value("gateway_target_calls_total", **orders) == 2
+    assert value("gateway_target_failures_total", **orders) == 2
+    assert value("gateway_target_calls_in_flight", **orders) == 0
+    states = {state: value("gateway_breaker", **orders, state=state) for state in STATES}
+    assert states == {"closed": 0, "open": 1, "half-open": 0}
+    assert value("gateway_retries_total", over="grpc") == 0
+    assert value("gateway_fallbacks_total", to="copy") == 1
 
 
 def test_the_figures_are_served_until_the_end():

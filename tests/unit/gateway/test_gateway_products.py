@@ -2,9 +2,11 @@
 
 import asyncio
 
+import httpx
 import pytest
 
-from mesh.errors import DeadlineExceeded, Refused, UnknownService
+from gateway.app import create_app
+from mesh.errors import DeadlineExceeded, Refused, Unavailable, UnknownService
 
 LAPTOP = {
     "id": "P001",
@@ -45,6 +47,57 @@ async def test_products_that_are_away(http, mesh, is_problem, error, status, cod
 
     is_problem(answer, status, code)
     assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_products_that_have_just_gone_are_shown_as_they_were_and_how_old_that_is(
+    http, mesh, is_problem
+):
+    mesh.answers["products.get_products"] = [{"ok": LAPTOP}]
+    fresh = await http.get("/products/P001")
+    mesh.answers["products.get_products"] = Unavailable("away")
+
+    copy = await http.get("/products/P001")
+
+    assert (copy.status_code, copy.content, copy.headers["age"]) == (200, fresh.content, "0")
+    assert "age" not in fresh.headers
+    is_problem(await http.get("/products/P002"), 503, "unavailable")
+
+
+async def test_a_service_that_does_not_answer_is_soon_told_at_once(http, mesh, is_problem):
+    mesh.answers["products.list_products"] = DeadlineExceeded("late")
+    for _ in range(5):
+        is_problem(await http.get("/products"), 504, "deadline-exceeded")
+    asked = len(mesh.calls)
+
+    answer = await http.get("/products")
+
+    is_problem(answer, 503, "unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert len(mesh.calls) == asked
+
+
+async def test_a_slow_service_holds_no_more_than_its_share(make_settings, mesh, alice, an_order, is_problem):
+    slow, arrived = asyncio.Event(), asyncio.Event()
+
+    async def list_products(**kwargs):
+        arrived.set()
+        await slow.wait()
+        return {"items": [], "next_cursor": None}
+
+    mesh.answers |= {"products.list_products": list_products, "orders.get_order": an_order()}
+    app = create_app(make_settings(GATEWAY_CALLS_PER_TARGET=1), mesh)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as http:
+        held = asyncio.create_task(http.get("/products"))
+        await arrived.wait()
+
+        shed = await http.get("/products")
+        of_others = await http.get("/orders/o-1", headers=alice)
+        slow.set()
+
+        is_problem(shed, 503, "unavailable")
+        assert int(shed.headers["retry-after"]) >= 1
+        assert of_others.status_code == 200
+        assert (await held).status_code == 200
 
 
 @pytest.mark.parametrize("nonsense", [None, [], "a product", 5, [None], [{"ok": 1}], [{}, {}]])

@@ -39,6 +39,8 @@ def test_the_environment_is_read_and_an_empty_value_is_none(environment):
         ({"AMQP_URI": "", "JWT_SECRET": ""}, ["AMQP_URI is missing", "JWT_SECRET is missing"]),
         ({"JWT_SECRET": "short"}, ["JWT_SECRET is too short"]),
         ({"AMQP_URI": "http://localhost"}, ["AMQP_URI"]),
+        ({"PRODUCTS_GRPC": "localhost:50051,elsewhere"}, ["PRODUCTS_GRPC", "elsewhere"]),
+        ({"GATEWAY_PRODUCTS_OVER": "pigeon"}, ["GATEWAY_PRODUCTS_OVER"]),
         ({"GATEWAY_PORT": "http"}, ["GATEWAY_PORT"]),
         ({"GATEWAY_LOGINS_PER_ACCOUNT": "many"}, ["GATEWAY_LOGINS_PER_ACCOUNT"]),
     ],

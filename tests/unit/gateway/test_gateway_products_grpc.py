@@ -1,0 +1,171 @@
+"""The ways to a product: gRPC, RPC, a copy; and that what comes is the same on each."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import orjson
+import pytest
+
+from gateway.clients import Batching, Context, Products
+from gateway.copies import MOST_COPIES, Copies
+from gateway.products_grpc import ProductsOverGrpc
+from mesh.aio.guarding import GuardedRpc
+from mesh.errors import DeadlineExceeded, Overloaded, Refused, RemoteFault, Unavailable
+from mesh.outcome import Outcome
+from protos import product_pb2 as pb
+from services.products import wire
+from services.products.domain import Invalid, Product, UnknownProduct
+
+OUTCOMES = [
+    Outcome(Product(id="P001", name="Laptop", price_minor=120050, currency="USD", stock=10, version=7)),
+    Outcome(Product(id="a.b_c:d-e", name='"é\n日本 😀', price_minor=0, currency="JPY", stock=0, version=1)),
+    Outcome(
+        Product(id="P", name="x", price_minor=1234567, currency="KWD", stock=2**31 - 1, version=2**31 - 1)
+    ),
+    Outcome(Product(id="P", name="x", price_minor=10**15 + 1, currency="EUR", stock=1, version=1)),
+    Outcome(error=UnknownProduct("there is no product P404", "product_id")),
+    Outcome(error=Invalid("product_id: expected something else", "product_id")),
+    Outcome(error=Invalid("no field of it")),
+]
+
+
+async def over_grpc(outcomes):
+    """What the gateway makes of what the service says of these, with the bytes between them."""
+    sent = pb.BatchGetProductsResponse(results=[wire.product_result(outcome) for outcome in outcomes])
+
+    async def call(method, request, **options):
+        return method.read(sent.SerializeToString())
+
+    direct = ProductsOverGrpc(SimpleNamespace(call=call), (), None)
+    return await direct.get_products(["P"], deadline=0, request_id="r")
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: str(outcome.value or outcome.error)[:40])
+async def test_over_grpc_comes_what_comes_over_rpc_to_the_byte(outcome):
+    [came] = await over_grpc([outcome])
+
+    assert orjson.dumps(came) == orjson.dumps(outcome.map(wire.product_to_wire).to_wire())
+
+
+async def test_a_result_that_is_none_is_malformed():
+    sent = pb.BatchGetProductsResponse(results=[pb.ProductResult()])
+
+    async def call(method, request, **options):
+        return sent
+
+    with pytest.raises(RemoteFault):
+        await ProductsOverGrpc(SimpleNamespace(call=call), (), None).get_products(
+            ["P"], deadline=0, request_id="r"
+        )
+
+
+class Ways:
+    """Both ways of reading, each with what it answers; `asked` says in which order."""
+
+    def __init__(self):
+        self.grpc = self.rpc = {"name": "fresh"}
+        self.asked = []
+        self.deadlines = []
+
+    async def get_products(self, product_ids, *, deadline, request_id):
+        return self._answer("grpc", self.grpc, product_ids, deadline)
+
+    async def call(self, service, method, kwargs, *, deadline, context):
+        return self._answer("rpc", self.rpc, kwargs["product_ids"], deadline)
+
+    def _answer(self, way, answer, product_ids, deadline):
+        self.asked.append(way)
+        self.deadlines.append(deadline - time.time())
+        if isinstance(answer, Exception):
+            raise answer
+        return [{"ok": answer} for _ in product_ids]
+
+
+@pytest.fixture
+def ways():
+    return Ways()
+
+
+@pytest.fixture
+def fallbacks():
+    return []
+
+
+@pytest.fixture
+def make_products(ways, fallbacks):
+    def make(stale_seconds=5.0):
+        return Products(
+            GuardedRpc(ways),
+            Batching(),
+            direct=ways,
+            copies=Copies(stale_seconds),
+            on_fallback=fallbacks.append,
+        )
+
+    return make
+
+
+def get(products):
+    return products.get(Context("r", time.time() + 2), "P001")
+
+
+async def test_grpc_is_asked_and_nobody_else(make_products, ways, fallbacks):
+    found = await get(make_products())
+
+    assert (found.value, found.age) == ({"name": "fresh"}, None)
+    assert (ways.asked, fallbacks) == (["grpc"], [])
+
+
+@pytest.mark.parametrize("error", [Unavailable("x"), DeadlineExceeded("x"), RemoteFault("Bug", "x")])
+async def test_when_grpc_has_no_answer_rpc_has_the_time_that_is_left(make_products, ways, fallbacks, error):
+    ways.grpc = error
+
+    found = await get(make_products())
+
+    assert (found.value, found.age) == ({"name": "fresh"}, None)
+    assert (ways.asked, fallbacks) == (["grpc", "rpc"], ["rpc"])
+    first, second = ways.deadlines
+    assert first < 1.1 < 1.9 < second
+
+
+@pytest.mark.parametrize("error", [Refused("not-found", "no"), Overloaded("full")])
+async def test_a_refusal_is_an_answer_and_more_load_is_no_help(make_products, ways, error):
+    ways.grpc = error
+
+    with pytest.raises(type(error)):
+        await get(make_products())
+    assert ways.asked == ["grpc"]
+
+
+async def test_when_nobody_answers_it_is_what_it_was(make_products, ways, fallbacks):
+    products = make_products()
+    await get(products)
+    ways.grpc = ways.rpc = Unavailable("away")
+
+    found = await get(products)
+
+    assert (found.value, found.age) == ({"name": "fresh"}, 0)
+    assert fallbacks == ["rpc", "copy"]
+    ways.rpc = {"name": "new"}
+    assert (await get(products)).value == {"name": "new"}
+
+
+@pytest.mark.parametrize("stale_seconds", [0, 1e-9])
+async def test_a_copy_that_is_too_old_or_not_wanted_is_not_shown(make_products, ways, stale_seconds):
+    products = make_products(stale_seconds)
+    await get(products)
+    ways.grpc = ways.rpc = Unavailable("away")
+
+    with pytest.raises(Unavailable):
+        await get(products)
+
+
+def test_only_so_many_copies_are_kept():
+    copies = Copies(60)
+    for number in range(MOST_COPIES + 1):
+        copies.keep(str(number), {})
+
+    assert copies.recent("0") is None
+    assert copies.recent("1") is not None
