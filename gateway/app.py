@@ -38,6 +38,10 @@ integer, and `currency`; `price` and `total_price` say the same to people. Every
 `X-Request-Id`."""
 
 
+_FAILURES_OF_AN_INSTANCE = 3
+"""Fewer in a row than a service is forgiven: there are others to ask."""
+
+
 class _Application(DirectApp):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -61,7 +65,7 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     batching = Batching(settings.GATEWAY_BATCH, settings.GATEWAY_LANES, metrics.on_batch)
     make_target = partial(Target, most=settings.GATEWAY_CALLS_PER_TARGET)
     rpc = GuardedRpc(mesh, make_target=make_target)
-    balancer = Balancer("products", make_target=make_target)
+    balancer = Balancer("products", make_target=partial(make_target, failures=_FAILURES_OF_AN_INSTANCE))
     products = Products(
         rpc,
         batching,
