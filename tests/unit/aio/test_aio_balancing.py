@@ -138,9 +138,9 @@ async def test_one_that_dies_costs_no_call_and_is_asked_again_when_it_is_back(se
 async def test_one_that_is_silent_is_waited_for_only_as_long_as_there_is_another(servers, make_balancer):
     silent, other, _ = servers
     silent.behave = silent.hang
-    balancer = await make_balancer([silent, other], patience=0.4)
+    balancer = await make_balancer([silent, other], patience=0.3, make_target=partial(Target, failures=100))
 
-    assert {await ask(balancer) for _ in range(20)} == {other.endpoint.port}
+    assert {await ask(balancer) for _ in range(12)} == {other.endpoint.port}
     assert silent.asked
 
     balancer.update([silent.endpoint])
