@@ -91,6 +91,7 @@ class _Targets(Collector):
         labels = ["service", "instance"]
         calls = CounterMetricFamily("gateway_target_calls", "Calls, over RPC without instance", labels=labels)
         failures = CounterMetricFamily("gateway_target_failures", "Those that failed", labels=labels)
+        seconds = CounterMetricFamily("gateway_target_seconds", "What all of them took", labels=labels)
         in_flight = GaugeMetricFamily("gateway_target_calls_in_flight", "Not answered yet", labels=labels)
         ready = GaugeMetricFamily("gateway_target_ready", "Whether an instance is connected", labels=labels)
         breaker = GaugeMetricFamily(
@@ -102,6 +103,7 @@ class _Targets(Collector):
         for where, target in [*targets, *(((service, peer.target.name), peer.target) for peer in peers)]:
             calls.add_metric(where, target.calls)
             failures.add_metric(where, target.failures)
+            seconds.add_metric(where, target.seconds)
             in_flight.add_metric(where, target.in_flight)
             for state in STATES:
                 breaker.add_metric([*where, state], target.state == state)
@@ -109,7 +111,7 @@ class _Targets(Collector):
             ready.add_metric([service, peer.target.name], peer.is_ready)
         retries.add_metric(["amqp"], self._rpc.budget.spent)
         retries.add_metric(["grpc"], self._balancer.budget.spent)
-        yield from (calls, failures, in_flight, ready, breaker, retries)
+        yield from (calls, failures, seconds, in_flight, ready, breaker, retries)
 
 
 class Metered:

@@ -23,6 +23,7 @@ class Registration:
             address=address,
             port=settings.GATEWAY_PORT,
             health_url=f"http://{host}:{settings.GATEWAY_PORT}/ready",
+            meta={"version": settings.SERVICE_VERSION},
         )
         token = settings.CONSUL_HTTP_TOKEN
         self._registrar = Registrar(instance, agent, token.get_secret_value() if token else None)

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     GATEWAY_STALE_SECONDS: Annotated[float, Field(ge=0, le=60)] = 5.0
     """How old a product may be that is shown when products can't be asked in any way; 0 shows none."""
 
+    SERVICE_VERSION: str = ""
+    """What runs here, for Consul: a release, a commit."""
+
     GATEWAY_HOST: str = "127.0.0.1"
     GATEWAY_PORT: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes a free port."""

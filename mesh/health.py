@@ -65,7 +65,7 @@ class Presence(DependencyProvider):
             address=address,
             port=int(served_on or self.port),
             health_url=f"http://{host}:{self.port}/ready",
-            meta={"health_port": str(self.port)},
+            meta={"health_port": str(self.port), "version": str(settings.optional("SERVICE_VERSION", ""))},
         )
         return Registrar(instance, http_addr, settings.optional("CONSUL_HTTP_TOKEN"))
 

@@ -17,11 +17,13 @@ from rich.table import Column, Table
 from mycelium.held_up import dlq, outbox, sagas
 from mycelium.state import ROOT, AlreadyRunning, State
 from mycelium.supervisor import processes, restarts
+from mycelium.who_is_there import services
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(dlq, name="dlq")
 app.command()(outbox)
 app.command()(sagas)
+app.command()(services)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False)
 

@@ -35,7 +35,7 @@ QueueName = Annotated[str, typer.Argument(help="As `mycelium dlq list` names it.
 @dlq.command("list")
 def dlq_list(amqp_uri: AmqpUri = "", as_json: AsJson = False) -> None:
     """What waits in each queue of the services, is to be retried, and is parked."""
-    _show([asdict(counts) for counts in _asked(lambda: _parked(amqp_uri).counts())], as_json)
+    show([asdict(counts) for counts in _asked(lambda: _parked(amqp_uri).counts())], as_json)
 
 
 @dlq.command("show")
@@ -100,7 +100,7 @@ def outbox(database_url: DatabaseUrl = "", as_json: AsJson = False) -> None:
     """How many events each service has not sent yet, and since when."""
     from mycelium.backlog import outbox_lags
 
-    _show([asdict(lag) for lag in _asked(lambda: outbox_lags(_database(database_url)))], as_json)
+    show([asdict(lag) for lag in _asked(lambda: outbox_lags(_database(database_url)))], as_json)
 
 
 def sagas(limit: int = 50, database_url: DatabaseUrl = "", as_json: AsJson = False) -> None:
@@ -108,19 +108,20 @@ def sagas(limit: int = 50, database_url: DatabaseUrl = "", as_json: AsJson = Fal
     from mycelium.backlog import unsettled_orders
 
     orders = _asked(lambda: unsettled_orders(_database(database_url), limit))
-    _show([asdict(order) for order in orders], as_json)
+    show([asdict(order) for order in orders], as_json)
 
 
-def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
+def show(rows: list[dict[str, Any]], as_json: bool, nothing: str = "nothing waits") -> None:
+    """As JSON, or as a table in which what is not known stays empty."""
     if as_json:
         print(json.dumps(rows, indent=2))
         return
     if not rows:
-        out.print("nothing waits")
+        out.print(nothing)
         return
     table = Table(*(Column(name.replace("_", " "), overflow="fold") for name in rows[0]), box=None)
     for row in rows:
-        table.add_row(*map(str, row.values()))
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
     out.print(table)
 
 

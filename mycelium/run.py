@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 from mycelium import backing, first_order
@@ -117,6 +119,7 @@ def _environment(
         "METRICS_URL": f"http://127.0.0.1:{gateway.program.environment['GATEWAY_METRICS_PORT']}/metrics",
         "PRODUCTS_GRPC": ",".join(grpc),
         "OUTBOX_DIR": str(state.home / "outbox"),
+        "SERVICE_VERSION": os.environ.get("SERVICE_VERSION") or version("mycelium"),
         "PYTHONWARNINGS": "ignore::Warning:nameko.extensions",  # where eventlet's retirement is announced
         **state.secrets(),
     }

@@ -77,7 +77,8 @@ class GuardedRpc:
         if target is None:
             target = self.targets[service] = self._make_target(service)
         is_probe = target.begin()
-        given = deadline - time.time()
+        began = time.time()
+        given = deadline - began
         went_well = None
         try:
             answer = await self._rpc.call(service, method, kwargs, deadline=deadline, context=context)
@@ -90,4 +91,4 @@ class GuardedRpc:
             went_well = False if given >= FAIR_SECONDS else None
             raise
         finally:
-            target.end(is_probe, went_well)
+            target.end(is_probe, went_well, time.time() - began)

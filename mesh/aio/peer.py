@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ class Peer:
     ) -> Response:
         """Raises MeshError, and nothing else."""
         is_probe = self.target.begin()
+        began = time.monotonic()
         went_well = None
         try:
             answer: Response = await self._method(method)(request, timeout=seconds, metadata=metadata)
@@ -96,7 +98,7 @@ class Peer:
                 went_well = True  # it answers
             raise _as_mesh_error(code, f"{self.endpoint}: {error.details()}") from None
         finally:
-            self.target.end(is_probe, went_well)
+            self.target.end(is_probe, went_well, time.monotonic() - began)
 
     async def close(self) -> None:
         """No more calls; those in flight may end."""

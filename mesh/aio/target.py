@@ -9,7 +9,7 @@
         went_well = False
         raise
     finally:
-        target.end(is_probe, went_well)
+        target.end(is_probe, went_well, seconds)
 
 The breaker is pybreaker's state machine, told of each outcome instead of wrapped around each call: a call
 that goes well, the normal case, costs two comparisons.
@@ -44,6 +44,8 @@ class Target:
         self.calls = 0
         self.failures = 0
         """Calls that have ever begun, and of those the ones that failed."""
+        self.seconds = 0.0
+        """How long all that have ended took together."""
         self._most = most
         self._rest = timedelta(seconds=rest)
         self._memory = CircuitMemoryStorage(STATE_CLOSED)
@@ -85,9 +87,10 @@ class Target:
         self._is_probed = True
         return True
 
-    def end(self, is_probe: bool, went_well: bool | None) -> None:
+    def end(self, is_probe: bool, went_well: bool | None, seconds: float = 0.0) -> None:
         """`went_well` is None for a call that tells nothing: cancelled, or not this target's fault."""
         self.in_flight -= 1
+        self.seconds += seconds
         if is_probe:
             self._is_probed = False
         if went_well is False:

@@ -1,0 +1,107 @@
+"""Who is there: what Consul knows of each instance, beside what the gateway sees when it calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from mycelium.plan import SERVICES
+
+ASK_SECONDS = 3.0
+QUEUE = "its queue"
+"""In place of an instance: an RPC reaches whichever of them takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One instance, or a service behind its queue. What one side does not know is empty or None."""
+
+    service: str
+    instance: str
+    checks: str
+    version: str
+    connected: bool | None
+    calls: int | None
+    failed: int | None
+    in_flight: int | None
+    mean_ms: float | None
+    breaker: str
+
+
+def look(consul_addr: str | None, token: str | None, metrics_url: str | None) -> list[Seen]:
+    """Raises httpx.HTTPError when one of those that are given does not answer, ValueError when it makes
+    no sense."""
+    with httpx.Client(timeout=ASK_SECONDS, trust_env=False) as http:
+        known = _registered(http, consul_addr, token) if consul_addr else {}
+        called = _called(http.get(metrics_url).raise_for_status().text) if metrics_url else {}
+    everybody = sorted({*known, *called})
+    return [Seen(*one, **(_UNKNOWN | known.get(one, {}) | called.get(one, {}))) for one in everybody]
+
+
+_UNKNOWN: dict[str, Any] = {
+    "checks": "",
+    "version": "",
+    "connected": None,
+    "calls": None,
+    "failed": None,
+    "in_flight": None,
+    "mean_ms": None,
+    "breaker": "",
+}
+
+Found = dict[tuple[str, str], dict[str, Any]]
+
+
+def _registered(http: httpx.Client, consul_addr: str, token: str | None) -> Found:
+    base = consul_addr if "//" in consul_addr else f"http://{consul_addr}"
+    headers = {"X-Consul-Token": token} if token else {}
+    found: Found = {}
+    for service in (*SERVICES, "gateway"):
+        answer = http.get(f"{base}/v1/health/service/{service}", headers=headers).raise_for_status()
+        for entry in answer.json():
+            instance = entry["Service"]
+            address = instance["Address"] or entry["Node"]["Address"]
+            host = f"[{address}]" if ":" in address else address
+            found[service, f"{host}:{instance['Port']}"] = {
+                "checks": ", ".join(_checks(entry["Checks"])),
+                "version": (instance.get("Meta") or {}).get("version", ""),
+            }
+    return found
+
+
+def _checks(checks: list[Mapping[str, Any]]) -> Iterator[str]:
+    """In one word when all pass, else those that do not."""
+    failing = [check for check in checks if check["Status"] != "passing"]
+    if not failing:
+        yield "passing"
+    for check in failing:
+        yield f"{check['Name']}: {check['Status']}"
+
+
+def _called(metrics: str) -> Found:
+    found: Found = {}
+    seconds: dict[tuple[str, str], float] = {}
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples:
+            where = sample.labels.get("service", ""), sample.labels.get("instance") or QUEUE
+            match sample.name:
+                case "gateway_target_calls_total":
+                    found.setdefault(where, {})["calls"] = int(sample.value)
+                case "gateway_target_failures_total":
+                    found.setdefault(where, {})["failed"] = int(sample.value)
+                case "gateway_target_calls_in_flight":
+                    found.setdefault(where, {})["in_flight"] = int(sample.value)
+                case "gateway_target_ready":
+                    found.setdefault(where, {})["connected"] = bool(sample.value)
+                case "gateway_breaker" if sample.value:
+                    found.setdefault(where, {})["breaker"] = sample.labels["state"]
+                case "gateway_target_seconds_total":
+                    seconds[where] = sample.value
+    for where, figures in found.items():
+        ended = figures.get("calls", 0) - figures.get("in_flight", 0)
+        figures["mean_ms"] = round(1000 * seconds.get(where, 0.0) / ended, 1) if ended > 0 else None
+    return found
