@@ -40,11 +40,11 @@ class Mesh:
         self._settings = state.environment()
         self.url = self._settings["GATEWAY_URL"]
         self._host = self.url.removeprefix("http://")
-        self._tokens = open_shop(self.url, self._settings["ADMIN_PASSWORD"])
+        self.tokens = open_shop(self.url, self._settings["ADMIN_PASSWORD"])
         self._before = (0, 0)
 
     def orders(self) -> load.Load:
-        return load.orders(self._host, self._tokens, one_line=False)
+        return load.orders(self._host, self.tokens, one_line=False)
 
     def reads(self) -> load.Load:
         return load.reads(self._host)
