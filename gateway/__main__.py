@@ -10,6 +10,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from mesh.log import Formatter
+
 from .app import create_app
 from .settings import Settings, SettingsError, load_settings
 
@@ -33,7 +35,9 @@ class _Server(uvicorn.Server):
 
 
 def main() -> int:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    console = logging.StreamHandler()
+    console.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[console], level=logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each question to Consul
     try:
         settings = load_settings()

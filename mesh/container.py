@@ -1,12 +1,14 @@
 """A service container that waits for its broker, dies when it must, and says goodbye before it drains.
 
-Named in config.yml as SERVICE_CONTAINER_CLS. Three habits of Nameko's own are mended here:
+Named in config.yml as SERVICE_CONTAINER_CLS. Four habits of Nameko's own are mended here:
 
 - it exits when the broker is away at the start; this one waits, and starts when the broker is there;
 - one that is killed while it starts hangs for ever, with neither consumer nor health: this one ends;
 - it stops entrypoints first and dependencies last; but discovery must forget an instance before it
   stops taking calls, and open streams must end before their workers are waited for. Extensions with
-  a `leave` method get that chance.
+  a `leave` method get that chance;
+- a call that waits until a worker is free is executed however late that is; here it is dropped after its
+  deadline, and what is in time works, waits and logs under its budget (mesh.budget).
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ from kombu.connection import Connection
 from nameko import config
 from nameko.containers import ServiceContainer
 
+from mesh import budget
 from mesh.backoff import back_off
+from mesh.context import deadline_of
+from mesh.errors import DeadlineExceeded
 from mesh.log import Unexpected
 
 log = logging.getLogger(__name__)
@@ -71,12 +76,27 @@ class Container(ServiceContainer):
 
     def _run_worker(self, worker_ctx: Any, handle_result: Callable[..., tuple[Any, Any]] | None) -> None:
         """Nameko's life of a worker, without the stopwatch that it holds to each part of it."""
+        budget.begin(deadline_of(worker_ctx.context_data))
+        log.debug("%s begins", worker_ctx)
         self._inject_dependencies(worker_ctx)
         self._worker_setup(worker_ctx)
-        result = exc_info = None
+        result, exc_info = self._work(worker_ctx)
+        if handle_result is not None:
+            result, exc_info = handle_result(worker_ctx, result, exc_info)
+        self._worker_result(worker_ctx, result, exc_info)
+        del exc_info  # breaks a cycle
+        self._worker_teardown(worker_ctx)
+
+    def _work(self, worker_ctx: Any) -> tuple[Any, Any]:
+        """The result, or the exc_info of why there is none. Work is dropped whose deadline has passed while
+        it waited for its turn."""
+        if budget.is_over():
+            late = DeadlineExceeded("its turn came after the deadline")
+            log.warning("%s is dropped: %s", worker_ctx, late)
+            return None, (type(late), late, None)
         try:
             method = getattr(worker_ctx.service, worker_ctx.entrypoint.method_name)
-            result = method(*worker_ctx.args, **worker_ctx.kwargs)
+            return method(*worker_ctx.args, **worker_ctx.kwargs), None
         except Exception as error:
             if isinstance(error, worker_ctx.entrypoint.expected_exceptions):
                 nameko_log.warning(
@@ -84,12 +104,7 @@ class Container(ServiceContainer):
                 )
             else:
                 nameko_log.exception("error handling worker %s: %s", worker_ctx, error)
-            exc_info = sys.exc_info()
-        if handle_result is not None:
-            result, exc_info = handle_result(worker_ctx, result, exc_info)
-        self._worker_result(worker_ctx, result, exc_info)
-        del exc_info  # breaks a cycle
-        self._worker_teardown(worker_ctx)
+            return None, sys.exc_info()
 
     def _wait_for_the_broker(self) -> None:
         """Until it answers, or the container is told to stop. A missing AMQP_URI is for others to name."""

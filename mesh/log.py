@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from mesh import budget
 from mesh.errors import DeadlineExceeded, MeshError, Unavailable, describe
 
 FAULTS = frozenset(kind.slug for kind in (MeshError, Unavailable, DeadlineExceeded))
@@ -20,3 +21,13 @@ class Unexpected(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         public = describe(error) if error else None
         return public is None or public["code"] in FAULTS
+
+
+class Formatter(logging.Formatter):
+    """Ends a line with the milliseconds that are left for the work that it is about, where that has a
+    deadline: `budget_ms=312`."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        deadline = budget.deadline()
+        return line if deadline is None else f"{line} budget_ms={(deadline - record.created) * 1000:.0f}"

@@ -61,6 +61,13 @@ MOST_MESSAGES = 100
 """How many messages a batch handler takes from the broker in advance."""
 
 
+def _context(message: Any) -> dict[str, Any]:
+    """Without a deadline: that of the call in which a stock dispatcher published it is not the event's."""
+    context: dict[str, Any] = decode_from_headers(message.headers)
+    context.pop("deadline", None)
+    return context
+
+
 class EventHandler(stock.EventHandler):
     consumer_cls = BundleConsumer
 
@@ -128,7 +135,7 @@ class EventHandler(stock.EventHandler):
             self,
             (message.payload,),
             {},
-            context_data=decode_from_headers(message.headers),
+            context_data=_context(message),
             handle_result=partial(self.handle_result, message),
             on_killed=partial(self.consumer.requeue_message, message),
         )
@@ -201,7 +208,7 @@ class BatchHandler(EventHandler):
             self,
             ([event for _, events in taken for event in events],),
             {},
-            context_data=decode_from_headers(taken[0][0].headers),
+            context_data=_context(taken[0][0]),
             handle_result=partial(self._handled, taken),
             on_killed=partial(self._give_back, taken),
         )

@@ -76,6 +76,14 @@ def deadlines(stub: Any) -> list[Any]:
     return [code, took < 1.5, 5 <= left <= 7]
 
 
+def late_in_the_queue(stub: Any) -> list[Any]:
+    """Calls that wait behind a slow one for longer than they have time, and one that has enough."""
+    slow = stub.GetProduct.future(pb.ProductRequest(product_id="slow"), timeout=SECONDS)
+    late = [stub.GetProduct.future(pb.ProductRequest(product_id="late"), timeout=0.3) for _ in range(5)]
+    patient = stub.GetProduct.future(pb.ProductRequest(product_id="patient"), timeout=SECONDS)
+    return [[refused(one.result) for one in late], slow.result().id, patient.result().id]
+
+
 def a_cancelled_stream(stub: Any) -> str:
     stream = stub.ListProducts(pb.ListProductsRequest(query="1000000 of 1000"), timeout=SECONDS)
     list(itertools.islice(stream, 10))

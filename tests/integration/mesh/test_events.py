@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import eventlet
 import pytest
 import sqlalchemy as sa
-from kombu import Connection, Queue
+from kombu import Connection, Exchange, Producer, Queue
 from nameko import config
 from nameko.events import event_handler as stock_event_handler
 from nameko.testing.services import dummy
@@ -145,6 +146,16 @@ def test_an_envelope_says_what_when_and_of_whom(outbox_store, start):
         "aggregate_version": 1,
         "data": {"thing": "a", "number": 1},
     }
+
+
+def test_an_event_is_handled_however_late(start):
+    """A stock dispatcher sends along the deadline of the call in which it publishes."""
+    start(Listener)
+    with Connection(config["AMQP_URI"]) as connection:
+        producer = Producer(connection.channel(), Exchange("source.events"), auto_declare=False)
+        late = {"nameko.deadline": time.time() - 60}
+        producer.publish({"data": {"number": 1}}, routing_key="happened", headers=late, serializer="json")
+    eventually(lambda: numbers() == [1])
 
 
 def test_an_awaited_event_waits_for_its_consumer(outbox_store, start):

@@ -121,6 +121,14 @@ def test_a_deadline_ends_the_call_and_travels_on(called: Callable[[str], Any]) -
     assert called("deadlines") == ["DEADLINE_EXCEEDED", True, True]
 
 
+def test_a_call_that_waited_for_its_turn_past_its_deadline_is_not_executed(
+    called: Callable[[str], Any], shop: Any
+) -> None:
+    shop._worker_pool.resize(1)
+    assert called("late_in_the_queue") == [["DEADLINE_EXCEEDED"] * 5, "slow", "patient"]
+    assert Shop.entered == ["slow", "patient"]
+
+
 def test_a_cancelled_stream_ends_its_worker(called: Callable[[str], Any], shop: Any) -> None:
     assert called("a_cancelled_stream") == "still there"
     eventually(lambda: not shop._worker_threads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import time
 
 import eventlet
@@ -14,7 +16,8 @@ from nameko.standalone.rpc import ServiceRpcClient
 from nameko.testing.services import dummy, entrypoint_hook
 
 from mesh import errors
-from mesh.client import ServiceClient
+from mesh.client import ANSWER_SECONDS, ServiceClient
+from mesh.log import Formatter
 from mesh.rpc import rpc
 from tests.waiting import eventually
 
@@ -53,6 +56,10 @@ class Target:
         self.executed.append(token)
         eventlet.sleep(seconds)
         return token
+
+    @rpc
+    def tell(self):
+        logging.getLogger(__name__).warning("told")
 
 
 class StockTarget:
@@ -178,8 +185,8 @@ def test_the_deadline_of_the_request_is_the_deadline_of_its_calls(target, caller
 
 
 def test_no_time_left_is_no_call(target, caller):
-    too_late = {"deadline": time.time()}
-    hook = entrypoint_hook(caller, "call", context_data=too_late)
+    just_enough_to_answer = {"deadline": time.time() + ANSWER_SECONDS}
+    hook = entrypoint_hook(caller, "call", context_data=just_enough_to_answer)
     with hook as call, pytest.raises(errors.DeadlineExceeded, match="no time"):
         call("slow", seconds=0)
     assert Target.executed == []
@@ -191,6 +198,35 @@ def test_a_call_that_arrives_after_its_deadline_is_not_executed(target, caller):
     with entrypoint_hook(caller, "call") as call:
         call("slow", seconds=0, token="in time")
     assert Target.executed == ["in time"]
+
+
+def test_a_call_that_waited_for_its_turn_past_its_deadline_is_not_executed(container_factory, caller):
+    Target.executed.clear()
+    with config.patch({"max_workers": 1}):
+        container_factory(Target).start()
+    with entrypoint_hook(caller, "call") as call:
+        first = eventlet.spawn(call, "slow", seconds=0.8, token="first")
+        eventually(lambda: Target.executed == ["first"])
+        body = {"args": [], "kwargs": {"seconds": 0, "token": "late"}}
+        for _ in range(5):
+            publish(body, "target.slow", headers={"nameko.deadline": time.time() + 0.2})
+        publish({**body, "kwargs": {"seconds": 0, "token": "patient"}}, "target.slow")
+        first.wait()
+        eventually(lambda: "patient" in Target.executed)
+    assert Target.executed == ["first", "patient"]
+
+
+def test_what_is_left_of_the_deadline_is_in_the_log(target, caller):
+    console = logging.StreamHandler(io.StringIO())
+    console.setFormatter(Formatter("%(message)s"))
+    log = logging.getLogger(__name__)
+    log.addHandler(console)
+    with entrypoint_hook(caller, "call") as call:
+        call("tell")
+    log.removeHandler(console)
+    log.warning("nobody waits for this")
+    (line,) = console.stream.getvalue().splitlines()
+    assert 0 < int(line.removeprefix("told budget_ms=")) <= 1000
 
 
 @pytest.mark.parametrize(
