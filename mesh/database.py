@@ -29,9 +29,9 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from mesh import outgoing, tables
+from mesh import budget, outgoing, tables
 from mesh.engines import open_engine, turn_to_write
-from mesh.errors import Refused, Unavailable
+from mesh.errors import DeadlineExceeded, Refused, Unavailable
 from mesh.events import Envelope, Event, seal
 from mesh.news import News
 from mesh.outgoing import Kept, Outgoing
@@ -162,8 +162,11 @@ class Store(Generic[T]):
     def transaction(self, *, read_only: bool = False) -> Iterator[T]:
         """Commits at the end, rolls back on an exception.
 
-        Raises Unavailable when the database can't be reached or does not answer in time.
+        Raises Unavailable when the database can't be reached or does not answer in time, and
+        DeadlineExceeded when nobody waits for it any longer.
         """
+        if budget.is_over():
+            raise DeadlineExceeded("there was no time left to ask the database")
         tx: T | None = None
         is_committed = False
         try:
@@ -180,6 +183,8 @@ class Store(Generic[T]):
         except (exc.OperationalError, exc.TimeoutError, exc.InterfaceError) as error:
             if is_conflict(error) or not _is_away(error):
                 raise
+            if budget.is_over():
+                raise DeadlineExceeded("the database did not answer in time") from error
             log.warning("the database does not answer: %s", error)
             raise Unavailable("the database does not answer") from error
         finally:  # the answer to a COMMIT may be lost, and the commit not

@@ -2,6 +2,9 @@
 
 psycopg2 yields to the hub through its wait callback. sqlite3 has no such thing: a lock held by
 another process would freeze this one, so its blocking calls run in eventlet's thread pool.
+
+What is waited for ends with the budget of the work in hand (mesh.budget): on PostgreSQL any statement,
+on SQLite the wait for a lock, which is all that takes long there.
 """
 
 from __future__ import annotations
@@ -18,13 +21,18 @@ import orjson
 import psycopg2.extensions
 import sqlalchemy as sa
 from eventlet import tpool
-from eventlet.hubs import trampoline
 from eventlet.semaphore import Semaphore
 from sqlalchemy.pool import QueuePool
 
-CONNECT_SECONDS = 3
-STATEMENT_SECONDS = 10
-LOCK_SECONDS = 5
+from mesh import budget
+from mesh.green_postgresql import (
+    CONNECT_SECONDS,
+    LOCK_SECONDS,
+    STATEMENT_SECONDS,
+    Connection,
+    wait_in_the_hub,
+)
+
 POOL_SIZE = 10
 
 T = TypeVar("T")
@@ -37,14 +45,16 @@ def turn_to_write(engine: sa.Engine) -> Iterator[None]:
     """Hold while a transaction writes: on SQLite one after the other, in the order of their coming.
 
     SQLite lets one write at a time, and those who wait for it look again now and then: whoever comes
-    just then gets it, and another starves. Raises SQLAlchemy's TimeoutError after LOCK_SECONDS.
+    just then gets it, and another starves. Raises SQLAlchemy's TimeoutError after LOCK_SECONDS, or when
+    the budget is over.
     """
     turn = _turns.get(engine)
     if turn is None:
         yield
         return
-    if not turn.acquire(timeout=LOCK_SECONDS):
-        raise sa.exc.TimeoutError(f"others have been writing for {LOCK_SECONDS} s")
+    seconds = budget.left(LOCK_SECONDS)
+    if not turn.acquire(timeout=seconds):
+        raise sa.exc.TimeoutError(f"others have been writing for {seconds:g} s")
     try:
         yield
     finally:
@@ -68,7 +78,7 @@ def open_engine(url: str, pool_size: int = POOL_SIZE) -> sa.Engine:
 
 
 def _open_postgresql(address: sa.URL, pool_size: int) -> sa.Engine:
-    psycopg2.extensions.set_wait_callback(_wait_in_the_hub)
+    psycopg2.extensions.set_wait_callback(wait_in_the_hub)
     return sa.create_engine(
         address,
         pool_size=pool_size,
@@ -80,6 +90,7 @@ def _open_postgresql(address: sa.URL, pool_size: int) -> sa.Engine:
         json_deserializer=orjson.loads,
         hide_parameters=True,  # an error in the log shows the statement, and nobody's data
         connect_args={
+            "connection_factory": Connection,
             "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={LOCK_SECONDS}s "
             "-c timezone=UTC",
             # A server that vanished without a word is noticed by TCP, not waited for.
@@ -92,23 +103,6 @@ def _open_postgresql(address: sa.URL, pool_size: int) -> sa.Engine:
 
 def _to_json(value: Any) -> str:
     return orjson.dumps(value).decode()
-
-
-def _wait_in_the_hub(connection: Any) -> None:
-    """libpq's own limit of a connect does not hold when the waiting is ours."""
-    is_new = connection.status == psycopg2.extensions.STATUS_SETUP
-    timeout = CONNECT_SECONDS if is_new else STATEMENT_SECONDS + LOCK_SECONDS
-    while True:
-        state = connection.poll()
-        if state == psycopg2.extensions.POLL_OK:
-            return
-        trampoline(
-            connection.fileno(),
-            read=state == psycopg2.extensions.POLL_READ,
-            write=state == psycopg2.extensions.POLL_WRITE,
-            timeout=timeout,
-            timeout_exc=psycopg2.OperationalError(f"no answer from the database in {timeout} s"),
-        )
 
 
 def _in_thread(call: Callable[..., T], *args: Any) -> T:
@@ -141,6 +135,15 @@ class _Cursor(sqlite3.Cursor):
 
 
 class _Connection(sqlite3.Connection):
+    _milliseconds = LOCK_SECONDS * 1000
+
+    def wait_for_locks(self, seconds: float) -> None:
+        """So long from now on. It reads no file, so that no thread is needed for it."""
+        milliseconds = int(seconds * 1000)
+        if milliseconds != self._milliseconds:
+            sqlite3.Cursor(self).execute(f"PRAGMA busy_timeout={milliseconds}").close()
+            self._milliseconds = milliseconds
+
     def cursor(self, factory: Any = _Cursor) -> Any:
         return super().cursor(factory)
 
@@ -177,6 +180,8 @@ def _open_sqlite(address: sa.URL, pool_size: int) -> sa.Engine:
         # A transaction that reads and then writes can't wait for another writer, it fails at once;
         # one that says from the start that it will write waits its turn.
         read_only = connection.get_execution_options().get("read_only")
+        driver_connection: Any = connection.connection.driver_connection
+        driver_connection.wait_for_locks(budget.left(LOCK_SECONDS))
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine

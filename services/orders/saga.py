@@ -76,7 +76,7 @@ def drive(store: OrdersStore, products: Products, orders: Sequence[Order]) -> di
     if decided:
         try:
             after |= commands.settle(store, after, decided)
-        except Unavailable as error:
+        except (Unavailable, DeadlineExceeded) as error:
             log.warning("%d orders stay pending: %s", len(decided), error)
     return after
 

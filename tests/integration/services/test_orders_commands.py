@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import eventlet
 import pytest
 import sqlalchemy as sa
 
+from mesh import budget
 from mesh.errors import DeadlineExceeded, Refused, Unavailable
 from mesh.outcome import Outcome
 from services.orders import commands, domain, saga
@@ -194,6 +196,22 @@ def test_an_order_is_pending_while_products_is_away_and_then_swept(store, away):
 
     assert commands.get_order(store, outcome.unwrap().id).status == domain.CONFIRMED
     assert types(store) == ["order_placed", "order_confirmed"]
+
+
+def test_an_order_whose_time_ends_before_it_is_settled_is_pending_and_then_swept(store):
+    class Slow(Products):
+        def reserve_stocks(self, *, orders):
+            answers = super().reserve_stocks(orders=orders)
+            budget.begin(time.time() - 1)
+            return answers
+
+    products = Slow()
+    (outcome,) = eventlet.spawn(place, store, a_request(key="k"), products=products).wait()
+    assert outcome.unwrap().status == domain.PENDING
+
+    due_now(store)
+    saga.sweep(store, Products(stock=products.stock))
+    assert commands.get_order(store, outcome.unwrap().id).status == domain.CONFIRMED
 
 
 def test_a_retry_drives_an_order_on_that_was_left_behind(store):
