@@ -123,7 +123,13 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
             CORSMiddleware,
             allow_origins=settings.GATEWAY_CORS_ORIGINS,
             allow_methods=["GET", "POST", "PATCH"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "X-Request-Id",
+                "X-Request-Timeout",
+            ],
             expose_headers=["Age", "Location", "Idempotency-Key", "X-Request-Id", "Retry-After"],
         )
     app.add_middleware(

@@ -23,7 +23,7 @@ _LONGEST_PASSWORD = 128
 @router.post(
     "/auth/token",
     response_model=answers.Token,
-    responses=problems("unauthenticated", "validation-failed", "rate-limited", *BEHIND),
+    responses=problems("unauthenticated", "rate-limited", *BEHIND),
 )
 async def log_in(
     request: Request,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import uuid
@@ -12,6 +13,8 @@ import orjson
 from fastapi import Depends, Header, Path, Query, Request
 from pydantic import StringConstraints, TypeAdapter
 from starlette.responses import Response
+
+from mesh import budget
 
 from .. import answers, models
 from ..bodies import described
@@ -24,6 +27,7 @@ from ..throttle import LoginThrottle
 
 _ID = re.compile(models.ID)
 _KEY = re.compile(r"[!-~]{1,255}")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _PROBLEM = described(TypeAdapter(answers.Problem))
 _COMMANDS = uuid.UUID("5b0a4c5e-9a0f-4d39-a9d1-2f6f6ad7c3b1")
 
@@ -40,9 +44,12 @@ class Gateway:
     orders: Orders
     feed: OrderFeed
 
-    def context(self, request_id: str) -> Context:
-        """For calls that begin now, and have to end by one deadline."""
-        return Context(request_id, time.time() + self.settings.GATEWAY_DEADLINE)
+    def context(self, request_id: str, seconds: float = math.inf) -> Context:
+        """For calls that begin now, and have to end by one deadline: in so many seconds, or as soon as
+        GATEWAY_DEADLINE says."""
+        deadline = time.time() + min(seconds, self.settings.GATEWAY_DEADLINE)
+        budget.begin(deadline)
+        return Context(request_id, deadline)
 
 
 async def _gateway(request: Request) -> Gateway:
@@ -50,9 +57,25 @@ async def _gateway(request: Request) -> Gateway:
     return gateway
 
 
-async def _context(request: Request) -> Context:
+async def _context(
+    request: Request,
+    seconds: Annotated[
+        str | None,
+        Header(
+            alias="X-Request-Timeout",
+            description="How long an answer is waited for, in seconds, such as `1.5`; a longer time than "
+            "the gateway allows is cut",
+        ),
+    ] = None,
+) -> Context:
     gateway: Gateway = request.app.state.gateway
-    return gateway.context(request.state.request_id)
+    return gateway.context(request.state.request_id, math.inf if seconds is None else _positive(seconds))
+
+
+def _positive(seconds: str) -> float:
+    if not _SECONDS.fullmatch(seconds) or float(seconds) == 0:
+        raise invalid("X-Request-Timeout", "it should be seconds, more than 0, such as 1.5")
+    return float(seconds)
 
 
 async def _known_shape(id: Annotated[str, Path(description="An id")]) -> str:
@@ -122,7 +145,7 @@ ANY_PROBLEM: dict[int | str, dict[str, Any]] = {
         "content": {"application/problem+json": {"schema": _PROBLEM}},
     }
 }
-BEHIND = ("unavailable", "deadline-exceeded")
+BEHIND = ("validation-failed", "unavailable", "deadline-exceeded")
 """What every route may answer that asks a service."""
-CHANGED = ("validation-failed", "payload-too-large", "unsupported-media-type", *BEHIND)
+CHANGED = ("payload-too-large", "unsupported-media-type", *BEHIND)
 """What every route may answer that takes a body."""

@@ -100,7 +100,7 @@ def _refusal(error: MeshError, key: str) -> Problem:
 @router.get(
     "/orders",
     response_model=answers.PageOfOrders,
-    responses=problems("unauthenticated", "forbidden", "validation-failed", *BEHIND),
+    responses=problems("unauthenticated", "forbidden", *BEHIND),
 )
 async def list_orders(
     caller: Caller,

@@ -46,7 +46,7 @@ Search = Annotated[
 @router.get(
     "/products",
     response_model=answers.PageOfProducts,
-    responses=problems("validation-failed", *BEHIND),
+    responses=problems(*BEHIND),
 )
 async def list_products(
     gateway: OfGateway,

@@ -40,6 +40,26 @@ async def test_a_service_that_is_too_slow_is_given_up_at_the_deadline(http, alic
     assert DEADLINE * 0.9 < took < DEADLINE + 1
 
 
+async def test_a_client_that_waits_less_is_told_sooner(http, alice):
+    began = time.monotonic()
+    answer = await http.post("/orders", json=SLOW, headers={**alice, "X-Request-Timeout": "0.4"})
+    took = time.monotonic() - began
+
+    assert (answer.status_code, answer.json()["code"]) == (504, "deadline-exceeded")
+    assert 0.4 <= took < DEADLINE
+
+
+async def test_what_was_left_is_in_the_log(http, gateway, alice):
+    await http.post(
+        "/orders",
+        json={"product_id": "CRASH", "quantity": 1},
+        headers={**alice, "X-Request-Id": "timed", "X-Request-Timeout": "1"},
+    )
+
+    (line,) = [line for line in gateway.output.splitlines() if "request timed" in line]
+    assert 0 < int(line.rpartition(" budget_ms=")[2]) < 1000
+
+
 async def test_a_service_that_never_started_is_told_at_once(http):
     began = time.monotonic()
     answer = await http.post("/auth/token", data={"username": "a@example.com", "password": "long enough"})

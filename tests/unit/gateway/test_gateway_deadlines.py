@@ -1,0 +1,133 @@
+"""`X-Request-Timeout`: how long a client waits is how long anybody works for it."""
+
+import time
+
+import pytest
+
+from mesh.errors import DeadlineExceeded
+
+LINE = {"product_id": "P001", "quantity": 1}
+NEW_PRODUCT = {"name": "Laptop", "price_minor": 120050, "stock": 10}
+NEW_USER = {"name": "Eve", "email": "eve@example.com", "password": "long enough"}
+LOGIN = {"username": "alice@example.com", "password": "long enough"}
+USER = {"id": "U001", "role": "user"}
+PRODUCT = {"id": "P001", "name": "Laptop"}
+PAGE = {"items": [], "next_cursor": None}
+
+ROUTES = {
+    "GET /products": {},
+    "GET /products/P001": {},
+    "POST /products": {"json": NEW_PRODUCT},
+    "PATCH /products/P001": {"json": {"price_minor": 1}},
+    "POST /products/P001/restock": {"json": {"quantity": 1}},
+    "POST /users": {"json": NEW_USER},
+    "GET /users/me": {},
+    "PATCH /users/me": {"json": {"name": "Alice"}},
+    "POST /auth/token": {"data": LOGIN},
+    "POST /orders": {"json": LINE},
+    "GET /orders": {},
+    "GET /orders/o-1": {},
+    "POST /orders/o-1/cancel": {},
+    "GET /orders/o-1/events": {},
+}
+every_route = pytest.mark.parametrize(("route", "content"), ROUTES.items(), ids=ROUTES)
+
+
+@pytest.fixture
+def ask(http, mesh, admin, an_order):
+    """Asks a route of a mesh in which all goes well."""
+    order = an_order(status="cancelled")
+    mesh.answers |= {
+        "products.list_products": PAGE,
+        "products.get_products": [{"ok": PRODUCT}],
+        "products.create_product": PRODUCT,
+        "products.update_product": PRODUCT,
+        "products.restock": PRODUCT,
+        "users.register_user": USER,
+        "users.get_user": USER,
+        "users.update_user": USER,
+        "users.authenticate_user": USER,
+        "orders.place_orders": [{"ok": order}],
+        "orders.list_orders": PAGE,
+        "orders.get_order": order,
+        "orders.cancel_order": order,
+    }
+
+    async def send(route, content, waits):
+        method, path = route.split()
+        headers = {**admin, "X-Request-Timeout": waits}
+        return await http.request(method, path, headers=headers, **content)
+
+    return send
+
+
+@every_route
+async def test_what_the_client_waits_is_the_deadline_of_every_call(ask, mesh, route, content):
+    began = time.time()
+
+    answer = await ask(route, content, "0.25")
+
+    assert answer.is_success, answer.text
+    assert all(began + 0.25 <= deadline <= time.time() + 0.25 for deadline in mesh.deadlines)
+    assert mesh.deadlines
+
+
+@every_route
+async def test_nobody_waits_longer_than_the_gateway_allows(ask, mesh, settings, route, content):
+    began = time.time()
+
+    answer = await ask(route, content, "999999999")
+
+    assert answer.is_success, answer.text
+    latest = time.time() + settings.GATEWAY_DEADLINE
+    assert all(began + settings.GATEWAY_DEADLINE <= deadline <= latest for deadline in mesh.deadlines)
+
+
+@every_route
+async def test_what_is_no_time_is_refused_before_anything_is_done(ask, mesh, is_problem, route, content):
+    is_problem(await ask(route, content, "soon"), 422, "validation-failed", "X-Request-Timeout")
+    assert mesh.calls == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        " ",
+        "0",
+        "0.0",
+        "-1",
+        "+1",
+        "1s",
+        "1e3",
+        "1,5",
+        ".5",
+        "1.",
+        "inf",
+        "nan",
+        "0x10",
+        "1 2",
+        "9" * 5000,
+    ],
+)
+async def test_garbage_is_no_time(http, mesh, is_problem, given):
+    answer = await http.get("/products/P001", headers={"X-Request-Timeout": given})
+
+    is_problem(answer, 422, "validation-failed", "X-Request-Timeout")
+    assert mesh.calls == []
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/openapi.json", "/docs"])
+async def test_who_asks_nobody_does_not_look(http, path):
+    assert (await http.get(path, headers={"X-Request-Timeout": "soon"})).status_code in (200, 503)
+
+
+async def test_an_order_whose_time_ends_is_accepted_or_not_known(http, mesh, alice, an_order, is_problem):
+    headers = {**alice, "X-Request-Timeout": "0.2", "Idempotency-Key": "k"}
+    mesh.answers["orders.place_orders"] = [{"ok": an_order(status="pending")}]
+    assert (await http.post("/orders", json=LINE, headers=headers)).status_code == 202
+
+    mesh.answers["orders.place_orders"] = DeadlineExceeded("late")
+    answer = await http.post("/orders", json=LINE, headers=headers)
+    is_problem(answer, 504, "deadline-exceeded")
+    assert answer.headers["idempotency-key"] == "k"
