@@ -6,6 +6,7 @@ import math
 import re
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from mesh import budget
 from .. import answers, models
 from ..bodies import described
 from ..clients import Context, Orders, Products, Users
-from ..errors import KINDS, Problem, invalid
+from ..errors import KINDS, invalid
 from ..feed import OrderFeed
 from ..security import Identity, Tokens
 from ..settings import Settings
@@ -78,11 +79,15 @@ def _positive(seconds: str) -> float:
     return float(seconds)
 
 
-async def _known_shape(id: Annotated[str, Path(description="An id")]) -> str:
-    # What can't be an id names nothing: no service needs to be asked.
-    if not _ID.fullmatch(id):
-        raise Problem("not-found", "nothing has such an id")
-    return id
+def _path_id(field: str) -> Callable[[str], Awaitable[str]]:
+    """Refuses what can't be an id in the words of the service, which need not be asked."""
+
+    async def checked(id: Annotated[str, Path(description="An id")]) -> str:
+        if not _ID.fullmatch(id):
+            raise invalid(field, "expected 1 to 64 letters, digits or any of . _ : -")
+        return id
+
+    return checked
 
 
 async def _idempotency_key(
@@ -102,7 +107,9 @@ async def _idempotency_key(
 OfGateway = Annotated[Gateway, Depends(_gateway)]
 OfRequest = Annotated[Context, Depends(_context)]
 """Starts the clock of the deadline: name it after the body, whose arrival is not to be counted."""
-PathId = Annotated[str, Depends(_known_shape)]
+ProductId = Annotated[str, Depends(_path_id("product_id"))]
+OrderId = Annotated[str, Depends(_path_id("order_id"))]
+UserId = Annotated[str, Depends(_path_id("user_id"))]
 IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 Limit = Annotated[int, Query(ge=1, le=100, description="How many items a page has at most")]
 Cursor = Annotated[

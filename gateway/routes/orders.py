@@ -25,7 +25,7 @@ from .basics import (
     Limit,
     OfGateway,
     OfRequest,
-    PathId,
+    OrderId,
     answer,
     problems,
 )
@@ -121,18 +121,18 @@ async def list_orders(
 @router.get(
     "/orders/{id}",
     response_model=answers.Order,
-    responses=problems("unauthenticated", "forbidden", "not-found", *BEHIND),
+    responses=problems("unauthenticated", "forbidden", "validation-failed", "not-found", *BEHIND),
 )
-async def show_order(caller: Caller, id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
+async def show_order(caller: Caller, id: OrderId, gateway: OfGateway, context: OfRequest) -> Response:
     return answer(await _order_of(caller, id, gateway, context))
 
 
 @router.post(
     "/orders/{id}/cancel",
     response_model=answers.Order,
-    responses=problems("unauthenticated", "forbidden", "not-found", "conflict", *BEHIND),
+    responses=problems("unauthenticated", "forbidden", "validation-failed", "not-found", "conflict", *BEHIND),
 )
-async def cancel_order(caller: Caller, id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
+async def cancel_order(caller: Caller, id: OrderId, gateway: OfGateway, context: OfRequest) -> Response:
     """Cancel an order and give its stock back. To cancel a cancelled order changes nothing."""
     await _order_of(caller, id, gateway, context)
     return answer(await gateway.orders.cancel(context, id))
@@ -143,10 +143,10 @@ async def cancel_order(caller: Caller, id: PathId, gateway: OfGateway, context: 
     response_class=StreamingResponse,
     responses={
         200: {"content": {"text/event-stream": {}}, "description": "Server-Sent Events named `status`"},
-        **problems("unauthenticated", "forbidden", "not-found", *BEHIND),
+        **problems("unauthenticated", "forbidden", "validation-failed", "not-found", *BEHIND),
     },
 )
-async def follow_order(caller: Caller, id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
+async def follow_order(caller: Caller, id: OrderId, gateway: OfGateway, context: OfRequest) -> Response:
     """The status of an order now, and then each change of it until it is final."""
     follower = gateway.feed.follow(id)  # before its status is read, so that no change falls between
     try:

@@ -20,7 +20,7 @@ from .basics import (
     Limit,
     OfGateway,
     OfRequest,
-    PathId,
+    ProductId,
     answer,
     command_id,
     problems,
@@ -38,7 +38,7 @@ _AGE = {
 }
 
 Search = Annotated[
-    Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")] | None,
+    Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,100}$")] | None,
     Query(description="Text that the name has in it"),
 ]
 
@@ -63,7 +63,7 @@ async def list_products(
     response_model=answers.Product,
     responses={200: {"headers": {"Age": _AGE}}, **problems("not-found", *BEHIND)},
 )
-async def show_product(id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
+async def show_product(id: ProductId, gateway: OfGateway, context: OfRequest) -> Response:
     """The product as it is now. Only while products can't be asked it is what it was some seconds ago."""
     found = await gateway.products.get(context, id)
     return answer(found.value, age=found.age)
@@ -98,7 +98,7 @@ async def create_product(
 )
 async def change_product(
     caller: Admin,
-    id: PathId,
+    id: ProductId,
     key: IdempotencyKey,
     body: Annotated[models.ProductChanges, Depends(_changes)],
     gateway: OfGateway,
@@ -116,7 +116,7 @@ async def change_product(
 )
 async def restock(
     caller: Admin,
-    id: PathId,
+    id: ProductId,
     key: IdempotencyKey,
     body: Annotated[models.Restock, Depends(_restock)],
     gateway: OfGateway,

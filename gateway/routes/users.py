@@ -19,7 +19,7 @@ from .basics import (
     IdempotencyKey,
     OfGateway,
     OfRequest,
-    PathId,
+    UserId,
     answer,
     command_id,
     problems,
@@ -54,9 +54,9 @@ async def show_me(caller: Caller, gateway: OfGateway, context: OfRequest) -> Res
 @router.get(
     "/users/{id}",
     response_model=answers.User,
-    responses=problems("unauthenticated", "forbidden", "not-found", *BEHIND),
+    responses=problems("unauthenticated", "forbidden", "validation-failed", "not-found", *BEHIND),
 )
-async def show_user(caller: Caller, id: PathId, gateway: OfGateway, context: OfRequest) -> Response:
+async def show_user(caller: Caller, id: UserId, gateway: OfGateway, context: OfRequest) -> Response:
     if not caller.may_act_for(id):
         raise Problem("forbidden", "only that user and an admin may see this")
     return answer(await gateway.users.get(context, id))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import Any
 
 MOST_QUANTITY = 1_000_000
 MOST_LINES = 100
 MOST_MINOR = 1_000_000_000_000
 LONGEST_ID = 64
 LONGEST_NAME = 200
+LONGEST_QUERY = 100
 
 _ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{LONGEST_ID}}}")
+_QUERY = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{0,{LONGEST_QUERY}}}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
@@ -225,14 +227,16 @@ def checked_id(value: Any, field: str) -> str:
 
 
 def checked_name(value: Any) -> str:
-    if not _is_text(value) or not 1 <= len(value.strip()) <= LONGEST_NAME:
-        raise Invalid(f"name: expected 1 to {LONGEST_NAME} characters", "name")
-    return value.strip()
+    name = value.strip() if isinstance(value, str) and value.isprintable() else ""
+    if not 1 <= len(name) <= LONGEST_NAME:
+        raise Invalid(f"name: expected 1 to {LONGEST_NAME} printable characters", "name")
+    return name
 
 
 def checked_text(value: Any) -> None:
-    if value is not None and (not _is_text(value) or len(value) > LONGEST_NAME):
-        raise Invalid(f"query: expected at most {LONGEST_NAME} characters", "query")
+    if value is not None and not (isinstance(value, str) and _QUERY.fullmatch(value)):
+        message = f"query: expected at most {LONGEST_QUERY} characters without control characters"
+        raise Invalid(message, "query")
 
 
 def checked_price(value: Any) -> int:
@@ -249,10 +253,3 @@ def _checked_int(value: Any, field: str, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise Invalid(f"{field}: expected a whole number from {least} to {most}", field)
     return value
-
-
-def _is_text(value: Any) -> TypeGuard[str]:
-    """Whether it is a string that can be stored and sent: half a surrogate pair can't."""
-    if not isinstance(value, str) or "\0" in value:
-        return False
-    return not any("\ud800" <= char <= "\udfff" for char in value)

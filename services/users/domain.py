@@ -101,8 +101,8 @@ def checked_id(value: Any) -> str:
 
 
 def _checked_name(value: Any) -> str:
-    name = value.strip() if _is_text(value) else ""
-    if not 1 <= len(name) <= LONGEST_NAME or any(ord(char) < 32 for char in name):
+    name = value.strip() if isinstance(value, str) and value.isprintable() else ""
+    if not 1 <= len(name) <= LONGEST_NAME:
         raise Invalid(f"name: expected 1 to {LONGEST_NAME} printable characters", "name")
     return name
 

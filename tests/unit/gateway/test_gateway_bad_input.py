@@ -154,20 +154,25 @@ async def test_a_stranger_gets_no_body_parsed(http, is_problem):
 
 
 @pytest.mark.parametrize(
-    "path", ["/products/%20", "/products/" + "x" * 65, "/products/a%00b", "/products/%ff", "/nothing"]
+    "path", ["/products/%20", "/products/" + "x" * 65, "/products/a%00b", "/products/%ff"]
 )
-async def test_a_path_that_names_nothing_asks_nobody(http, mesh, is_problem, path):
-    is_problem(await http.get(path), 404, "not-found")
+async def test_what_can_be_no_id_asks_nobody(http, mesh, is_problem, path):
+    is_problem(await http.get(path), 422, "validation-failed", "product_id")
     assert mesh.calls == []
+
+
+async def test_a_path_that_names_nothing_is_not_found(http, is_problem):
+    is_problem(await http.get("/nothing"), 404, "not-found")
 
 
 @pytest.mark.parametrize(
     "path", ["/orders/a b", "/orders/a%0a/cancel", "/orders/%2e%2e%20/events", "/users/%7f"]
 )
-async def test_so_does_a_path_for_users_alone(http, mesh, alice, is_problem, path):
+async def test_so_does_one_in_a_path_for_users_alone(http, mesh, alice, is_problem, path):
     method = "POST" if path.endswith("cancel") else "GET"
 
-    is_problem(await http.request(method, path, headers=alice), 404, "not-found")
+    field = "user_id" if path.startswith("/users") else "order_id"
+    is_problem(await http.request(method, path, headers=alice), 422, "validation-failed", field)
     assert mesh.calls == []
 
 
