@@ -121,7 +121,7 @@ async def list_orders(
 @router.get(
     "/orders/{id}",
     response_model=answers.Order,
-    responses=problems("unauthenticated", "forbidden", "validation-failed", "not-found", *BEHIND),
+    responses=problems("unauthenticated", "forbidden", "not-found", *BEHIND),
 )
 async def show_order(caller: Caller, id: OrderId, gateway: OfGateway, context: OfRequest) -> Response:
     return answer(await _order_of(caller, id, gateway, context))
@@ -130,7 +130,7 @@ async def show_order(caller: Caller, id: OrderId, gateway: OfGateway, context: O
 @router.post(
     "/orders/{id}/cancel",
     response_model=answers.Order,
-    responses=problems("unauthenticated", "forbidden", "validation-failed", "not-found", "conflict", *BEHIND),
+    responses=problems("unauthenticated", "forbidden", "not-found", "conflict", *BEHIND),
 )
 async def cancel_order(caller: Caller, id: OrderId, gateway: OfGateway, context: OfRequest) -> Response:
     """Cancel an order and give its stock back. To cancel a cancelled order changes nothing."""
@@ -143,7 +143,7 @@ async def cancel_order(caller: Caller, id: OrderId, gateway: OfGateway, context:
     response_class=StreamingResponse,
     responses={
         200: {"content": {"text/event-stream": {}}, "description": "Server-Sent Events named `status`"},
-        **problems("unauthenticated", "forbidden", "validation-failed", "not-found", *BEHIND),
+        **problems("unauthenticated", "forbidden", "not-found", *BEHIND),
     },
 )
 async def follow_order(caller: Caller, id: OrderId, gateway: OfGateway, context: OfRequest) -> Response:

@@ -54,7 +54,7 @@ async def show_me(caller: Caller, gateway: OfGateway, context: OfRequest) -> Res
 @router.get(
     "/users/{id}",
     response_model=answers.User,
-    responses=problems("unauthenticated", "forbidden", "validation-failed", "not-found", *BEHIND),
+    responses=problems("unauthenticated", "forbidden", "not-found", *BEHIND),
 )
 async def show_user(caller: Caller, id: UserId, gateway: OfGateway, context: OfRequest) -> Response:
     if not caller.may_act_for(id):
