@@ -1,4 +1,4 @@
-"""The ratios that are wanted (issue 4), each in one line."""
+"""The ratios that are wanted, each in one line."""
 
 from __future__ import annotations
 
