@@ -83,6 +83,7 @@ def deadlines(stub: Any) -> list[Any]:
 
 def late_in_the_queue(stub: Any) -> list[Any]:
     """Calls that wait behind a slow one for longer than they have time, and one that has enough."""
+    get(stub, "connected")  # what waits for its connection leaves in no certain order
     slow = stub.GetProduct.future(pb.ProductRequest(product_id="slow"), timeout=SECONDS)
     late = [stub.GetProduct.future(pb.ProductRequest(product_id="late"), timeout=0.3) for _ in range(5)]
     patient = stub.GetProduct.future(pb.ProductRequest(product_id="patient"), timeout=SECONDS)

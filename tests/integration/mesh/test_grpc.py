@@ -40,7 +40,7 @@ def test_a_call_that_waited_for_its_turn_past_its_deadline_is_not_executed(
 ) -> None:
     shop._worker_pool.resize(1)
     assert called("late_in_the_queue") == [["DEADLINE_EXCEEDED"] * 5, "slow", "patient"]
-    assert Shop.entered == ["slow", "patient"]
+    assert Shop.entered == ["connected", "slow", "patient"]
 
 
 def test_a_cancelled_stream_ends_its_worker(called: Callable[[str], Any], shop: Any) -> None:
