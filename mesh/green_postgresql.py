@@ -8,7 +8,7 @@ transaction would cost every one of them what this costs those that are too late
 from __future__ import annotations
 
 import psycopg2.extensions
-from eventlet import tpool
+from eventlet import Timeout, tpool
 from eventlet.hubs import trampoline
 
 from mesh import budget
@@ -17,7 +17,8 @@ CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 10
 LOCK_SECONDS = 5
 CANCEL_SECONDS = 1
-"""How long a server may take to cancel; then it is left alone, and the connection is closed."""
+"""How long it may take to reach a server that is to cancel, and how long the server; then it is left alone,
+and the connection is closed."""
 
 
 class Connection(psycopg2.extensions.connection):
@@ -37,14 +38,15 @@ class _NoAnswer(psycopg2.OperationalError):
     pass
 
 
-def wait_in_the_hub(connection: Connection) -> None:
-    """psycopg2's wait callback. libpq's own limit of a connect does not hold when the waiting is ours.
+def wait_in_the_hub(connection: psycopg2.extensions.connection) -> None:
+    """psycopg2's wait callback, for all connections of the process, of which some may be of another kind.
 
+    libpq's own limit of a connect does not hold when the waiting is ours.
     Raises OperationalError when there is no answer; psycopg2 then closes the connection.
     """
     is_new = connection.status == psycopg2.extensions.STATUS_SETUP
     longest = CONNECT_SECONDS if is_new else STATEMENT_SECONDS + LOCK_SECONDS
-    can_cancel = not is_new and not connection.is_ending
+    can_cancel = isinstance(connection, Connection) and not (is_new or connection.is_ending)
     while True:
         state = connection.poll()
         if state == psycopg2.extensions.POLL_OK:
@@ -62,4 +64,5 @@ def wait_in_the_hub(connection: Connection) -> None:
             if seconds == longest:
                 raise
             longest, can_cancel = CANCEL_SECONDS, False
-            tpool.execute(connection.cancel)  # it opens a connection of its own, and blocks meanwhile
+            with Timeout(CANCEL_SECONDS, _NoAnswer("the database could not be told to cancel a statement")):
+                tpool.execute(connection.cancel)  # it opens a connection of its own, and blocks meanwhile

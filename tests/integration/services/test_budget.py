@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from mesh import budget
 from mesh.database import Store, Transaction
-from mesh.engines import open_engine
+from mesh.engines import address_of, open_engine
 from mesh.errors import DeadlineExceeded, Unavailable
 from tests.waiting import eventually
 
@@ -155,6 +155,14 @@ def test_a_commit_that_has_begun_is_let_end(postgresql):
     assert not isinstance(outcome, Exception)
     assert took >= 1.0
     assert execute(postgresql, "SELECT name FROM things WHERE name = 'committed'")
+
+
+def test_connections_that_are_none_of_ours_work_beside_them(postgresql, postgresql_server):
+    """Migrations have an engine of their own, and the wait callback is that of the whole process."""
+    plain = sa.create_engine(address_of(postgresql_server.url_for("budget")))
+    with plain.begin() as connection:
+        assert connection.execute(sa.text("SELECT name FROM things")).all() == [("one",)]
+    plain.dispose()
 
 
 def test_without_a_deadline_the_standing_limits_hold(postgresql):
