@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -25,12 +24,8 @@ from nameko_grpc.errors import GrpcError
 from nameko_grpc.inspection import Inspector
 from nameko_grpc.timeout import unbucket_timeout
 
-from mesh import grpc_health
 from mesh.context import validated_context
 from mesh.errors import describe
-from mesh.grpc_health import Health
-from mesh.grpc_reflection import Reflection
-from mesh.health import Presence
 from mesh.http2 import ConnectionPool
 
 log = logging.getLogger(__name__)
@@ -65,8 +60,6 @@ def grpc_error(error: BaseException) -> GrpcError:
 
 
 class GrpcServer(stock.GrpcServer):
-    """Answers the entrypoints of a service and, by itself, `grpc.health.v1` and `grpc.reflection`."""
-
     def setup(self) -> None:
         super().setup()
         pool = self.channel.conn_pool
@@ -74,17 +67,7 @@ class GrpcServer(stock.GrpcServer):
             pool.host, pool.port, pool.ssl, pool.spawn_thread, pool.handle_request
         )
 
-    def start(self) -> None:
-        present = [one for one in self.container.dependencies if isinstance(one, Presence)]
-        services = {path.split("/")[1] for path in self.entrypoints}
-        self.health = Health(services, present[0].missing if present else list)
-        reflection = Reflection(services | {grpc_health.NAME})
-        for path, answer in {**self.health.methods, **reflection.methods}.items():
-            self.entrypoints.setdefault(path, BuiltIn(path, answer))  # a service may have its own
-        super().start()
-
     def leave(self) -> None:
-        self.health.leave()
         self.channel.conn_pool.leave()
 
     def handle_request(self, request_stream: Any, response_stream: Any) -> None:
@@ -105,21 +88,6 @@ class GrpcServer(stock.GrpcServer):
             )
         handle = partial(entrypoint.handle_request, request_stream, response_stream)
         self.container.spawn_managed_thread(handle, identifier=f"grpc {entrypoint.method_name}")
-
-
-@dataclass(frozen=True)
-class BuiltIn:
-    """A method that the server answers by itself: it takes no worker, and is there while all are busy."""
-
-    method_name: str
-    answer: Callable[[Any, Any], Iterable[Any]]
-    """Takes the streams of a call, gives the responses."""
-
-    def handle_request(self, request_stream: Any, response_stream: Any) -> None:
-        try:
-            response_stream.populate(self.answer(request_stream, response_stream))
-        except Exception as error:
-            response_stream.close(grpc_error(error))
 
 
 def _seconds(told: str) -> float:
@@ -161,8 +129,11 @@ class Grpc(stock.Grpc):
         if any(not _is_sound(name, value) for name, value in metadata):
             message = f"metadata {METADATA_PREFIX}*: expected JSON of the right type"
             raise GrpcError(StatusCode.INVALID_ARGUMENT, message)
-        take = request_stream.consume if self.cardinality in _STREAMS_IN else request_stream.only
-        request = take(self.input_type)
+        request = request_stream.consume(self.input_type)
+        if self.cardinality not in _STREAMS_IN:
+            request = next(request, None)
+            if request is None:
+                raise GrpcError(StatusCode.INVALID_ARGUMENT, "there is no request")
         context = GrpcContext(request_stream, response_stream)
         data = context_data_from_metadata(metadata)
         if response_stream.deadline is not None:

@@ -92,7 +92,7 @@ class Presence(DependencyProvider):
 
     def _keep_registered(self) -> None:
         assert self._registrar is not None
-        while self.missing():  # nobody should find an instance that can't work yet
+        while self._missing():  # nobody should find an instance that can't work yet
             if self._leaving.wait(0.1):
                 return
         self._registrar.keep(self._leaving.wait)
@@ -107,7 +107,7 @@ class Presence(DependencyProvider):
             case "/health":
                 missing: list[str] | None = self._gone(HEALTH_SECONDS)
             case "/ready":
-                missing = self.missing()
+                missing = self._missing()
             case _:
                 missing = None
         status = "404 Not Found" if missing is None else "503 Service Unavailable" if missing else "200 OK"
@@ -115,7 +115,7 @@ class Presence(DependencyProvider):
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps(body).encode()]
 
-    def missing(self) -> list[str]:
+    def _missing(self) -> list[str]:
         """The names of what the service can't do its work without, and has not."""
         database = eventlet.spawn(self._database_answers)
         missing = ["leaving"] if self._leaving.is_set() else self._not_heard()

@@ -55,12 +55,6 @@ class RequestStream(ReceiveStream):
             self.buffer.discard()
             self.close(_too_large())
 
-    def only(self, message_type: Callable[[], Any]) -> Any:
-        """The request of a call that has one. Raises GrpcError when there is none, or it can't be read."""
-        for message in self.consume(message_type):
-            return message
-        raise GrpcError(StatusCode.INVALID_ARGUMENT, "there is no request")
-
     def consume(self, message_type: Callable[[], Any]) -> Iterator[Any]:
         """Raises GrpcError for what can't be read, or was closed with one."""
         while (item := self.queue.get()) is not STREAM_END:

@@ -40,11 +40,6 @@ def many_at_once(stub: Any) -> bool:
         return [one.id for one in threads.map(lambda name: get(stub, name), names)] == names
 
 
-def slow_ones(stub: Any) -> list[str]:
-    with ThreadPoolExecutor(8) as threads:
-        return [one.id for one in threads.map(lambda _: get(stub, "slow"), range(8))]
-
-
 def large_messages(stub: Any) -> list[Any]:
     large = "x" * 5_000_000
     return [

@@ -1,15 +1,101 @@
 """gRPC entrypoints against grpcio's own client."""
 
+import json
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import eventlet
 import pytest
+from eventlet import tpool
+from eventlet.green import subprocess as green_subprocess
+from nameko import config
+from nameko.extensions import DependencyProvider
 
-from mesh.grpc import GrpcServer
-from tests.integration.mesh.grpc_shop import Shop
+from mesh.grpc import Grpc, GrpcServer
+from mycelium.servers import free_port
+from mycelium.state import ROOT
+from protos import product_pb2 as pb
+from protos.product_pb2_grpc import ProductServiceStub
 from tests.waiting import eventually
+
+grpc = Grpc.implementing(ProductServiceStub)
+SLOW_SECONDS = 1.0
+
+
+class TimeLeft(DependencyProvider):
+    def get_dependency(self, worker_ctx: Any) -> float:
+        return float(worker_ctx.data.get("deadline", 0)) - time.time()
+
+
+class Shop:
+    name = "shop"
+    left = TimeLeft()
+    produced = 0
+    entered: list[str] = []
+
+    @grpc
+    def GetProduct(self, request: pb.ProductRequest, context: Any) -> pb.ProductResponse:
+        self.entered.append(request.product_id[:20])
+        stock = 0
+        match request.product_id:
+            case "slow":
+                eventlet.sleep(SLOW_SECONDS)
+            case "how long":
+                stock = int(self.left)
+            case "produced":
+                stock = Shop.produced
+            case "broken":
+                raise LookupError("with a secret")
+        return pb.ProductResponse(id=request.product_id, stock=stock)
+
+    @grpc
+    def ListProducts(self, request: pb.ListProductsRequest, context: Any) -> Iterator[pb.ProductResponse]:
+        Shop.produced = 0
+        number, _, size = request.query.partition(" of ")
+        for stock in range(int(number)):
+            Shop.produced += 1
+            yield pb.ProductResponse(id="P", name="x" * int(size), stock=stock)
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def shop(container_factory: Any, port: int) -> Iterator[Any]:
+    Shop.entered.clear()
+    with config.patch({"GRPC_BIND_HOST": "127.0.0.1", "GRPC_BIND_PORT": port}):
+        container = container_factory(Shop)
+        container.start()
+        yield container
+
+
+@pytest.fixture
+def called(shop: Any, port: int) -> Callable[[str], Any]:
+    """What the client says of a scenario."""
+    program = Path(__file__).with_name("grpc_caller.py")
+
+    def play(scenario: str) -> Any:
+        command = [sys.executable, str(program), f"127.0.0.1:{port}", scenario]
+        done = green_subprocess.Popen(
+            command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        with eventlet.Timeout(90):
+            out, errors = tpool.execute(done.communicate)
+        assert done.returncode == 0, errors
+        return json.loads(out.splitlines()[-1])
+
+    return play
+
+
+def _environment() -> dict[str, str]:
+    return {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
 
 
 def test_many_calls_at_once_on_one_connection(called: Callable[[str], Any]) -> None:
