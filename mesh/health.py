@@ -1,11 +1,12 @@
 """What a Nameko service shows of itself: liveness and readiness over HTTP, and its place in Consul.
 
-    presence = Presence()                  # or Presence(port_setting="GRPC_BIND_PORT")
+    presence = Presence()
 
 GET /health answers 200 while nothing is the matter that a restart would mend, GET /ready while the
 service can do its work; else 503 with what is missing. A consumer that does not hear its self-call
 is missing to both; a broker or a database that is away is no reason for a restart. Consul checks
-/ready, whoever restarts processes /health.
+/ready, whoever restarts processes /health. It is told the port of the gRPC server, if there is one: of any
+extension that has a `bound_port`.
 """
 
 from __future__ import annotations
@@ -39,8 +40,7 @@ class Presence(DependencyProvider):
 
     database = Engine()
 
-    def __init__(self, port_setting: str | None = None) -> None:
-        self.port_setting = port_setting
+    def __init__(self) -> None:
         self._leaving = Event()
         self._self_caller = SelfCaller()
 
@@ -50,7 +50,7 @@ class Presence(DependencyProvider):
         address = (self.host, int(settings.optional("HEALTH_PORT", 0)))
         self._socket = eventlet.listen(address, reuse_port=False)
         self.port = self._socket.getsockname()[1]
-        self._registrar = self._make_registrar()
+        self._registrar: Registrar | None = None
 
     def _make_registrar(self) -> Registrar | None:
         http_addr = str(settings.optional("CONSUL_HTTP_ADDR", ""))
@@ -58,12 +58,12 @@ class Presence(DependencyProvider):
             log.info("CONSUL_HTTP_ADDR is not set: not registering")
             return None
         address = str(settings.optional("ADVERTISE_ADDRESS") or reachable_address(self.host, http_addr))
-        served_on = settings.optional(self.port_setting) if self.port_setting else None
+        served_on = [one.bound_port for one in self.container.extensions if hasattr(one, "bound_port")]
         host = f"[{address}]" if ":" in address else address
         instance = Instance(
             service=self.container.service_name,
             address=address,
-            port=int(served_on or self.port),
+            port=served_on[0] if served_on else self.port,
             health_url=f"http://{host}:{self.port}/ready",
             meta={"health_port": str(self.port), "version": str(settings.optional("SERVICE_VERSION", ""))},
         )
@@ -71,6 +71,7 @@ class Presence(DependencyProvider):
 
     def start(self) -> None:
         self._server = self.container.spawn_managed_thread(self._serve, identifier="health server")
+        self._registrar = self._make_registrar()  # every extension has its port by now
         if self._registrar:
             self._keeper = self.container.spawn_managed_thread(self._keep_registered, identifier="consul")
 
@@ -92,7 +93,7 @@ class Presence(DependencyProvider):
 
     def _keep_registered(self) -> None:
         assert self._registrar is not None
-        while self._missing():  # nobody should find an instance that can't work yet
+        while self.missing():  # nobody should find an instance that can't work yet
             if self._leaving.wait(0.1):
                 return
         self._registrar.keep(self._leaving.wait)
@@ -107,7 +108,7 @@ class Presence(DependencyProvider):
             case "/health":
                 missing: list[str] | None = self._gone(HEALTH_SECONDS)
             case "/ready":
-                missing = self._missing()
+                missing = self.missing()
             case _:
                 missing = None
         status = "404 Not Found" if missing is None else "503 Service Unavailable" if missing else "200 OK"
@@ -115,7 +116,7 @@ class Presence(DependencyProvider):
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps(body).encode()]
 
-    def _missing(self) -> list[str]:
+    def missing(self) -> list[str]:
         """The names of what the service can't do its work without, and has not."""
         database = eventlet.spawn(self._database_answers)
         missing = ["leaving"] if self._leaving.is_set() else self._not_heard()

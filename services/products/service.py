@@ -33,7 +33,7 @@ class ProductsService:
     store = Database(ProductsStore)
     stock_watch = StockWatch()
     relay = OutboxRelay()
-    presence = Presence(port_setting="GRPC_BIND_PORT")
+    presence = Presence()
     pruning = Pruning(
         {inbox.c.received_at: timedelta(days=30), commands_log.c.executed_at: timedelta(days=7)}
     )
