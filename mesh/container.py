@@ -65,7 +65,8 @@ class Container(ServiceContainer):
                 self._died.send(None)
             return
         if not self._died.ready() and not self._being_killed:
-            for extension in self.extensions:
+            # Dependencies first, for among them is what takes the service out of discovery.
+            for extension in (*self.dependencies, *self.extensions.difference(self.dependencies)):
                 leave = getattr(extension, "leave", None)
                 if leave is not None:
                     try:
@@ -78,6 +79,9 @@ class Container(ServiceContainer):
         """Nameko's life of a worker, without the stopwatch that it holds to each part of it."""
         budget.begin(deadline_of(worker_ctx.context_data))
         log.debug("%s begins", worker_ctx)
+        is_wanted = getattr(worker_ctx.entrypoint, "is_wanted", None)
+        if is_wanted is not None and not is_wanted(worker_ctx):
+            return  # whoever called has gone while it waited for a worker
         self._inject_dependencies(worker_ctx)
         self._worker_setup(worker_ctx)
         result, exc_info = self._work(worker_ctx)

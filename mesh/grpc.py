@@ -1,74 +1,87 @@
-"""gRPC entrypoints on nameko-grpc, with errors that mean something to the client.
+"""gRPC entrypoints on nameko-grpc, fit for strangers.
 
-Refusals become the status code of their slug, whatever their class; what we did not mean to raise
-becomes INTERNAL, and its text stays in the log.
+    grpc = Grpc.implementing(ProductServiceStub)
+
+A service that has one answers `grpc.health.v1.Health` and server reflection too. It listens on
+GRPC_BIND_HOST:GRPC_BIND_PORT (port 0: any; a `Presence` registers the real one). `mesh.grpc_errors` tells
+what becomes of an exception, `mesh.http2.limits` how much of what a client may have.
 """
 
 from __future__ import annotations
 
 import json
-import logging
+import re
 import time
-from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from eventlet import hubs
 from grpc import StatusCode
-from nameko.exceptions import ContainerBeingKilled
 from nameko_grpc import entrypoint as stock
 from nameko_grpc.compression import SUPPORTED_ENCODINGS
 from nameko_grpc.constants import Cardinality
 from nameko_grpc.context import METADATA_PREFIX, GrpcContext, context_data_from_metadata
 from nameko_grpc.errors import GrpcError
 from nameko_grpc.inspection import Inspector
+from nameko_grpc.ssl import SslConfig
 from nameko_grpc.timeout import unbucket_timeout
 
+from mesh import grpc_reflection, settings
 from mesh.context import validated_context
-from mesh.errors import describe
-from mesh.http2 import ConnectionPool
+from mesh.grpc_builtin import only_request
+from mesh.grpc_errors import grpc_error
+from mesh.grpc_health import Health
+from mesh.http2.limits import REQUEST_SECONDS
+from mesh.http2.listener import Listener
 
-log = logging.getLogger(__name__)
-
-CODES = {
-    "validation-failed": StatusCode.INVALID_ARGUMENT,
-    "not-found": StatusCode.NOT_FOUND,
-    "already-exists": StatusCode.ALREADY_EXISTS,
-    "out-of-stock": StatusCode.FAILED_PRECONDITION,
-    "conflict": StatusCode.FAILED_PRECONDITION,
-    "unauthenticated": StatusCode.UNAUTHENTICATED,
-    "forbidden": StatusCode.PERMISSION_DENIED,
-    "rate-limited": StatusCode.RESOURCE_EXHAUSTED,
-    "unavailable": StatusCode.UNAVAILABLE,
-    "deadline-exceeded": StatusCode.DEADLINE_EXCEEDED,
-}
 _LONGEST_SECONDS = 86400.0
+_TIMEOUT = re.compile(r"[0-9]{1,8}[HMSmun]")
 _STREAMS_IN = (Cardinality.STREAM_UNARY, Cardinality.STREAM_STREAM)
 _STREAMS_OUT = (Cardinality.UNARY_STREAM, Cardinality.STREAM_STREAM)
 
 
-def grpc_error(error: BaseException) -> GrpcError:
-    if isinstance(error, GrpcError):
-        return error
-    if isinstance(error, ContainerBeingKilled):
-        return GrpcError(code=StatusCode.UNAVAILABLE, message="the server shuts down")
-    public = describe(error)
-    if public is None:
-        log.error("a gRPC method failed", exc_info=error)
-        return GrpcError(code=StatusCode.INTERNAL, message="internal error")
-    return GrpcError(code=CODES.get(public["code"], StatusCode.UNKNOWN), message=public["message"])
-
-
 class GrpcServer(stock.GrpcServer):
     def setup(self) -> None:
-        super().setup()
-        pool = self.channel.conn_pool
-        self.channel.conn_pool = ConnectionPool(
-            pool.host, pool.port, pool.ssl, pool.spawn_thread, pool.handle_request
+        self.listener = Listener(
+            str(settings.optional("GRPC_BIND_HOST", "127.0.0.1")),
+            int(settings.optional("GRPC_BIND_PORT", 50051)),
+            SslConfig(settings.optional("GRPC_SSL")),
+            self._spawn,
+            self.handle_request,
         )
+        self.listener.listen()
+        self.health = Health(self._services, self._missing)
+        for method in (*self.health.methods(), *grpc_reflection.methods(self._services)):
+            self.register(method)
+
+    @property
+    def bound_port(self) -> int:
+        """Where the service is served, whatever the settings say."""
+        return self.listener.bound_port
+
+    def start(self) -> None:
+        self.listener.start()
 
     def leave(self) -> None:
-        self.channel.conn_pool.leave()
+        self.health.leave()
+        self.listener.leave()
+
+    def drain(self) -> None:
+        self.listener.drain()
+
+    def stop(self) -> None:
+        self.listener.stop()
+
+    def _spawn(self, target: Any, args: tuple[Any, ...] = (), name: str | None = None) -> None:
+        self.container.spawn_managed_thread(partial(target, *args), identifier=name)
+
+    def _services(self) -> set[str]:
+        return {path.split("/")[1] for path in self.entrypoints}
+
+    def _missing(self) -> list[str]:
+        asked = (getattr(extension, "missing", None) for extension in self.container.extensions)
+        return [name for missing in asked if missing is not None for name in missing()]
 
     def handle_request(self, request_stream: Any, response_stream: Any) -> None:
         """Raises GrpcError for a call that can't begin."""
@@ -78,8 +91,8 @@ class GrpcServer(stock.GrpcServer):
             raise GrpcError(StatusCode.UNIMPLEMENTED, "Method not found!")
         encoding = headers.get("grpc-encoding", "identity")
         if encoding not in SUPPORTED_ENCODINGS:
-            raise GrpcError(StatusCode.UNIMPLEMENTED, f"Algorithm not supported: {encoding}")
-        if told := headers.get("grpc-timeout"):
+            raise GrpcError(StatusCode.UNIMPLEMENTED, f"Algorithm not supported: {encoding[:100]}")
+        if (told := headers.get("grpc-timeout")) is not None:
             seconds = _seconds(told)
             response_stream.deadline = time.time() + seconds
             # A timer of the hub: unlike a green thread that waits, it can be cancelled without a switch.
@@ -91,14 +104,14 @@ class GrpcServer(stock.GrpcServer):
 
 
 def _seconds(told: str) -> float:
-    try:
-        return min(float(unbucket_timeout(told)), _LONGEST_SECONDS)
-    except (ValueError, KeyError, IndexError, OverflowError):
-        raise GrpcError(StatusCode.INVALID_ARGUMENT, "grpc-timeout: expected digits and a unit") from None
+    if not _TIMEOUT.fullmatch(told):
+        raise GrpcError(StatusCode.INVALID_ARGUMENT, "grpc-timeout: expected digits and a unit")
+    return min(float(unbucket_timeout(told)), _LONGEST_SECONDS)
 
 
 def _expire(request_stream: Any, response_stream: Any) -> None:
-    request_stream.close()
+    request_stream.drop()
+    response_stream.buffer.discard()
     response_stream.close(GrpcError(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
 
@@ -116,45 +129,64 @@ class Grpc(stock.Grpc):
 
     def stop(self) -> None:
         """It answers to the end: a call that was made before the goodbye is no unknown method."""
+        self.grpc_server.drain()
 
     def handle_request(self, request_stream: Any, response_stream: Any) -> None:
         """Nothing that a client sends may raise in here: it would end the process."""
-        try:
-            self._handle(request_stream, response_stream)
-        except Exception as error:
-            response_stream.close(grpc_error(error))
+        seconds = None if self.cardinality in _STREAMS_IN else REQUEST_SECONDS
+        requests = request_stream.consume(self.input_type, seconds)
 
-    def _handle(self, request_stream: Any, response_stream: Any) -> None:
+        def end(_: Any = None) -> None:
+            with suppress(ValueError):  # somebody else still reads: then it ends with the call
+                requests.close()
+            response_stream.done()
+
+        try:
+            worker = self._begin(requests, request_stream, response_stream)
+        except Exception as error:
+            response_stream.close(self._error(error))
+            end()
+        else:
+            worker.link(end)
+
+    def is_wanted(self, worker_ctx: Any) -> bool:
+        """Not when its deadline passed, or its client left, while it waited for a worker."""
+        _, context = worker_ctx.args
+        return not context.response_stream.closed
+
+    def _begin(self, requests: Any, request_stream: Any, response_stream: Any) -> Any:
+        """The green thread of the worker."""
         metadata = request_stream.headers.for_application
         if any(not _is_sound(name, value) for name, value in metadata):
             message = f"metadata {METADATA_PREFIX}*: expected JSON of the right type"
             raise GrpcError(StatusCode.INVALID_ARGUMENT, message)
-        request = request_stream.consume(self.input_type)
-        if self.cardinality not in _STREAMS_IN:
-            request = next(request, None)
-            if request is None:
-                raise GrpcError(StatusCode.INVALID_ARGUMENT, "there is no request")
-        context = GrpcContext(request_stream, response_stream)
-        data = context_data_from_metadata(metadata)
+        data = validated_context(context_data_from_metadata(metadata))
         if response_stream.deadline is not None:
             data["deadline"] = min(response_stream.deadline, data.get("deadline", response_stream.deadline))
-        self.container.spawn_worker(
+        request = requests if self.cardinality in _STREAMS_IN else only_request(requests)
+        worker_ctx = self.container.spawn_worker(
             self,
-            (request, context),
+            (request, GrpcContext(request_stream, response_stream)),
             {},
             context_data=data,
             handle_result=partial(self.handle_result, response_stream),
         )
+        return self.container._worker_threads[worker_ctx]
 
     def handle_result(
         self, response_stream: Any, worker_ctx: Any, result: Any, exc_info: Any
     ) -> tuple[Any, Any]:
         if exc_info is not None:
-            response_stream.close(grpc_error(exc_info[1]))
+            response_stream.close(self._error(exc_info[1]))
             return result, exc_info
-        if self.cardinality in _STREAMS_OUT:
-            result = _guarded(result)
-        return super().handle_result(response_stream, worker_ctx, result, exc_info)  # type: ignore[no-any-return]
+        try:
+            response_stream.populate(result if self.cardinality in _STREAMS_OUT else (result,))
+        except Exception as error:
+            response_stream.close(self._error(error))
+        return result, exc_info
+
+    def _error(self, error: BaseException) -> GrpcError:
+        return grpc_error(error, self.container.service_name)
 
 
 def _is_sound(name: str, value: Any) -> bool:
@@ -166,10 +198,3 @@ def _is_sound(name: str, value: Any) -> bool:
         return key in validated_context({key: json.loads(value)})
     except (ValueError, TypeError, RecursionError):
         return False
-
-
-def _guarded(messages: Iterable[Any]) -> Iterator[Any]:
-    try:
-        yield from messages
-    except Exception as error:
-        raise grpc_error(error) from error

@@ -1,141 +1,59 @@
-"""nameko-grpc's connections, woken instead of polled, and bounded.
-
-nameko-grpc looks every 10 ms whether there is something to send, which is the least that a call takes.
-Here whoever puts something into a stream wakes its connection. What a client can make this process
-keep is bounded: the size of a message, packed and unpacked, and what waits for a client that does not
-read.
-"""
+"""One client's connection: its calls, and what it is told about them."""
 
 from __future__ import annotations
 
 import logging
-import socket
-import struct
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, Full
+from functools import partial
 from typing import Any
 
 import eventlet
-from eventlet.queue import LightQueue
 from grpc import StatusCode
 from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from nameko_grpc.channel import ServerConnectionPool
-from nameko_grpc.compression import SUPPORTED_ENCODINGS, compress
+from h2.errors import ErrorCodes
+from h2.exceptions import StreamClosedError
+from nameko_grpc.compression import SUPPORTED_ENCODINGS
 from nameko_grpc.connection import ServerConnectionManager
 from nameko_grpc.errors import GrpcError
-from nameko_grpc.streams import STREAM_END, ReceiveStream, SendStream
 
-from mesh.backoff import back_off
+from mesh.http2 import limits
+from mesh.http2.sender import Sender
+from mesh.http2.streams import RequestStream, ResponseStream
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""Of one message that comes in, also after it was unpacked."""
-HANDSHAKE_SECONDS = 5.0
-SEND_SECONDS = 60.0
-"""A client that takes nothing for so long is gone."""
-DRAIN_SECONDS = 5.0
-_MOST_BUFFERED = 256 * 1024
-_MOST_QUEUED = 64
 _READ_BYTES = 64 * 1024
-
-
-class RequestStream(ReceiveStream):
-    def __init__(self, stream_id: int) -> None:
-        super().__init__(stream_id)
-        self.queue = LightQueue()
-
-    def write(self, data: bytes) -> None:
-        super().write(data)
-        if len(self.buffer) > MAX_MESSAGE_BYTES:
-            self.buffer.discard()
-            self.close(_too_large())
-
-    def consume(self, message_type: Callable[[], Any]) -> Iterator[Any]:
-        """Raises GrpcError for what can't be read, or was closed with one."""
-        while (item := self.queue.get()) is not STREAM_END:
-            if isinstance(item, GrpcError):
-                raise item
-            is_compressed, data = item
-            message = message_type()
-            try:
-                message.ParseFromString(_unpacked(data) if is_compressed else data)
-            except (zlib.error, ValueError) as error:  # protobuf's DecodeError is a ValueError
-                raise GrpcError(StatusCode.INTERNAL, "the request can't be read") from error
-            yield message
-
-
-def _unpacked(data: bytes) -> bytes:
-    """Of gzip or zlib, whichever it is. A small message may be a very large one in disguise."""
-    unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    plain = unpacking.decompress(data, MAX_MESSAGE_BYTES + 1)
-    if len(plain) > MAX_MESSAGE_BYTES:
-        raise _too_large()
-    return plain
-
-
-def _too_large() -> GrpcError:
-    return GrpcError(StatusCode.RESOURCE_EXHAUSTED, f"a message may have {MAX_MESSAGE_BYTES} bytes at most")
-
-
-class ResponseStream(SendStream):
-    """Wakes its connection when there is something to send, and makes its producer wait when there is
-    too much of it."""
-
-    def __init__(self, stream_id: int, wake: Callable[[int], None]) -> None:
-        super().__init__(stream_id)
-        self.queue = LightQueue(_MOST_QUEUED)
-        self.deadline: float | None = None
-        """Unix seconds, after which nobody waits for the response; `timer` closes the stream then."""
-        self.timer: Any = None
-        self._wake = wake
-
-    def populate(self, iterable: Iterable[Any]) -> None:
-        for message in iterable:
-            if self.closed:
-                return
-            try:
-                self.queue.put(message, timeout=SEND_SECONDS)
-            except Full:
-                self.close(GrpcError(StatusCode.DEADLINE_EXCEEDED, "nobody reads the response"))
-                return
-            self._wake(self.stream_id)
-        self.close()
-
-    def close(self, error: GrpcError | None = None) -> None:
-        if self.closed:
-            return
-        if self.timer is not None:
-            self.timer.cancel()
-        self.queue.resize(None)  # the end always finds room
-        super().close(error)
-        self._wake(self.stream_id)
-
-    def flush_queue_to_buffer(self) -> None:
-        while len(self.buffer) < _MOST_BUFFERED:
-            try:
-                message = self.queue.get_nowait()
-            except Empty:
-                return
-            if isinstance(message, GrpcError):
-                raise message
-            if message is not STREAM_END:
-                is_compressed, body = compress(message.SerializeToString(), self.encoding)
-                self.buffer.write(struct.pack(">?I", is_compressed, len(body)) + body)
+_WINDOW_BYTES = 65535
+_RESPONSE_HEADERS = (
+    (":status", "200"),
+    ("content-type", "application/grpc+proto"),
+    ("grpc-accept-encoding", ",".join(SUPPORTED_ENCODINGS)),
+)
 
 
 class Connection(ServerConnectionManager):
-    """One green thread reads; another sends, for as long as there is something to be sent."""
+    """One green thread reads; another sends, when there is something to be sent. Nothing but the socket
+    makes either wait, so that no other green thread sees h2 in the middle of something."""
 
-    def __init__(self, sock: Any, handle_request: Callable[[Any, Any], None]) -> None:
+    def __init__(self, sock: Any, handle_request: Callable[[Any, Any], None], shared: limits.Shared) -> None:
         super().__init__(sock, handle_request)
+        self.run: bool
         self.conn = H2Connection(config=H2Configuration(client_side=False))
+        self.conn.local_settings = limits.ServerSettings()
+        self.conn.decoder.max_header_list_size = limits.MAX_HEADER_BYTES
+        self._sender = Sender(sock, self._to_send, self._all_sent)
+        self._shared = shared
+        self._patience = limits.Patience()
+        self._calls: dict[int, ResponseStream] = {}
+        """Those that are worked on, or not sent to the end."""
         self._ready: set[int] = set()
-        self._sending = False
+        self._greeted = self._asked = False
+        self._heard_at = self._busy_at = time.monotonic()
+        self._left_at: float | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.RequestReceived: self.request_received,
             events.DataReceived: self.data_received,
@@ -143,151 +61,211 @@ class Connection(ServerConnectionManager):
             events.StreamReset: self.stream_reset,
             events.WindowUpdated: self.window_updated,
             events.RemoteSettingsChanged: self.settings_changed,
+            events.PingReceived: self._bear,
             events.ConnectionTerminated: self.connection_terminated,
         }
 
     def run_forever(self) -> None:
-        self.conn.initiate_connection()
-        with self.cleanup_on_exit():
-            self._send_soon()
+        try:
+            self.conn.initiate_connection()
+            # So much that calls that are not read, each with a window full, hold up no other.
+            self.conn.increment_flow_control_window(limits.MAX_STREAMS * _WINDOW_BYTES)
+            self._sender.send_soon()
             while self.run and (data := self._read()):
                 for event in self.conn.receive_data(data):
                     if (handle := self._handlers.get(type(event))) is not None:
                         handle(event)
-                self._send_soon()
+                self._sender.send_soon()
+                self._sender.wait_for_the_client()
+                eventlet.sleep(0)  # who always has something to say must not keep the others waiting
+        except Exception as error:  # of the client's making: it must not end the process
+            log.info("a gRPC client is cut off: %s", error)
+        finally:
+            self.run = False
+            for stream_id in list(self.send_streams):
+                self._forget(stream_id)
+            self._sender.end()
+            self.sock.close()
+            self.stopped.set()
 
     def _read(self) -> bytes:
         while True:
-            with suppress(TimeoutError):  # an idle connection is no dead one: see the keepalive of the socket
-                return bytes(self.sock.recv(_READ_BYTES))
+            with suppress(TimeoutError):  # `look_after` knows whom to hang up on
+                data = bytes(self.sock.recv(_READ_BYTES))
+                self._heard_at, self._asked = time.monotonic(), False
+                return data
 
     def say_goodbye(self) -> None:
         """Ask the client for no more calls; those that it has made are answered."""
         if self.alive:
             self.conn.close_connection()
             self.terminating = True
-            self._send_soon()
+            self._sender.send_soon()
 
-    def stop(self) -> None:
-        self.say_goodbye()
-        if not self.stopped.wait(DRAIN_SECONDS):
-            self._hang_up()
+    def hang_up(self) -> None:
+        self.run = False
+        self._sender.hang_up()
+
+    def look_after(self, now: float) -> None:
+        """Called now and then: who does not greet, answer, read or call any more gives up its place."""
+        silent = now - self._heard_at
+        if (
+            (not self._greeted and silent > limits.HANDSHAKE_SECONDS)
+            or (self._asked and silent > 2 * limits.SILENCE_SECONDS)
+            or (self._left_at is not None and now - self._left_at > limits.LINGER_SECONDS)
+        ):
+            self.hang_up()
+            return
+        for stream_id, response in list(self.send_streams.items()):
+            if not response.buffer.empty() and now - response.took_at > limits.SEND_SECONDS:
+                self._reset(stream_id, ErrorCodes.CANCEL)
+        if self._calls:
+            self._busy_at = now
+        if silent > limits.SILENCE_SECONDS and not self._asked:
+            self._asked = True
+            self.conn.ping(b"are you?")
+        elif now - self._busy_at > limits.IDLE_SECONDS:
+            self.say_goodbye()
+        self._sender.send_soon()
 
     def wake(self, stream_id: int) -> None:
         self._ready.add(stream_id)
-        self._send_soon()
+        self._sender.send_soon()
 
-    def _send_soon(self) -> None:
-        if not self._sending and not self.stopped.is_set():
-            self._sending = True
-            eventlet.spawn(self._send)
+    def _to_send(self) -> bytes:
+        while self._ready:
+            stream_id = self._ready.pop()
+            try:
+                self._send_stream(stream_id)
+            except Exception as error:
+                if not isinstance(error, StreamClosedError):
+                    log.exception("a response can't be sent")
+                self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
+        return bytes(self.conn.data_to_send())
 
-    def _send(self) -> None:
-        """Ends when nothing is left to send. Nothing but the socket makes it wait, so that no other
-        green thread sees h2 in the middle of something."""
-        try:
-            while True:
-                while self._ready:
-                    stream_id = self._ready.pop()
-                    self.send_headers(stream_id)
-                    self.send_data(stream_id)
-                data = self.conn.data_to_send()
-                if not data:
-                    break
-                self.sock.sendall(data)
-        except Exception as error:
-            log.info("a gRPC client is gone: %s", error)
-            self._hang_up()
-        finally:
-            self._sending = False
-        if self.terminating and not self.send_streams:
-            self._hang_up()
+    def _all_sent(self) -> None:
+        if self.terminating and not self.send_streams and self._left_at is None:
+            self._left_at = time.monotonic()
+            self._sender.close()
 
-    def _hang_up(self) -> None:
-        self.run = False
-        with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)  # wakes who reads
+    def _send_stream(self, stream_id: int) -> None:
+        response = self.send_streams.get(stream_id)
+        if response is None:
+            return
+        if headers := response.headers_to_send():
+            self.conn.send_headers(stream_id, headers)
+        if not response.headers_sent:
+            return
+        window = self.conn.local_flow_control_window(stream_id)
+        for chunk in response.read(window, self.conn.max_outbound_frame_size):
+            self.conn.send_data(stream_id, chunk)
+        if response.exhausted:
+            self.conn.send_headers(stream_id, response.trailers.for_wire, end_stream=True)
+            self._end_call(stream_id)
+
+    def _end_call(self, stream_id: int) -> None:
+        if self.receive_streams[stream_id].ended:
+            self._forget(stream_id)
+        else:
+            self._reset(stream_id, ErrorCodes.NO_ERROR)  # what it goes on sending is read by nobody
 
     def request_received(self, event: Any) -> None:
         stream_id = event.stream_id
-        request = self.receive_streams[stream_id] = RequestStream(stream_id)
-        response = self.send_streams[stream_id] = ResponseStream(stream_id, self.wake)
-        request.headers.set(*event.headers, from_wire=True)
+        if self.terminating or len(self._calls) >= limits.MAX_STREAMS or not self._shared.calls.take(1):
+            self._bear(event)
+            self.conn.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)  # so that it is made elsewhere
+            return
+        acknowledge = partial(self._acknowledge, stream_id)
+        request = RequestStream(stream_id, acknowledge, self._shared.request_bytes)
+        response = ResponseStream(stream_id, self.wake, self._settle)
+        self.receive_streams[stream_id] = request
+        self.send_streams[stream_id] = self._calls[stream_id] = response
+        response.headers.set(*_RESPONSE_HEADERS)
         response.trailers.set(("grpc-status", "0"))
-        # As grpcio's servers do: who packs gets it packed, and nobody else pays for it.
-        used = request.headers.get("grpc-encoding", "identity")
-        response.headers.set(
-            (":status", "200"),
-            ("content-type", "application/grpc+proto"),
-            ("grpc-accept-encoding", ",".join(SUPPORTED_ENCODINGS)),
-            ("grpc-encoding", used if used in SUPPORTED_ENCODINGS else "identity"),
-        )
         try:
-            self.handle_request(request, response)
+            self._begin(request, response, event.headers)
         except GrpcError as error:
             response.close(error)
+            response.done()
+
+    def _begin(self, request: RequestStream, response: ResponseStream, headers: Any) -> None:
+        try:
+            request.headers.set(*headers, from_wire=True)
+        except ValueError:
+            raise GrpcError(StatusCode.INVALID_ARGUMENT, "the metadata can't be read") from None
+        if (status := _http_status(request.headers)) is not None:
+            self.conn.send_headers(request.stream_id, [(":status", status)], end_stream=True)
+            self._reset(request.stream_id, ErrorCodes.NO_ERROR)
+            response.done()
+            return
+        # As grpcio's servers do: who packs gets it packed, and nobody else pays for it.
+        used = request.headers.get("grpc-encoding", "identity")
+        response.headers.set(("grpc-encoding", used if used in SUPPORTED_ENCODINGS else "identity"))
+        self.handle_request(request, response)
+
+    def data_received(self, event: Any) -> None:
+        if not event.data:
+            self._bear(event)
+        request = self.receive_streams.get(event.stream_id)
+        if request is None:  # its call has ended: see _end_call
+            self._acknowledge(event.stream_id, event.flow_controlled_length)
+            return
+        try:
+            request.receive(event.data, event.flow_controlled_length)
+        except GrpcError as error:
+            request.drop()
+            self.send_streams[event.stream_id].close(error)
+
+    def stream_ended(self, event: Any) -> None:
+        if (request := self.receive_streams.get(event.stream_id)) is not None:
+            request.end()
+
+    def stream_reset(self, event: Any) -> None:
+        self._bear(event)
+        self._forget(event.stream_id)
 
     def window_updated(self, event: Any) -> None:
         self._ready.update([event.stream_id] if event.stream_id else self.send_streams)
 
     def settings_changed(self, event: Any) -> None:
+        if self._greeted:
+            self._bear(event)
+        self._greeted = True
         self._ready.update(self.send_streams)  # the window of each may have grown
 
+    def _bear(self, event: Any) -> None:
+        """Raises ConnectionError when there was too much of it."""
+        if self._patience.is_lost():
+            self.conn.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+            raise ConnectionError(f"too much for nothing: {type(event).__name__}")
 
-class ConnectionPool(ServerConnectionPool):
-    """Takes its port alone: a second process on it would get half of the calls, unnoticed."""
+    def _acknowledge(self, stream_id: int, size: int) -> None:
+        if self.run:
+            self.conn.acknowledge_received_data(size, stream_id)
+            self._sender.send_soon()
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._connections: set[Connection] = set()
+    def _reset(self, stream_id: int, code: ErrorCodes) -> None:
+        with suppress(StreamClosedError):
+            self.conn.reset_stream(stream_id, code)
+        self._forget(stream_id)
 
-    def listen(self) -> Any:
-        return eventlet.listen((self.host, self.port), reuse_port=False)
+    def _forget(self, stream_id: int) -> None:
+        request = self.receive_streams.pop(stream_id, None)
+        response = self.send_streams.pop(stream_id, None)
+        if request is not None and response is not None:
+            response.drop()
+            request.drop()
+            self._settle(stream_id)
 
-    def run(self) -> None:
-        failures = 0
-        while self.is_accepting:
-            try:
-                sock, _ = self.listening_socket.accept()
-            except OSError as error:
-                if self.is_accepting:
-                    failures += 1
-                    log.warning("a gRPC client could not be accepted: %s", error)
-                    eventlet.sleep(back_off(failures))
-            else:
-                failures = 0
-                self.spawn_thread(target=self._serve, args=(sock,), name="grpc connection")
+    def _settle(self, stream_id: int) -> None:
+        """A call counts until its work has ended and its response has left."""
+        if stream_id not in self.send_streams and not self._calls[stream_id].working:
+            del self._calls[stream_id]
+            self._shared.calls.give_back(1)
 
-    def _serve(self, sock: Any) -> None:
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if self.ssl:
-                with eventlet.Timeout(HANDSHAKE_SECONDS, TimeoutError("no handshake")):
-                    context = self.ssl.server_context()
-                    sock = context.wrap_socket(sock=sock, server_side=True, suppress_ragged_eofs=True)
-            sock.settimeout(SEND_SECONDS)
-        except OSError as error:
-            log.info("a gRPC client went away at once: %s", error)
-            sock.close()
-            return
-        connection = Connection(sock, self.handle_request)
-        self._connections.add(connection)
-        try:
-            connection.run_forever()
-        finally:
-            self._connections.discard(connection)
 
-    def leave(self) -> None:
-        """Take no more connections, and no more calls on those that there are."""
-        self.is_accepting = False
-        self.listening_socket.close()
-        for connection in list(self._connections):
-            connection.say_goodbye()
-
-    def stop(self) -> None:
-        if self.is_accepting:
-            self.leave()
-        stopping = [eventlet.spawn(connection.stop) for connection in list(self._connections)]
-        for one in stopping:
-            one.wait()
+def _http_status(headers: Any) -> str | None:
+    """What a request is answered with that is none of gRPC."""
+    if headers.get(":method") != "POST":
+        return "405"
+    return None if headers.get("content-type", "").startswith("application/grpc") else "415"

@@ -158,4 +158,4 @@ def test_a_client_that_speaks_no_http2_harms_nobody(
             """Until it is hung up on."""
     assert called("a_stream")
     (server,) = [one for one in shop.extensions if isinstance(one, GrpcServer)]
-    eventually(lambda: not server.channel.conn_pool._connections)
+    eventually(lambda: not server.listener.connections)
