@@ -22,7 +22,7 @@ from nameko.standalone.rpc import ServiceRpcClient
 
 from mesh import errors
 from mesh.aio import RpcClient
-from mesh.grpc import CODES
+from mesh.grpc_errors import CODES
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
 
