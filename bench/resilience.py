@@ -15,18 +15,19 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from statistics import quantiles
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from bench.catalogue import PRODUCTS
+from bench.plain_http import PlainHttp
 from bench.stacks.mesh import Mesh, mesh
 from mycelium.directory import look
 from mycelium.state import ROOT
@@ -79,7 +80,7 @@ class Phase:
 class Customer:
     """Reads these paths of one mesh in turn, so many a second."""
 
-    def __init__(self, http: httpx.AsyncClient, rate: float, *paths: str, **headers: str) -> None:
+    def __init__(self, http: PlainHttp, rate: float, *paths: str, **headers: str) -> None:
         self._http = http
         self._rate = rate
         self._headers = headers
@@ -109,10 +110,10 @@ class Customer:
             if statuses:
                 await asyncio.sleep(PAUSE_SECONDS * len(statuses))
             try:
-                answer = await self._http.get(path, headers=self._headers)
-                statuses.append(answer.status_code)
+                answer = await self._http.get(path, self._headers)
+                statuses.append(answer.status)
                 is_copy = "age" in answer.headers
-            except httpx.TransportError:
+            except (OSError, EOFError, TimeoutError):
                 statuses.append(0)
             if statuses[-1] not in (0, 503):
                 break
@@ -203,9 +204,7 @@ async def _play(stage: Stage, token: str, rate: float, seconds: float, away: flo
     columns = ("", "reads", "failed", "tried again", "p50", "p99", "slowest", "last slow one", "")
     table = Table(*columns, box=None)
     failed = 0
-    # The gateway closes what is idle for five seconds: a connection must not be used again just then.
-    limits = httpx.Limits(max_connections=400, keepalive_expiry=1.0)
-    async with httpx.AsyncClient(base_url=stage.url, timeout=5, limits=limits, trust_env=False) as http:
+    with closing(PlainHttp(stage.url)) as http:
         readers = Customer(http, rate, *(f"/products/{one}" for one in PRODUCTS[:100]))
         others = Customer(http, rate / 4, "/orders?limit=1", Authorization=f"Bearer {token}")
         await asyncio.gather(*(one.during(Phase("warm"), _nothing, 3.0) for one in (readers, others)))
