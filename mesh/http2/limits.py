@@ -13,7 +13,7 @@ MAX_CALLS = 1000
 """Of all connections together, whether they are worked on or wait for a worker."""
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Of one message that comes in, also after it was unpacked."""
-MAX_REQUEST_BYTES = 64 * 1024 * 1024
+MAX_REQUEST_BYTES = 48 * 1024 * 1024
 """Of the messages that are held for all calls together."""
 MAX_UNREAD_BYTES = 64 * 1024
 """Of whole messages that a call has not read: beyond it the client may send one window more, then waits."""
@@ -25,7 +25,7 @@ NUISANCE_SECONDS = 10.0
 HANDSHAKE_SECONDS = 5.0
 REQUEST_SECONDS = 60.0
 """For the whole of a request that is one message."""
-SEND_SECONDS = 60.0
+SEND_SECONDS = 30.0
 """A client that takes nothing for so long is gone."""
 SILENCE_SECONDS = 60.0
 """A client that was not heard for so long is asked whether it is there, and has as long to answer."""

@@ -62,6 +62,7 @@ class Listener(ServerConnectionPool):
             else:
                 failures = 0
                 self._let_in(sock)
+        self.listening_socket.close()
 
     def _let_in(self, sock: Any) -> None:
         if self._open >= limits.MAX_CONNECTIONS:
@@ -103,9 +104,8 @@ class Listener(ServerConnectionPool):
         """Take no more connections, and no more calls on those that there are."""
         self.is_accepting = False
         if self.listening_socket is not None:
-            with suppress(OSError):  # it was closed before
+            with suppress(OSError):  # it is closed already
                 self.listening_socket.shutdown(socket.SHUT_RDWR)  # wakes who accepts
-            self.listening_socket.close()
         for connection in list(self.connections):
             connection.say_goodbye()
 
@@ -117,6 +117,8 @@ class Listener(ServerConnectionPool):
 
     def stop(self) -> None:
         self.leave()
+        if self.listening_socket is not None:
+            self.listening_socket.close()
         self._ended.set()
         for connection in list(self.connections):
             connection.hang_up()

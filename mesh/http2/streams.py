@@ -31,7 +31,8 @@ _OVERHEAD_BYTES = 256
 
 class Buffer(ByteBuffer):
     def read(self, max_bytes: int | None = None) -> bytes:
-        data = bytes(self.bytes[:max_bytes])
+        with memoryview(self.bytes) as view:
+            data = bytes(view[:max_bytes])
         del self.bytes[: len(data)]  # unlike a slice of the rest it copies nothing
         return data
 
@@ -88,12 +89,14 @@ class RequestStream(ReceiveStream):
         while (item := self._next(seconds)) is not STREAM_END:
             if isinstance(item, GrpcError):
                 raise item
-            is_packed, data = item
-            self._unread -= len(data) + _OVERHEAD_BYTES
-            self._reading = _PREFIX.size + len(data) + _OVERHEAD_BYTES
+            size = len(item[1]) + _OVERHEAD_BYTES
+            self._unread -= size
+            self._reading = size + _PREFIX.size
             self._acknowledge_read()
             try:
-                yield self._parsed(message_type(), is_packed, data)
+                message = self._parsed(message_type(), *item)
+                del item  # it may be large
+                yield message
             finally:
                 size, self._reading = self._reading, 0
                 self._let_go(size)
@@ -209,7 +212,7 @@ class ResponseStream(SendStream):
             self.timer.cancel()
         if error is not None:
             self.trailers.set(*error.as_headers())
-        super().close(error)
+        super().close()
         self._make_room()
         self._wake(self.stream_id)
 

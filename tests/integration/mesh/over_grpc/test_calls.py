@@ -1,24 +1,15 @@
 """gRPC entrypoints against grpcio's own client."""
 
-import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import eventlet
 import pytest
-from eventlet import tpool
-from eventlet.green import subprocess as green_subprocess
-from nameko import config
 from nameko.extensions import DependencyProvider
 
-from mesh.grpc import Grpc, GrpcServer
-from mycelium.servers import free_port
-from mycelium.state import ROOT
+from mesh.grpc import Grpc
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
 from tests.waiting import eventually
@@ -63,39 +54,15 @@ class Shop:
 
 
 @pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-def shop(container_factory: Any, port: int) -> Iterator[Any]:
+def shop(start: Callable[..., Any]) -> Any:
     Shop.entered.clear()
-    with config.patch({"GRPC_BIND_HOST": "127.0.0.1", "GRPC_BIND_PORT": port}):
-        container = container_factory(Shop)
-        container.start()
-        yield container
+    return start(Shop)
 
 
 @pytest.fixture
-def called(shop: Any, port: int) -> Callable[[str], Any]:
+def called(shop: Any, program: Callable[..., Any]) -> Callable[[str], Any]:
     """What the client says of a scenario."""
-    program = Path(__file__).with_name("grpc_caller.py")
-
-    def play(scenario: str) -> Any:
-        command = [sys.executable, str(program), f"127.0.0.1:{port}", scenario]
-        done = green_subprocess.Popen(
-            command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        with eventlet.Timeout(90):
-            out, errors = tpool.execute(done.communicate)
-        assert done.returncode == 0, errors
-        return json.loads(out.splitlines()[-1])
-
-    return play
-
-
-def _environment() -> dict[str, str]:
-    return {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    return lambda scenario: program("caller.py", f"127.0.0.1:{shop.server.bound_port}", scenario)
 
 
 def test_many_calls_at_once_on_one_connection(called: Callable[[str], Any]) -> None:
@@ -139,23 +106,20 @@ def test_unknown_methods_and_broken_ones(called: Callable[[str], Any]) -> None:
 
 
 def test_a_call_in_flight_is_answered_before_the_service_leaves(
-    called: Callable[[str], Any], shop: Any, port: int
+    called: Callable[[str], Any], shop: Any
 ) -> None:
     calling = eventlet.spawn(called, "until_goodbye")
     eventually(lambda: "slow" in Shop.entered)
     shop.stop()
     assert calling.wait() == "slow"
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=1)
+        socket.create_connection(("127.0.0.1", shop.server.bound_port), timeout=1)
 
 
-def test_a_client_that_speaks_no_http2_harms_nobody(
-    called: Callable[[str], Any], shop: Any, port: int
-) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as stranger:
+def test_a_client_that_speaks_no_http2_harms_nobody(called: Callable[[str], Any], shop: Any) -> None:
+    with socket.create_connection(("127.0.0.1", shop.server.bound_port), timeout=5) as stranger:
         stranger.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
         while stranger.recv(1000):
             """Until it is hung up on."""
     assert called("a_stream")
-    (server,) = [one for one in shop.extensions if isinstance(one, GrpcServer)]
-    eventually(lambda: not server.listener.connections)
+    eventually(lambda: not shop.server.listener.connections)

@@ -1,0 +1,130 @@
+"""A service with a method of each kind, whose code is generated when it is imported.
+
+As a program of its own: `nameko run tests.integration.mesh.over_grpc.echo:EchoService`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
+
+import eventlet
+import grpc
+from nameko.extensions import DependencyProvider
+from nameko_grpc.errors import GrpcError, register_exception_handler
+
+from mesh.errors import Refused
+from mesh.grpc import Grpc
+
+pb, services = grpc.protos_and_services("tests/integration/mesh/over_grpc/echo.proto")
+entrypoint = Grpc.implementing(services.EchoStub)
+
+SLOW_SECONDS = 1.0
+
+
+class Conflicting(Exception):
+    slug = "conflict"
+
+
+class Crowded(Conflicting):
+    slug = "crowded"
+
+
+class Registered(Exception):
+    pass
+
+
+class MoreSo(Registered):
+    pass
+
+
+def gone(exc_info: Any, code: Any, message: Any) -> GrpcError:
+    return GrpcError(grpc.StatusCode.DATA_LOSS, "as it was registered")
+
+
+register_exception_handler(Registered, gone)
+
+FAILURES = {
+    "fail": LookupError("with a secret"),
+    "refuse": Refused("out-of-stock", "P001 is short", field="quantity"),
+    "chatter": Refused("not-found", "x" * 100_000),
+    "heir": Crowded("too many"),
+    "registered": MoreSo("with a secret"),
+    "plain": GrpcError(grpc.StatusCode.ABORTED, "again, pleäse\nsoon"),
+}
+
+
+class Diary(DependencyProvider):
+    """What was begun, and what for: the deadline of a call among it."""
+
+    entries: ClassVar[list[Any]] = []
+
+    def get_dependency(self, worker_ctx: Any) -> Any:
+        self.entries.append(worker_ctx.args[0])
+        return worker_ctx.data
+
+
+class EchoService:
+    name = "echo"
+    data = Diary()
+    gate: ClassVar[eventlet.Event] = eventlet.Event()
+
+    @entrypoint
+    def Once(self, say: Any, context: Any) -> Any:
+        if (failure := FAILURES.get(say.text)) is not None:
+            raise failure
+        match say.text:
+            case "slow":
+                eventlet.sleep(SLOW_SECONDS)
+            case "gate":
+                self.gate.wait()
+            case "unpackable":
+                return object()
+            case "metadata":
+                context.send_initial_metadata([("first", "one"), ("packed-bin", b"\0\xff")])
+                context.set_trailing_metadata([("last", "two")])
+                return pb.Heard(text=json.dumps(self._told(context)))
+            case "code":
+                context.set_code(grpc.StatusCode.OUT_OF_RANGE)
+                context.set_message("set by hand")
+            case "context":
+                return pb.Heard(text=json.dumps(self.data.get("colour")))
+        return pb.Heard(text=say.text, number=say.times, load=say.load)
+
+    @entrypoint
+    def Repeat(self, say: Any, context: Any) -> Iterator[Any]:
+        for number in range(say.times):
+            yield pb.Heard(text=say.text, number=number, load=say.load)
+            if say.text == "slow":
+                eventlet.sleep(SLOW_SECONDS)
+        if (failure := FAILURES.get(say.text)) is not None:
+            raise failure
+        if say.text == "unpackable":
+            yield object()
+
+    @entrypoint
+    def Gather(self, says: Iterable[Any], context: Any) -> Any:
+        texts = []
+        for say in says:
+            texts.append(say.text)
+            if (failure := FAILURES.get(say.text)) is not None:
+                raise failure
+            if say.text == "enough":
+                break
+            if say.text == "gate":
+                self.gate.wait()
+        return pb.Heard(text=",".join(texts[:10]), number=len(texts))
+
+    @entrypoint
+    def Converse(self, says: Iterable[Any], context: Any) -> Iterator[Any]:
+        for number, say in enumerate(says):
+            if (failure := FAILURES.get(say.text)) is not None:
+                raise failure
+            yield pb.Heard(text=say.text, number=number, load=say.load)
+
+    def _told(self, context: Any) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        for name, value in context.invocation_metadata():
+            told.setdefault(name, []).append(value.hex() if isinstance(value, bytes) else value)
+        return told

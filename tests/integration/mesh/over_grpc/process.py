@@ -1,0 +1,65 @@
+"""A service in a process of its own, which can be stopped, and weighed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mycelium.servers import free_port
+from mycelium.state import ROOT
+from tests.integration.mesh.over_grpc.stranger import Stranger
+from tests.waiting import eventually
+
+STOP_SECONDS = 30
+
+
+class ServiceProcess:
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.port = port
+
+    def memory(self, name: str) -> int:
+        """Bytes: VmRSS is what it has, VmHWM the most that it had."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith(f"{name}:")]
+        return int(line.split()[1]) * 1024
+
+    def forget_peak(self) -> None:
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def answers(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the service has ended: {self.process.returncode}")
+        try:
+            with Stranger(self.port) as client:
+                return client.call() == "grpc 0"
+        except OSError:
+            return False
+
+
+@contextmanager
+def echo_process(folder: Path) -> Iterator[ServiceProcess]:
+    port = free_port()
+    settings = folder / "config.yml"
+    settings.write_text(
+        f"GRPC_BIND_PORT: {port}\nSERVICE_CONTAINER_CLS: mesh.container.Container\nmax_workers: 40\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-m", "nameko", "run", "--config", str(settings)]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "tests.integration.mesh.over_grpc.echo:EchoService"], cwd=ROOT, stderr=log
+        )
+    service = ServiceProcess(process, port)
+    try:
+        eventually(service.answers, 60)
+        yield service
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

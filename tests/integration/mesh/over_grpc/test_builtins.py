@@ -1,0 +1,119 @@
+"""Health and reflection: what every gRPC service has without a word, for the clients of the standard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import eventlet
+import pytest
+import requests
+
+from mesh.grpc import GrpcServer
+from mesh.health import Presence
+from tests.integration.mesh.over_grpc.echo import EchoService
+from tests.integration.mesh.over_grpc.stranger import Stranger, enveloped
+from tests.waiting import eventually
+
+
+class Present(EchoService):
+    presence = Presence()
+
+
+@pytest.fixture
+def ask(program: Callable[..., Any]) -> Callable[..., Any]:
+    def ask_for(container: Any, scenario: str, **options: Any) -> Any:
+        return program("caller_of_builtins.py", address_of(container), scenario, **options)
+
+    return ask_for
+
+
+def address_of(container: Any) -> str:
+    return f"127.0.0.1:{container.server.bound_port}"
+
+
+def presence_of(container: Any) -> Presence:
+    (found,) = [one for one in container.extensions if isinstance(one, Presence)]
+    return found
+
+
+def test_health_of_every_service_by_its_name(echo: Any, ask: Callable[..., Any]) -> None:
+    assert ask(echo, "check") == ["SERVING", "SERVING", "SERVING", "NOT_FOUND"]
+    assert ask(echo, "watch_nobody") == "SERVICE_UNKNOWN"
+
+
+def test_who_watches_hears_of_every_change_and_of_the_end(
+    start: Callable[..., Any], ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = start(Present)
+    presence = presence_of(shop)
+    eventually(lambda: not presence.missing())
+    heard: list[str] = []
+    watching = eventlet.spawn(ask, shop, "watch", hear=heard.append)
+    eventually(lambda: heard == ["SERVING"])
+    monkeypatch.setattr(presence, "missing", lambda: ["database"])
+    eventually(lambda: heard == ["SERVING", "NOT_SERVING"])
+    monkeypatch.undo()
+    eventually(lambda: heard == ["SERVING", "NOT_SERVING", "SERVING"])
+    shop.stop()
+    assert watching.wait() == ["SERVING", "NOT_SERVING", "SERVING", "NOT_SERVING"]
+
+
+def test_health_is_what_presence_says(start: Callable[..., Any], ask: Callable[..., Any]) -> None:
+    shop = start(Present, DATABASE_URL="postgresql+psycopg2://nobody@127.0.0.1:1/none")
+    assert ask(shop, "check")[:2] == ["NOT_SERVING", "NOT_SERVING"]
+
+
+def test_many_who_ask_are_one_question_to_the_database(start: Callable[..., Any]) -> None:
+    shop = start(EchoService)
+    asked = []
+    shop.server.health._missing = lambda: asked.append(1) or []
+    with Stranger(shop.server.bound_port) as client:
+        for _ in range(50):
+            assert client.call(enveloped(b""), path="/grpc.health.v1.Health/Check") == "grpc 0"
+    assert len(asked) < 25
+
+
+def test_health_is_told_when_every_worker_is_busy(start: Callable[..., Any]) -> None:
+    shop = start(EchoService, max_workers=1)
+    EchoService.gate = eventlet.Event()
+    with Stranger(shop.server.bound_port) as client:
+        held = client.ask(enveloped(b"\x0a\x04gate"))
+        assert client.call(enveloped(b""), path="/grpc.health.v1.Health/Check") == "grpc 0"
+        EchoService.gate.send()
+        assert client.answer(held) == "grpc 0"
+
+
+def test_reflection(echo: Any, ask: Callable[..., Any]) -> None:
+    services = [
+        "echo.Echo",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ]
+    assert ask(echo, "reflect") == [services, "echo.Say", True]
+    file, error = "file_descriptor_response", "error_response"
+    assert ask(echo, "reflect_as_v1") == ["list_services_response", file, error, error, error]
+
+
+def test_consul_is_told_the_port_that_was_free(start: Callable[..., Any], consul_agent: Any) -> None:
+    shop = start(Present, CONSUL_HTTP_ADDR=consul_agent.http_addr)
+
+    def registered() -> list[int]:
+        answer = requests.get(f"{consul_agent.http_addr}/v1/health/service/echo?passing", timeout=5)
+        return [entry["Service"]["Port"] for entry in answer.json()]
+
+    assert eventually(registered) == [shop.server.bound_port]
+    assert shop.server.bound_port != presence_of(shop).port
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+def test_bound_to_the_address_of_our_choice(host: str, start: Callable[..., Any]) -> None:
+    shop = start(EchoService, GRPC_BIND_HOST=host)
+    assert shop.server.listener.listening_socket.getsockname()[0] == host
+
+
+def test_a_port_that_is_taken_is_said_at_the_start(start: Callable[..., Any], echo: Any) -> None:
+    with pytest.raises(OSError, match="Address already in use"):
+        start(EchoService, GRPC_BIND_PORT=echo.server.bound_port)
+    assert isinstance(echo.server, GrpcServer)

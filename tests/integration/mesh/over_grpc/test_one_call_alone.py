@@ -1,0 +1,177 @@
+"""What is wrong with one call, and what is too much of it, is felt by that call alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import eventlet
+import pytest
+from hyperframe.frame import DataFrame, WindowUpdateFrame
+
+from mesh.http2 import limits
+from tests.integration.mesh.over_grpc.echo import Diary, EchoService, pb
+from tests.integration.mesh.over_grpc.stranger import Stranger, enveloped
+from tests.waiting import eventually
+
+REPEAT = {"path": "/echo.Echo/Repeat"}
+GATHER = {"path": "/echo.Echo/Gather"}
+
+
+def say(text: str, times: int = 0, load: int = 0) -> bytes:
+    return enveloped(pb.Say(text=text, times=times, load=b"x" * load).SerializeToString())
+
+
+def begun() -> list[str]:
+    return [request.text for request in Diary.entries if hasattr(request, "text")]
+
+
+def test_an_answer_that_is_no_message_ends_its_call_alone(stranger: Stranger) -> None:
+    slow, broken, stream = (
+        stranger.ask(say("slow")),
+        stranger.ask(say("unpackable")),
+        stranger.ask(say("unpackable", times=3), **REPEAT),
+    )
+    assert stranger.answer(broken) == "grpc 13"
+    assert stranger.answer(stream) == "grpc 13"
+    assert stranger.answer(slow) == "grpc 0"
+
+
+def test_a_stream_that_is_reset_while_it_is_sent_ends_alone(stranger: Stranger) -> None:
+    asked = [stranger.ask(say("x", times=200, load=1000), **REPEAT) for _ in range(20)]
+    for stream_id in asked[::2]:
+        stranger.h2.reset_stream(stream_id)
+    stranger.flush()
+    assert {stranger.answer(stream_id) for stream_id in asked[1::2]} == {"grpc 0"}
+
+
+def test_who_is_not_read_is_made_to_wait(stranger: Stranger) -> None:
+    """Nothing is refused or lost: the client may go on when the method reads on."""
+    stream_id = stranger.ask(say("gate"), end=False, **GATHER)
+    message = say("x" * 1000)
+    sent = 0
+    while len(message) < stranger.h2.local_flow_control_window(stream_id):
+        stranger.send(stream_id, message)
+        sent += 1
+        stranger.call()  # what the server grants meanwhile has come, and other calls go through
+    assert sent * len(message) < 4 * limits.MAX_UNREAD_BYTES
+    EchoService.gate.send()
+    for _ in range(1000):
+        stranger.send(stream_id, message)
+    stranger.h2.end_stream(stream_id)
+    stranger.flush()
+    assert stranger.answer(stream_id) == "grpc 0"
+
+
+def test_many_small_messages_weigh_what_they_weigh(stranger: Stranger) -> None:
+    stream_id = stranger.ask(say("gate"), end=False, **GATHER)
+    sent = 0
+    while stranger.h2.local_flow_control_window(stream_id) >= 5000:
+        stranger.send(stream_id, enveloped(b"") * 1000)
+        sent += 1000
+        stranger.call()
+    assert sent < 2 * 65535 / 5
+    EchoService.gate.send()
+    stranger.h2.end_stream(stream_id)
+    stranger.flush()
+    assert stranger.answer(stream_id) == "grpc 0"
+
+
+def test_what_comes_after_the_answer_is_not_kept(stranger: Stranger, echo: Any) -> None:
+    stream_id = stranger.ask(say("enough"), end=False, **GATHER)
+    assert stranger.answer(stream_id) == "grpc 0"
+    (connection,) = echo.server.listener.connections
+    assert not connection.receive_streams
+    stranger.sock.sendall(DataFrame(stream_id, b"x" * 100).serialize() * 100)
+    assert stranger.call() == "grpc 0"
+
+
+def test_a_call_whose_time_has_passed_is_not_begun(start: Any, echo: Any) -> None:
+    """Nor one whose client has left, when at last there is a worker for it."""
+    busy = start(EchoService, max_workers=1)
+    with Stranger(busy.server.bound_port) as client:
+        held = client.ask(say("gate"))
+        eventually(lambda: begun() == ["gate"])
+        late = client.ask(say("late"), **{"grpc-timeout": "100m"})
+        left = client.ask(say("left"))
+        wanted = client.ask(say("wanted"))
+        assert client.answer(late) == "grpc 4"
+        client.h2.reset_stream(left)
+        client.flush()
+        eventually(lambda: _calls(busy) == 4)
+        EchoService.gate.send()
+        assert [client.answer(held), client.answer(wanted)] == ["grpc 0", "grpc 0"]
+        assert begun() == ["gate", "wanted"]
+        eventually(lambda: _calls(busy) == 0)
+
+
+def _calls(container: Any) -> int:
+    return limits.MAX_CALLS - int(container.server.listener.shared.calls.left)
+
+
+def test_a_client_that_hangs_up_leaves_no_deadline_behind(stranger: Stranger, echo: Any) -> None:
+    for _ in range(10):
+        stranger.ask(say("gate"), **{"grpc-timeout": "1H"})
+    eventually(lambda: len(begun()) == 10)
+    (connection,) = echo.server.listener.connections
+    timers = [response.timer for response in connection.send_streams.values()]
+    assert len(timers) == 10
+    assert not any(timer.called for timer in timers)
+    stranger.sock.close()
+    eventually(lambda: all(timer.called for timer in timers))  # as eventlet says of those that are cancelled
+    eventually(lambda: not echo.server.listener.connections)
+
+
+def test_a_stream_ends_when_its_client_leaves(stranger: Stranger, echo: Any) -> None:
+    stream_id = stranger.ask(say("x", times=2**30, load=1000), **REPEAT)
+    eventually(lambda: stranger.listen() and len(list(stranger.of(stream_id))) > 5)
+    stranger.h2.reset_stream(stream_id)
+    stranger.flush()
+    eventually(lambda: not echo._worker_threads)
+
+
+@pytest.mark.parametrize("answers_pings", [True, False])
+def test_who_is_silent_is_asked_whether_it_is_there(
+    answers_pings: bool, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SILENCE_SECONDS", 0.5)
+    echo = start(EchoService)
+    with Stranger(echo.server.bound_port) as client:
+        assert client.call() == "grpc 0"
+        (connection,) = echo.server.listener.connections
+        if answers_pings:
+            asked = eventually(lambda: client.listen() and [one for one in client.seen if "Ping" in str(one)])
+            assert asked
+            assert client.call() == "grpc 0"
+        else:
+            eventually(lambda: connection.stopped.is_set())
+
+
+def test_who_calls_no_more_makes_room(stranger: Stranger, echo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stranger.call() == "grpc 0"
+    monkeypatch.setattr(limits, "IDLE_SECONDS", 0.1)
+    assert stranger.goodbye() == 0
+
+
+def test_an_answer_that_nobody_takes_is_thrown_away(
+    stranger: Stranger, echo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SEND_SECONDS", 0.5)
+    # Together they are more than the window of the connection.
+    stream_id, other = (stranger.ask(say("x", times=5, load=12_000), **REPEAT) for _ in range(2))
+    stranger.h2.acknowledge_received_data = lambda size, stream_id: None
+    ends = sorted([stranger.answer(stream_id), stranger.answer(other)])
+    assert ends == ["grpc 0", "reset 8"]
+
+
+def test_one_client_that_always_asks_holds_up_no_other(stranger: Stranger, echo: Any) -> None:
+    """While its frames pour in, and it takes nothing, another one is answered."""
+    flood = WindowUpdateFrame(0, window_increment=1).serialize() * 1000
+
+    def pour() -> None:
+        while True:
+            stranger.sock.sendall(flood)
+
+    pouring = eventlet.spawn(pour)
+    with Stranger(echo.server.bound_port) as client:
+        assert [client.call() for _ in range(20)] == ["grpc 0"] * 20
+    pouring.kill()
