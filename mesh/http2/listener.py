@@ -39,10 +39,7 @@ class Listener(ServerConnectionPool):
     def listen(self) -> None:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         self.listening_socket = eventlet.listen((self.host, self.port), family, reuse_port=False)
-
-    @property
-    def bound_port(self) -> int:
-        return int(self.listening_socket.getsockname()[1])
+        self.bound_port = int(self.listening_socket.getsockname()[1])
 
     def start(self) -> None:
         self.is_accepting = True

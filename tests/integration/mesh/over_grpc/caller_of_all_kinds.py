@@ -14,10 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor_pool import Default
+from google.protobuf.json_format import MessageToDict
+from google.rpc import error_details_pb2  # noqa: F401 - known to the pool by it
+from google.rpc.status_pb2 import Status
 from nameko_grpc.client import Client
 from nameko_grpc.errors import GrpcError
 
 pb, services = grpc.protos_and_services("tests/integration/mesh/over_grpc/echo.proto")
+POOL = Default()
 SECONDS = 20
 PACKINGS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
@@ -175,6 +180,27 @@ def errors(client: Any) -> Any:
     return {name: status(lambda name=name: client.call("Once", say(name))) for name in names}
 
 
+def details(client: Any) -> Any:
+    """What a program can read of a refusal."""
+    try:
+        client.call("Once", say("refuse"))
+    except grpc.RpcError as error:
+        packed = dict(error.trailing_metadata())["grpc-status-details-bin"]
+        told = Status.FromString(packed)
+    except GrpcError as error:
+        told = error.status
+    return [
+        told.code,
+        told.message,
+        *(MessageToDict(one, descriptor_pool=POOL) for one in told.details),
+    ]
+
+
+def a_long_message(client: Any) -> Any:
+    code, message = status(lambda: client.call("Once", say("chatter")))
+    return [code, len(message)]
+
+
 def error_after_messages(client: Any) -> Any:
     got: list[int] = []
 
@@ -236,6 +262,8 @@ CASES: list[Callable[[Any], Any]] = [
     deadline_of_a_stream,
     deadline_while_asking,
     errors,
+    details,
+    a_long_message,
     error_after_messages,
     error_while_asking,
     unpackable_in_a_stream,

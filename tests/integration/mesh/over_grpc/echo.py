@@ -6,7 +6,9 @@ As a program of its own: `nameko run tests.integration.mesh.over_grpc.echo:EchoS
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import eventlet
@@ -21,6 +23,7 @@ pb, services = grpc.protos_and_services("tests/integration/mesh/over_grpc/echo.p
 entrypoint = Grpc.implementing(services.EchoStub)
 
 SLOW_SECONDS = 1.0
+BRIEF_SECONDS = 0.02
 
 
 class Conflicting(Exception):
@@ -56,13 +59,21 @@ FAILURES = {
 
 
 class Diary(DependencyProvider):
-    """What was begun, and what for: the deadline of a call among it."""
+    """What a worker was begun for, also in a file: ECHO_DIARY. To the service it is its context data."""
 
     entries: ClassVar[list[Any]] = []
 
+    def setup(self) -> None:
+        self.file = Path(os.environ.get("ECHO_DIARY", os.devnull)).open("a", buffering=1)  # noqa: SIM115
+
     def get_dependency(self, worker_ctx: Any) -> Any:
-        self.entries.append(worker_ctx.args[0])
+        if isinstance(request := worker_ctx.args[0], pb.Say):
+            self.entries.append(request.text)
+            print(request.text, file=self.file)
         return worker_ctx.data
+
+    def stop(self) -> None:
+        self.file.close()
 
 
 class EchoService:
@@ -79,6 +90,8 @@ class EchoService:
                 eventlet.sleep(SLOW_SECONDS)
             case "gate":
                 self.gate.wait()
+            case text if text.startswith("brief"):
+                eventlet.sleep(BRIEF_SECONDS)
             case "unpackable":
                 return object()
             case "metadata":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,9 +18,14 @@ STOP_SECONDS = 30
 
 
 class ServiceProcess:
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, diary: Path) -> None:
         self.process = process
         self.port = port
+        self._diary = diary
+
+    def begun(self) -> list[str]:
+        """The texts of the calls that a worker has begun."""
+        return self._diary.read_text().splitlines()
 
     def memory(self, name: str) -> int:
         """Bytes: VmRSS is what it has, VmHWM the most that it had."""
@@ -50,9 +56,12 @@ def echo_process(folder: Path) -> Iterator[ServiceProcess]:
     command = [sys.executable, "-W", "ignore", "-m", "nameko", "run", "--config", str(settings)]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [*command, "tests.integration.mesh.over_grpc.echo:EchoService"], cwd=ROOT, stderr=log
+            [*command, "tests.integration.mesh.over_grpc.echo:EchoService"],
+            cwd=ROOT,
+            env=os.environ | {"ECHO_DIARY": str(folder / "diary")},
+            stderr=log,
         )
-    service = ServiceProcess(process, port)
+    service = ServiceProcess(process, port, folder / "diary")
     try:
         eventually(service.answers, 60)
         yield service

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 INTERNAL = ["INTERNAL", "internal error"]
+TYPE = "type.googleapis.com/google.rpc."
 REFUSED = ["FAILED_PRECONDITION", "P001 is short"]
 
 EXPECTED = {
@@ -35,6 +36,16 @@ EXPECTED = {
         "plain": ["ABORTED", "again, pleäse\nsoon"],
         "unpackable": INTERNAL,
     },
+    "details": [
+        9,
+        "P001 is short",
+        {"@type": TYPE + "ErrorInfo", "reason": "OUT_OF_STOCK", "domain": "echo"},
+        {
+            "@type": TYPE + "BadRequest",
+            "fieldViolations": [{"field": "quantity", "description": "P001 is short"}],
+        },
+    ],
+    "a_long_message": ["NOT_FOUND", 1000],
     "error_after_messages": [REFUSED, [0, 1, 2]],
     "error_while_asking": [REFUSED, REFUSED],
     "unpackable_in_a_stream": INTERNAL,

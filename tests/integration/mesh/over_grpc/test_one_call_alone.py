@@ -21,10 +21,6 @@ def say(text: str, times: int = 0, load: int = 0) -> bytes:
     return enveloped(pb.Say(text=text, times=times, load=b"x" * load).SerializeToString())
 
 
-def begun() -> list[str]:
-    return [request.text for request in Diary.entries if hasattr(request, "text")]
-
-
 def test_an_answer_that_is_no_message_ends_its_call_alone(stranger: Stranger) -> None:
     slow, broken, stream = (
         stranger.ask(say("slow")),
@@ -90,7 +86,7 @@ def test_a_call_whose_time_has_passed_is_not_begun(start: Any, echo: Any) -> Non
     busy = start(EchoService, max_workers=1)
     with Stranger(busy.server.bound_port) as client:
         held = client.ask(say("gate"))
-        eventually(lambda: begun() == ["gate"])
+        eventually(lambda: Diary.entries == ["gate"])
         late = client.ask(say("late"), **{"grpc-timeout": "100m"})
         left = client.ask(say("left"))
         wanted = client.ask(say("wanted"))
@@ -100,7 +96,7 @@ def test_a_call_whose_time_has_passed_is_not_begun(start: Any, echo: Any) -> Non
         eventually(lambda: _calls(busy) == 4)
         EchoService.gate.send()
         assert [client.answer(held), client.answer(wanted)] == ["grpc 0", "grpc 0"]
-        assert begun() == ["gate", "wanted"]
+        assert Diary.entries == ["gate", "wanted"]
         eventually(lambda: _calls(busy) == 0)
 
 
@@ -111,7 +107,7 @@ def _calls(container: Any) -> int:
 def test_a_client_that_hangs_up_leaves_no_deadline_behind(stranger: Stranger, echo: Any) -> None:
     for _ in range(10):
         stranger.ask(say("gate"), **{"grpc-timeout": "1H"})
-    eventually(lambda: len(begun()) == 10)
+    eventually(lambda: len(Diary.entries) == 10)
     (connection,) = echo.server.listener.connections
     timers = [response.timer for response in connection.send_streams.values()]
     assert len(timers) == 10
