@@ -77,7 +77,8 @@ class Connection(ServerConnectionManager):
                         handle(event)
                 self._sender.send_soon()
                 self._sender.wait_for_the_client()
-                eventlet.sleep(0)  # who always has something to say must not keep the others waiting
+                if len(data) == _READ_BYTES:
+                    eventlet.sleep(0)  # who always has something to say must not keep the others waiting
         except Exception as error:  # of the client's making: it must not end the process
             log.info("a gRPC client is cut off: %s", error)
         finally:
