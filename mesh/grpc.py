@@ -68,6 +68,8 @@ class GrpcServer(stock.GrpcServer):
         self.listener.leave()
 
     def drain(self) -> None:
+        """Wait for the calls in flight, but not for ever."""
+        self.leave()  # Nameko's own container does not
         self.listener.drain()
 
     def stop(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -15,7 +14,7 @@ from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.exceptions import StreamClosedError
+from h2.exceptions import StreamClosedError, StreamIDTooLowError
 from nameko_grpc.compression import SUPPORTED_ENCODINGS
 from nameko_grpc.connection import ServerConnectionManager
 from nameko_grpc.errors import GrpcError
@@ -23,11 +22,14 @@ from nameko_grpc.errors import GrpcError
 from mesh.http2 import limits
 from mesh.http2.sender import Sender
 from mesh.http2.streams import RequestStream, ResponseStream
+from mesh.http2.vigil import Vigil
 
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 64 * 1024
 _WINDOW_BYTES = 65535
+_GONE = (StreamClosedError, StreamIDTooLowError)
+"""What h2 says of a stream that the client has reset, perhaps in what it sent with the request."""
 _RESPONSE_HEADERS = (
     (":status", "200"),
     ("content-type", "application/grpc+proto"),
@@ -51,9 +53,7 @@ class Connection(ServerConnectionManager):
         self._calls: dict[int, ResponseStream] = {}
         """Those that are worked on, or not sent to the end."""
         self._ready: set[int] = set()
-        self._greeted = self._asked = False
-        self._heard_at = self._busy_at = time.monotonic()
-        self._left_at: float | None = None
+        self._vigil = Vigil()
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.RequestReceived: self.request_received,
             events.DataReceived: self.data_received,
@@ -80,7 +80,7 @@ class Connection(ServerConnectionManager):
                 if len(data) == _READ_BYTES:
                     eventlet.sleep(0)  # who always has something to say must not keep the others waiting
         except Exception as error:  # of the client's making: it must not end the process
-            log.info("a gRPC client is cut off: %s", error)
+            log.info("a gRPC client is cut off: %r", error)
         finally:
             self.run = False
             for stream_id in list(self.send_streams):
@@ -93,7 +93,7 @@ class Connection(ServerConnectionManager):
         while True:
             with suppress(TimeoutError):  # `look_after` knows whom to hang up on
                 data = bytes(self.sock.recv(_READ_BYTES))
-                self._heard_at, self._asked = time.monotonic(), False
+                self._vigil.heard()
                 return data
 
     def say_goodbye(self) -> None:
@@ -109,23 +109,17 @@ class Connection(ServerConnectionManager):
 
     def look_after(self, now: float) -> None:
         """Called now and then: who does not greet, answer, read or call any more gives up its place."""
-        silent = now - self._heard_at
-        if (
-            (not self._greeted and silent > limits.HANDSHAKE_SECONDS)
-            or (self._asked and silent > 2 * limits.SILENCE_SECONDS)
-            or (self._left_at is not None and now - self._left_at > limits.LINGER_SECONDS)
-        ):
+        if self._vigil.is_lost(now):
             self.hang_up()
             return
         for stream_id, response in list(self.send_streams.items()):
             if not response.buffer.empty() and now - response.took_at > limits.SEND_SECONDS:
                 self._reset(stream_id, ErrorCodes.CANCEL)
         if self._calls:
-            self._busy_at = now
-        if silent > limits.SILENCE_SECONDS and not self._asked:
-            self._asked = True
+            self._vigil.busy()
+        if self._vigil.must_ask(now):
             self.conn.ping(b"are you?")
-        elif now - self._busy_at > limits.IDLE_SECONDS:
+        elif self._vigil.is_idle(now):
             self.say_goodbye()
         self._sender.send_soon()
 
@@ -139,14 +133,14 @@ class Connection(ServerConnectionManager):
             try:
                 self._send_stream(stream_id)
             except Exception as error:
-                if not isinstance(error, StreamClosedError):
+                if not isinstance(error, _GONE):
                     log.exception("a response can't be sent")
                 self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
         return bytes(self.conn.data_to_send())
 
     def _all_sent(self) -> None:
-        if self.terminating and not self.send_streams and self._left_at is None:
-            self._left_at = time.monotonic()
+        if self.terminating and not self.send_streams:
+            self._vigil.left()
             self._sender.close()
 
     def _send_stream(self, stream_id: int) -> None:
@@ -174,7 +168,7 @@ class Connection(ServerConnectionManager):
         stream_id = event.stream_id
         if self.terminating or len(self._calls) >= limits.MAX_STREAMS or not self._shared.calls.take(1):
             self._bear(event)
-            self.conn.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)  # so that it is made elsewhere
+            self._reset(stream_id, ErrorCodes.REFUSED_STREAM)  # so that it is made elsewhere
             return
         acknowledge = partial(self._acknowledge, stream_id)
         request = RequestStream(stream_id, acknowledge, self._shared.request_bytes)
@@ -195,7 +189,8 @@ class Connection(ServerConnectionManager):
         except ValueError:
             raise GrpcError(StatusCode.INVALID_ARGUMENT, "the metadata can't be read") from None
         if (status := _http_status(request.headers)) is not None:
-            self.conn.send_headers(request.stream_id, [(":status", status)], end_stream=True)
+            with suppress(*_GONE):
+                self.conn.send_headers(request.stream_id, [(":status", status)], end_stream=True)
             self._reset(request.stream_id, ErrorCodes.NO_ERROR)
             response.done()
             return
@@ -229,9 +224,9 @@ class Connection(ServerConnectionManager):
         self._ready.update([event.stream_id] if event.stream_id else self.send_streams)
 
     def settings_changed(self, event: Any) -> None:
-        if self._greeted:
+        if self._vigil.greeted:
             self._bear(event)
-        self._greeted = True
+        self._vigil.greeted = True
         self._ready.update(self.send_streams)  # the window of each may have grown
 
     def _bear(self, event: Any) -> None:
@@ -246,7 +241,7 @@ class Connection(ServerConnectionManager):
             self._sender.send_soon()
 
     def _reset(self, stream_id: int, code: ErrorCodes) -> None:
-        with suppress(StreamClosedError):
+        with suppress(*_GONE):
             self.conn.reset_stream(stream_id, code)
         self._forget(stream_id)
 

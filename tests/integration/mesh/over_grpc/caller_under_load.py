@@ -24,7 +24,7 @@ def call(stub: Any, text: str) -> str:
     try:
         heard = stub.Once(pb.Say(text=text, load=b"x" * 5000), timeout=SECONDS)
     except grpc.RpcError as error:
-        return str(error.code().name)
+        return f"{error.code().name}: {error.details()}"
     return "OK" if heard.text == text else f"answered {heard.text}"
 
 

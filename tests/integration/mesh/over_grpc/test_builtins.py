@@ -107,6 +107,29 @@ def test_consul_is_told_the_port_that_was_free(start: Callable[..., Any], consul
     assert shop.server.bound_port != presence_of(shop).port
 
 
+def test_discovery_forgets_a_service_before_its_clients_are_sent_away(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = start(Present)
+    left = []
+    for extension in (shop.server, presence_of(shop)):
+        leave = extension.leave
+        monkeypatch.setattr(
+            extension, "leave", lambda one=extension, leave=leave: (left.append(one), leave())
+        )
+    shop.stop()
+    assert left.index(presence_of(shop)) < left.index(shop.server)
+
+
+def test_nameko_s_own_container_says_goodbye_too(start: Callable[..., Any]) -> None:
+    shop = start(EchoService, SERVICE_CONTAINER_CLS="nameko.containers.ServiceContainer")
+    with Stranger(shop.server.bound_port) as client:
+        assert client.call() == "grpc 0"
+        stopping = eventlet.spawn(shop.stop)
+        assert client.goodbye() == 0
+        stopping.wait()
+
+
 @pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
 def test_bound_to_the_address_of_our_choice(host: str, start: Callable[..., Any]) -> None:
     shop = start(EchoService, GRPC_BIND_HOST=host)

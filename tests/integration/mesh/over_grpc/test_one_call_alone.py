@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import eventlet
@@ -38,6 +40,35 @@ def test_a_stream_that_is_reset_while_it_is_sent_ends_alone(stranger: Stranger) 
         stranger.h2.reset_stream(stream_id)
     stranger.flush()
     assert {stranger.answer(stream_id) for stream_id in asked[1::2]} == {"grpc 0"}
+
+
+def test_calls_that_are_refused_and_given_up_at_once_end_alone(stranger: Stranger) -> None:
+    """As a client does that hears a goodbye: the others' answers must come all the same."""
+    asked = [stranger.ask(**GATHER) for _ in range(limits.MAX_STREAMS)]
+    stranger.h2.remote_settings.max_concurrent_streams = 1000
+    stranger.h2.remote_settings.acknowledge()
+    give_up(stranger, GATHER)
+    for stream_id in asked:
+        stranger.h2.end_stream(stream_id)
+    stranger.flush()
+    assert {stranger.answer(stream_id) for stream_id in asked} == {"grpc 0"}
+    give_up(stranger, {"content-type": "application/json"})
+    assert stranger.call() == "grpc 0"
+
+
+def give_up(stranger: Stranger, headers: dict[str, str]) -> None:
+    """Some calls, each reset in the same breath, and all in one."""
+    with suspended(stranger):
+        for _ in range(5):
+            stranger.h2.reset_stream(stranger.ask(**headers))
+    stranger.flush()
+
+
+@contextmanager
+def suspended(stranger: Stranger) -> Iterator[None]:
+    stranger.flush, flush = lambda: None, stranger.flush
+    yield
+    stranger.flush = flush
 
 
 def test_who_is_not_read_is_made_to_wait(stranger: Stranger) -> None:
