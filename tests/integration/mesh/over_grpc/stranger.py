@@ -87,7 +87,7 @@ class Stranger:
         """What the server says next; False when it has hung up."""
         try:
             data = self.sock.recv(65536)
-        except OSError:
+        except ConnectionError:  # a server that says nothing has not hung up: that is a TimeoutError
             data = b""
         if not data:
             self.hung_up = True
