@@ -30,7 +30,7 @@ from mesh.draining import DrainingConsumer
 from mesh.outbox import OutboxRelay
 from mesh.outbox_rows import OutboxStore
 from mesh.rpc import Responder, Rpc
-from mesh.subscription import BatchHandler
+from mesh.subscription import BatchHandler, EventHandler
 from tests.chaos import mutants
 from tests.chaos.failpoints import Failpoints
 
@@ -48,8 +48,8 @@ class Container(mesh.container.Container):
         self, entrypoint: Any, args: Any, kwargs: Any, context_data: Any = None, handle_result: Any = None
     ) -> Any:
         is_for_all = getattr(entrypoint, "handler_type", None) is BROADCAST  # each instance has its own
-        has_message = bool(getattr(handle_result, "args", ()))  # a timer has none
-        if has_message and not is_for_all:
+        came_by_amqp = isinstance(entrypoint, Rpc | EventHandler)  # what is asked over gRPC are reads
+        if came_by_amqp and not is_for_all:
             method = f"{self.service_name}.{entrypoint.method_name}"
             for execution in _ids_of(entrypoint, args, handle_result.args[0]):
                 self._points.note_execution(method, execution)
