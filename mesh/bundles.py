@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from mesh.draining import DrainingConsumer
+from mesh.outgoing import MOST_TOGETHER
 
 Event = Mapping[str, Any]
 
@@ -78,9 +79,10 @@ class BundleConsumer(DrainingConsumer):
 
 
 def events_in(body: Any) -> Sequence[Event] | None:
-    """Of what came from the wire: one event or a list of them; None when it is neither."""
+    """Of what came from the wire: one event or a list of them; None when it is neither, or of more events
+    than a relay would send."""
     if isinstance(body, Mapping):
         return [body]
-    if isinstance(body, list) and body and all(isinstance(event, Mapping) for event in body):
-        return body
-    return None
+    if not isinstance(body, list) or not 1 <= len(body) <= MOST_TOGETHER:
+        return None
+    return body if all(isinstance(event, Mapping) for event in body) else None

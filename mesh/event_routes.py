@@ -43,7 +43,7 @@ def lead(queue: Any, source: str, kind: str) -> None:
 
 
 def declare(channel: Any, queue: Queue, source: str, kind: str) -> None:
-    """The ways to that queue, as far as kombu does not declare them with it."""
+    """That queue and all ways to it."""
     others = Exchange(
         f"{source}.events.others",
         type="headers",
@@ -55,5 +55,7 @@ def declare(channel: Any, queue: Queue, source: str, kind: str) -> None:
         exchange(channel).declare()
     others(channel).bind_to(plain(source), routing_key=kind)
     had(channel).bind_to(others, arguments={"x-match": "all", **MARK})
-    # An older version was bound to the plain events, and would still get them beside the bundles.
+    queue(channel).declare()
+    # An older version was bound to the plain events, and would still get them beside the bundles. Only now:
+    # at no moment is the queue bound to neither.
     channel.queue_unbind(queue.name, plain(source).name, kind)

@@ -165,3 +165,29 @@ def test_a_bundle_that_kills_is_taken_apart(outbox_store: Any, start: Any) -> No
         container.kill()
     start(OneByOne)
     eventually(lambda: sorted(OneByOne.heard) == [*[0] * (subscription.TOGETHER_LIVES + 1), 1, 2, 3, 4])
+
+
+def test_a_queue_of_an_older_version_gets_each_event_once(outbox_store: Any, start: Any) -> None:
+    """It was bound to the plain events, where the relay's are to be found as well while somebody listens."""
+    start(Stock)
+    (older,) = start(OneByOne)
+    older.stop()
+    with Connection(config["AMQP_URI"]) as connection, connection.channel() as channel:
+        channel.queue_bind(QUEUE, "source.events", "happened")
+    start(OneByOne)
+    publish(outbox_store, *some(5))
+    start(Source)
+    eventually(lambda: len(Stock.heard) == 5 and unsent(outbox_store) == 0)
+    publish(outbox_store, Happened(thing="last", number=5))
+    eventually(lambda: 5 in OneByOne.heard)
+    assert OneByOne.heard == list(range(6))
+
+
+@pytest.mark.parametrize("body", [[], [{"data": {"number": 1}}, 7], [{"data": {"number": 1}}] * 101])
+def test_a_list_that_no_relay_would_send_is_parked(start: Any, body: Any) -> None:
+    start(OneByOne)
+    with Connection(config["AMQP_URI"]) as connection, connection.channel() as channel:
+        connection.Producer(channel).publish(body, routing_key=QUEUE, serializer="json")
+        parked = eventually(Queue(f"{QUEUE}.dead", channel=channel).get)
+    assert parked.payload == body
+    assert OneByOne.heard == []

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
 from typing import Any
 
 import grpc
@@ -20,6 +21,8 @@ from google.rpc import error_details_pb2  # noqa: F401 - known to the pool by it
 from google.rpc.status_pb2 import Status
 from nameko_grpc.client import Client
 from nameko_grpc.errors import GrpcError
+
+from tests.waiting import eventually
 
 pb, services = grpc.protos_and_services("tests/integration/mesh/over_grpc/echo.proto")
 POOL = Default()
@@ -60,8 +63,7 @@ class Nameko:
     def once_with_metadata(self, metadata: Any) -> tuple[Any, Any, Any]:
         future = self.proxy.Once.future(say("metadata"), metadata=metadata, timeout=SECONDS)
         heard = future.result()
-        while not (last := future.trailing_metadata()):  # they come after the message
-            time.sleep(0.01)
+        last = eventually(future.trailing_metadata)  # they come after the message
         return heard, future.initial_metadata(), last
 
 
@@ -107,16 +109,17 @@ def many_to_many(client: Any) -> Any:
 def question_and_answer(client: Any) -> Any:
     """Each message is sent when the answer to the one before it has come."""
     answers: list[str] = []
+    answered: Queue[str] = Queue()
 
     def questions() -> Iterator[Any]:
         for number in range(5):
-            while len(answers) < number:
-                time.sleep(0.001)
+            if number:
+                answers.append(answered.get(timeout=SECONDS))
             yield say(f"q{number}")
 
     for heard in client.call("Converse", questions()):
-        answers.append(heard.text)
-    return answers
+        answered.put(heard.text)
+    return [*answers, answered.get(timeout=SECONDS)]
 
 
 def enough_before_the_end(client: Any) -> Any:
