@@ -7,11 +7,16 @@ transaction would cost every one of them what this costs those that are too late
 
 from __future__ import annotations
 
+import logging
+
+import eventlet
 import psycopg2.extensions
-from eventlet import Timeout, tpool
+from eventlet.greenthread import GreenThread
 from eventlet.hubs import trampoline
 
 from mesh import budget
+
+log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 10
@@ -47,9 +52,12 @@ def wait_in_the_hub(connection: psycopg2.extensions.connection) -> None:
     is_new = connection.status == psycopg2.extensions.STATUS_SETUP
     longest = CONNECT_SECONDS if is_new else STATEMENT_SECONDS + LOCK_SECONDS
     can_cancel = isinstance(connection, Connection) and not (is_new or connection.is_ending)
+    cancelling: GreenThread | None = None
     while True:
         state = connection.poll()
         if state == psycopg2.extensions.POLL_OK:
+            if cancelling is not None:
+                cancelling.wait()  # or it might hit the next statement of this connection
             return
         seconds = budget.left(longest) if can_cancel else longest
         try:
@@ -64,5 +72,21 @@ def wait_in_the_hub(connection: psycopg2.extensions.connection) -> None:
             if seconds == longest:
                 raise
             longest, can_cancel = CANCEL_SECONDS, False
-            with Timeout(CANCEL_SECONDS, _NoAnswer("the database could not be told to cancel a statement")):
-                tpool.execute(connection.cancel)  # it opens a connection of its own, and blocks meanwhile
+            cancelling = eventlet.spawn(_cancel, connection)
+
+
+def _cancel(connection: psycopg2.extensions.connection) -> None:
+    """By a connection of its own, in a green thread without a budget. libpq's PQcancel is no way: it blocks,
+    psycopg2 holds the interpreter's lock meanwhile, and a server that is frozen would freeze this process."""
+    told = connection.info
+    with eventlet.Timeout(CANCEL_SECONDS, False):
+        try:
+            other = psycopg2.connect(**{**told.dsn_parameters, "password": told.password})
+            try:
+                other.autocommit = True
+                with other.cursor() as cursor:
+                    cursor.execute("SELECT pg_cancel_backend(%s)", (told.backend_pid,))
+            finally:
+                other.close()
+        except psycopg2.Error as error:
+            log.warning("the database could not be told to cancel a statement: %s", error)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
 import sqlite3 as driver
+import subprocess
 import time
 
 import eventlet
@@ -16,6 +20,7 @@ from mesh.errors import DeadlineExceeded, Unavailable
 from tests.waiting import eventually
 
 SHORT = 0.3
+FREEZE = 8
 LONG_AFTER = 4.0
 """Less than any limit that stands without a deadline."""
 
@@ -129,6 +134,35 @@ def test_others_go_on_while_one_is_cancelled(postgresql):
         outcome, _ = within(60, execute, postgresql, "SELECT 7")
         assert outcome == [(7,)]
     assert all(isinstance(one.wait()[0], DeadlineExceeded) for one in slow)
+
+
+def test_nobody_is_frozen_by_a_server_that_is_frozen(postgresql, postgresql_server):
+    """Its postmaster lets nobody in any more, not even who comes to have a statement cancelled."""
+    (postmaster,) = execute(postgresql, "SELECT pg_read_file('postmaster.pid')")
+    pid = int(postmaster[0].split()[0])
+    thaw = subprocess.Popen(  # if we are frozen ourselves
+        ["sh", "-c", f"sleep {FREEZE}; kill -CONT {pid}"], start_new_session=True
+    )
+    beats = []
+
+    def beat():
+        while True:
+            beats.append(time.monotonic())
+            eventlet.sleep(0.01)
+
+    beating = eventlet.spawn(beat)
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        error, _ = within(SHORT, execute, postgresql, "SELECT pg_sleep(60)")
+        is_frozen = thaw.poll() is None
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        beating.kill()
+        os.killpg(thaw.pid, signal.SIGKILL)
+        thaw.wait()
+    assert isinstance(error, DeadlineExceeded)
+    assert is_frozen, "the server was thawed before anybody gave it up"
+    assert max(after - before for before, after in itertools.pairwise(beats)) < FREEZE / 2
 
 
 def test_all_statements_of_a_transaction_share_what_is_left(postgresql):
