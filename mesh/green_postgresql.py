@@ -8,6 +8,7 @@ transaction would cost every one of them what this costs those that are too late
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import eventlet
 import psycopg2.extensions
@@ -26,17 +27,43 @@ CANCEL_SECONDS = 1
 and the connection is closed."""
 
 
-class Connection(psycopg2.extensions.connection):
-    """A commit is let end: whether a cancelled one has taken effect, nobody would know."""
+class _Cursor(psycopg2.extensions.cursor):
+    def execute(self, query: Any, values: Any = None) -> None:
+        connection = self.connection
+        if isinstance(connection, Connection) and connection.begins_next:
+            connection.begins_next = False
+            query = f"BEGIN; {query}"
+        super().execute(query, values)
 
-    is_ending = False
+
+class Connection(psycopg2.extensions.connection):
+    """BEGIN travels with the first statement of a transaction: psycopg2 sends it alone and waits.
+
+    A commit is let end: whether a cancelled one has taken effect, nobody would know.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.cursor_factory = _Cursor
+        self.autocommit = True  # psycopg2's word for that it begins nothing itself
+        self.begins_next = False
+        self.is_ending = False
 
     def commit(self) -> None:
         self.is_ending = True
         try:
-            super().commit()
+            self._end("COMMIT")
         finally:
             self.is_ending = False
+
+    def rollback(self) -> None:
+        self._end("ROLLBACK")
+
+    def _end(self, how: str) -> None:
+        self.begins_next = False
+        if self.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
+            with self.cursor() as cursor:
+                cursor.execute(how)
 
 
 class _NoAnswer(psycopg2.OperationalError):

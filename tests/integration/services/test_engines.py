@@ -10,10 +10,12 @@ import pytest
 import sqlalchemy as sa
 from eventlet import patcher
 from greenlet import GreenletExit
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS
 
 from mesh.database import Store, Transaction
 from mesh.engines import _in_thread, open_engine
 from mesh.errors import Unavailable
+from mesh.sets import Writes, select_among
 from tests.waiting import eventually
 
 
@@ -137,3 +139,64 @@ def test_an_error_of_the_database_is_its_own(store):
     insert(store, "one")
     with pytest.raises(sa.exc.IntegrityError):
         insert(store, "one")
+
+
+def test_a_statement_that_was_prepared_on_an_empty_table_finds_its_rows_by_their_key(postgresql_server):
+    engine = open_engine(postgresql_server.url_for("postgres"))
+    table = sa.Table(
+        "by_key", sa.MetaData(), sa.Column("id", sa.Text, primary_key=True), sa.Column("note", sa.Text)
+    )
+    try:
+        with engine.begin() as connection:
+            table.create(connection)
+            for _ in range(10):
+                select_among(connection, (table.c.id, table.c.note), table.c.id, ["1", "2"], lock=True)
+                change(connection, table, "1", "2")
+            connection.execute(sa.text("INSERT INTO by_key SELECT n, '' FROM generate_series(1, 5000) AS n"))
+            select_among(connection, (table.c.id, table.c.note), table.c.id, ["1", "2"], lock=True)
+            change(connection, table, "1", "2")
+            plans = [
+                "\n".join(connection.scalars(sa.text(f"EXPLAIN EXECUTE {name} ({values})")))
+                for name, values in (("mesh_0", "'{1,2}'"), ("mesh_1", "'[]'"))
+            ]
+            table.drop(connection)
+    finally:
+        engine.dispose()
+    for plan in plans:
+        assert "Index" in plan
+        assert "Seq Scan" not in plan
+
+
+def insert_and_break(store):
+    with store.transaction() as tx:
+        tx.connection.execute(sa.text("INSERT INTO some_more VALUES ('one')"))
+        raise ZeroDivisionError
+
+
+def change(connection, table, *ids):
+    writes = Writes()
+    writes.update(table, [{"id": one, "note": "changed"} for one in ids], ("note",))
+    writes.send(connection)
+
+
+def test_a_transaction_begins_with_its_first_statement_and_what_only_reads_begins_none(postgresql_server):
+    engine = open_engine(postgresql_server.url_for("postgres"))
+    store = SomeStore(engine)
+    try:
+        for read_only in (True, False):
+            with store.transaction(read_only=read_only) as tx:
+                status = tx.connection.connection.driver_connection.info.transaction_status
+                assert status == TRANSACTION_STATUS_IDLE
+                assert tx.connection.scalar(sa.text("SELECT 1")) == 1
+                status = tx.connection.connection.driver_connection.info.transaction_status
+                assert status == (TRANSACTION_STATUS_IDLE if read_only else TRANSACTION_STATUS_INTRANS)
+        with store.transaction() as tx:
+            tx.connection.execute(sa.text("CREATE TABLE some_more (name text)"))
+        with pytest.raises(ZeroDivisionError):
+            insert_and_break(store)
+        with store.transaction(read_only=True) as tx:
+            assert tx.connection.scalar(sa.text("SELECT count(*) FROM some_more")) == 0
+        with store.transaction() as tx:
+            tx.connection.execute(sa.text("DROP TABLE some_more"))
+    finally:
+        engine.dispose()
