@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from mesh import garbage
 from mesh.log import Formatter
 
 from .app import create_app
@@ -28,6 +29,10 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.force_exit = self.should_exit  # told twice: wait for nobody
         self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        garbage.settle_in()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._app.state.lifecycle.drain()

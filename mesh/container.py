@@ -24,7 +24,7 @@ from kombu.connection import Connection
 from nameko import config
 from nameko.containers import ServiceContainer
 
-from mesh import budget
+from mesh import budget, garbage
 from mesh.backoff import back_off
 from mesh.context import deadline_of
 from mesh.errors import DeadlineExceeded
@@ -57,6 +57,7 @@ class Container(ServiceContainer):
                 return
             eventlet.sleep(LOOK_SECONDS)
         starting.wait()
+        garbage.settle_in()
 
     def stop(self) -> None:
         self._leaving.set()
