@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from mesh import event_routes
 from mesh.confirms import ConfirmedPublisher, Fate, Parcel
-from mesh.outgoing import Outgoing
+from mesh.outgoing import MOST_TOGETHER, Outgoing
 
 CONFIRM_SECONDS = 3.0
 MOST_AT_ONCE = 500
@@ -25,49 +26,88 @@ class BundlePublisher:
         self._publisher.close()
 
     def publish(self, rows: Sequence[Outgoing]) -> list[Fate]:
-        """The fate of each. Whether anybody listens to single events is told by the fate of the first.
+        """The fate of each. Rows of one type leave as one message. Whether anybody listens to single events
+        is told by the fate of the first.
 
         Raises Unavailable when not all fates are known in time.
         """
+        joined = _joined(rows)
         wholes = [
-            Parcel(f"{row.events[0][0]}+", self._bundles, row.type, _whole(row), row.awaited) for row in rows
+            Parcel(f"{one.events[0][0]}+", self._bundles, one.type, _whole(one), one.awaited)
+            for one in joined
         ]
-        firsts = [_single(self._plain, row, *row.events[0], mandatory=True) for row in rows]
+        firsts = [_single(self._plain, one, *one.events[0], mandatory=True) for one in joined]
         fates = self._publisher.publish([*wholes, *firsts], CONFIRM_SECONDS)
-        both = list(zip(rows, fates, fates[len(rows) :], strict=False))
-        heard = [row for row, _, first in both if first is Fate.KEPT]
+        both = list(zip(joined, fates, fates[len(joined) :], strict=False))
+        heard = [(number, one) for number, (one, _, first) in enumerate(both) if first is Fate.KEPT]
         refused = self._publish_others(
-            [(row.seq, _single(self._plain, row, *event)) for row in heard for event in row.events[1:]]
+            [(number, _single(self._plain, one, *event)) for number, one in heard for event in one.events[1:]]
         )
-        return [
-            Fate.REFUSED if row.seq in refused else _joint(whole, first, row.awaited)
-            for row, whole, first in both
-        ]
+        fate_of = {
+            seq: Fate.REFUSED if number in refused else _joint(whole, first, one.awaited)
+            for number, (one, whole, first) in enumerate(both)
+            for seq in one.seqs
+        }
+        return [fate_of[row.seq] for row in rows]
 
     def _publish_others(self, parcels: Sequence[tuple[int, Parcel]]) -> set[int]:
-        """Returns the rows of which the broker refused one."""
+        """Returns the numbers of those of which the broker refused one."""
         refused: set[int] = set()
         for start in range(0, len(parcels), MOST_AT_ONCE):
             some = parcels[start : start + MOST_AT_ONCE]
             fates = self._publisher.publish([parcel for _, parcel in some], CONFIRM_SECONDS)
-            refused |= {seq for (seq, _), fate in zip(some, fates, strict=True) if fate is Fate.REFUSED}
+            refused |= {number for (number, _), fate in zip(some, fates, strict=True) if fate is Fate.REFUSED}
         return refused
 
 
-def _whole(row: Outgoing) -> bytes:
+@dataclass(slots=True)
+class _Joined:
+    """Rows of one type, as one message."""
+
+    type: str
+    awaited: bool
+    seqs: list[int] = field(default_factory=list)
+    events: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def has_room(self, row: Outgoing) -> bool:
+        return row.awaited == self.awaited and len(self.events) + len(row.events) <= MOST_TOGETHER
+
+
+def _joined(rows: Iterable[Outgoing]) -> list[_Joined]:
+    """As few as keep the order of the events of one aggregate. Two of those share a message only when they
+    were committed together, and one that was committed alone travels alone: a handler begins with messages
+    in their order, and works on several at once."""
+    joined: list[_Joined] = []
+    open_one: dict[str, int] = {}
+    latest: dict[str, int] = {}
+    for row in rows:
+        number = open_one.get(row.type, -1)
+        before = max(latest.get(aggregate_id, -1) for aggregate_id in row.aggregate_ids)
+        if len(row.events) == 1 or number <= before or not joined[number].has_room(row):
+            number = len(joined)
+            joined.append(_Joined(row.type, row.awaited))
+            if len(row.events) > 1:
+                open_one[row.type] = number
+        joined[number].seqs.append(row.seq)
+        joined[number].events += row.events
+        latest |= dict.fromkeys(row.aggregate_ids, number)
+    return joined
+
+
+def _whole(one: _Joined) -> bytes:
     """One event as it is alone, several as a list of them."""
-    envelopes = [envelope for _, envelope in row.events]
+    envelopes = [envelope for _, envelope in one.events]
     return envelopes[0] if len(envelopes) == 1 else b"[" + b",".join(envelopes) + b"]"
 
 
 def _single(
-    exchange: str, row: Outgoing, event_id: str, envelope: bytes, *, mandatory: bool = False
+    exchange: str, one: _Joined, event_id: str, envelope: bytes, *, mandatory: bool = False
 ) -> Parcel:
-    return Parcel(event_id, exchange, row.type, envelope, mandatory, event_routes.MARK)
+    return Parcel(event_id, exchange, one.type, envelope, mandatory, event_routes.MARK)
 
 
 def _joint(whole: Fate, first: Fate, awaited: bool) -> Fate:
-    """Of a row, by the fates of its two ways."""
+    """Of a message, by the fates of its two ways."""
     if Fate.REFUSED in (whole, first):
         return Fate.REFUSED
     return Fate.UNROUTABLE if awaited and whole is first is Fate.UNROUTABLE else Fate.KEPT

@@ -12,6 +12,9 @@ from mesh.outgoing import CLAIM, Outgoing
 MOST_IN_MEMORY = 1000
 """Bundles that wait for the relay of their process; those after them wait in the table alone."""
 
+MANY = 50
+"""Bundles for which nobody should wait for more."""
+
 
 class News:
     """Hands committed events to the relay of this process, and wakes it."""
@@ -27,6 +30,11 @@ class News:
     @property
     def has_room(self) -> bool:
         return len(self._bundles) < MOST_IN_MEMORY
+
+    @property
+    def has_many(self) -> bool:
+        """Whether those that wait fill a few messages."""
+        return len(self._bundles) >= MANY
 
     def tell(self, claimed: Sequence[Outgoing], claimant: str | None, *, others: bool) -> None:
         """`others`: there are more, which the relay has to look for."""

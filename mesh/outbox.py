@@ -32,6 +32,9 @@ BATCH = 200
 """Bundles that are looked for at once, or events in those taken from memory."""
 IDLE_SECONDS = 1.0
 """How often to look for what a dead relay, or a transaction of another instance, has left."""
+PACE_SECONDS = 0.1
+"""How long new events wait for others at most, when there have just been some: under load many transactions
+share a message. Those that come after a pause leave at once."""
 MARK_SECONDS = 0.2
 """How long events that were sent may wait to be marked together: a transaction for each handful of them
 costs more than sending them. Those of a process that dies before are sent again."""
@@ -53,7 +56,7 @@ class OutboxRelay(DependencyProvider):
         service = self.container.service_name
         self._claimant = str(uuid.uuid4())
         self._stopping = Event()
-        self._next_look = self._mark_at = 0.0
+        self._next_look = self._mark_at = self._pace_from = 0.0
         self._sent: list[int] = []
         """Events that the broker has, and the table does not know of yet."""
         self._next_pruning = time.monotonic() + PRUNE_SECONDS
@@ -77,6 +80,7 @@ class OutboxRelay(DependencyProvider):
         news, failures = self.shared.news, 0
         while not self._stopping.is_set():
             try:
+                self._wait_for_others()
                 busy = self._relay_fresh()
                 busy = self._relay_found() or busy  # what is left behind has its turn under load, too
                 if len(self._sent) >= BATCH or self._to_wait() <= 0:
@@ -99,6 +103,11 @@ class OutboxRelay(DependencyProvider):
             self._mark_sent()
         self._forget()
 
+    def _wait_for_others(self) -> None:
+        seconds = self._pace_from + PACE_SECONDS - time.monotonic()
+        if seconds > 0 and not self.shared.news.has_many:
+            self._stopping.wait(seconds)
+
     def _to_wait(self) -> float:
         """Seconds until there is something to do without news."""
         return self._mark_at - time.monotonic() if self._sent else IDLE_SECONDS
@@ -114,6 +123,7 @@ class OutboxRelay(DependencyProvider):
         """Publish what this process has just committed. Whether there was anything."""
         events = self.shared.news.take(BATCH)
         if events:
+            self._pace_from = time.monotonic()
             self._send(events)
         return bool(events)
 

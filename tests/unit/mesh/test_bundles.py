@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mesh.outgoing import MOST_TOGETHER, Kept, bundled
+from mesh.bundle_publisher import _joined
+from mesh.outgoing import MOST_TOGETHER, Kept, Outgoing, bundled
 
 
 def events(*named):
@@ -30,3 +31,34 @@ def test_a_bundle_has_its_bound():
 
 def test_nothing_makes_no_bundle():
     assert bundled([]) == []
+
+
+def rows(*named):
+    """Each is named after its type and its aggregates."""
+    return [
+        Outgoing(number, kind, False, frozenset(things), [(thing, b"{}") for thing in things])
+        for number, (kind, *things) in enumerate(named)
+    ]
+
+
+def messages(*named):
+    return [one.seqs for one in _joined(rows(*named))]
+
+
+def test_rows_of_one_type_share_a_message():
+    assert messages("a12", "b34", "a56", "b78") == [[0, 2], [1, 3]]
+
+
+def test_two_rows_of_one_aggregate_share_none():
+    assert messages("a12", "a23", "a45") == [[0], [1, 2]]
+    assert messages("a12", "b23", "a34", "a56") == [[0], [1], [2, 3]]
+
+
+def test_an_event_that_was_committed_alone_travels_alone():
+    assert messages("a12", "a3", "a45") == [[0, 2], [1]]
+
+
+def test_a_message_of_several_rows_has_the_bound_of_a_bundle():
+    half = [f"{number}-" for number in range(MOST_TOGETHER // 2 + 1)]
+    other = [f"{number}+" for number in range(MOST_TOGETHER // 2 + 1)]
+    assert messages(("a", *half), ("a", *other)) == [[0], [1]]
