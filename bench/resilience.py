@@ -1,7 +1,8 @@
 """`python -m bench.resilience`: three instances of products are read while they die, freeze, leave and come.
 
 Reads begin at a steady rate, whatever became of those before (an open loop: who waits does not ask less).
-The client tries again what a client may: a read whose connection broke, or that was answered 503.
+The client tries again what a client may: a read whose connection broke, or that was answered 503; then it waits
+as long as it is told to.
 """
 
 from __future__ import annotations
@@ -106,13 +107,15 @@ class Customer:
         began = time.monotonic()
         statuses: list[int] = []
         is_copy = False
+        pause = 0.0
         while len(statuses) < TRIES:
-            if statuses:
-                await asyncio.sleep(PAUSE_SECONDS * len(statuses))
+            await asyncio.sleep(pause)
+            pause = PAUSE_SECONDS * (len(statuses) + 1)
             try:
                 answer = await self._http.get(path, self._headers)
                 statuses.append(answer.status)
                 is_copy = "age" in answer.headers
+                pause = float(answer.headers.get("retry-after", pause))
             except (OSError, EOFError, TimeoutError):
                 statuses.append(0)
             if statuses[-1] not in (0, 503):

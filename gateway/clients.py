@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from mesh.aio.batching import Batcher
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
+STALLED_SECONDS = 0.5
+"""When products have not been answered for so long, who asks next gets a copy at once, or is sent away.
+Orders are not: what is accepted now is confirmed when products is back."""
 _LONGEST_METADATA = 2048
 """Characters of the request ids of a batch: a server takes only so many headers."""
 
@@ -62,7 +66,11 @@ class Batching:
     on_batch: Callable[[str, int], None] = lambda method, size: None
 
     def of(
-        self, method: str, send: Callable[[Context, list[Any]], Awaitable[Any]]
+        self,
+        method: str,
+        send: Callable[[Context, list[Any]], Awaitable[Any]],
+        *,
+        stalled_after: float = inf,
     ) -> Batcher[tuple[Context, Any], Json]:
         """Gathers items of one method, whose plural `send` calls, and deals the outcomes out again."""
 
@@ -74,7 +82,11 @@ class Batching:
             return [_outcome(outcome) for outcome in outcomes] if isinstance(outcomes, list) else []
 
         return Batcher(
-            carry, most=self.most, lanes=self.lanes, on_batch=lambda size: self.on_batch(method, size)
+            carry,
+            most=self.most,
+            lanes=self.lanes,
+            stalled_after=stalled_after,
+            on_batch=lambda size: self.on_batch(method, size),
         )
 
 
@@ -136,7 +148,7 @@ class Products(_Client):
         self._direct = direct
         self._copies = copies
         self._on_fallback = on_fallback
-        self._reading = batching.of("products.get_products", self._get_all)
+        self._reading = batching.of("products.get_products", self._get_all, stalled_after=STALLED_SECONDS)
 
     def start(self) -> None:
         if self._direct is not None:

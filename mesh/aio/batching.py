@@ -16,9 +16,10 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from math import inf
 from typing import Any, Generic, TypeVar
 
-from mesh.errors import DeadlineExceeded, Overloaded, RemoteFault
+from mesh.errors import DeadlineExceeded, Overloaded, RemoteFault, Unavailable
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -41,7 +42,8 @@ class _Ticket(Generic[Item, Answer]):
 
 class Batcher(Generic[Item, Answer]):
     """Belongs to one event loop. `most` is the size of a batch, `lanes` how many are under way at once,
-    `waiting` how many items may wait; `on_batch` is told the size of each batch that leaves.
+    `waiting` how many items may wait; `on_batch` is told the size of each batch that leaves. Who
+    would have to wait is sent away when nothing has left or come back for `stalled_after` seconds.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Batcher(Generic[Item, Answer]):
         most: int = 100,
         waiting: int = 1000,
         lanes: int = 1,
+        stalled_after: float = inf,
         on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._send = send
@@ -59,6 +62,9 @@ class Batcher(Generic[Item, Answer]):
         self._lanes = self._free_lanes = lanes
         self._pace = 0.0
         """Items a second that one lane has carried of late, in full batches; 0 while it is not known."""
+        self._stalled_after = stalled_after
+        self._moved_at = 0.0
+        """When a batch left or came back the last time, by the clock of the loop."""
         self._on_batch = on_batch
         self._waiting: deque[_Ticket[Item, Answer]] = deque()
         self._leaving = False
@@ -70,8 +76,9 @@ class Batcher(Generic[Item, Answer]):
         """The item's answer. `deadline` is Unix seconds, the item's own; who is cancelled before the
         batch has left does not travel.
 
-        Raises Overloaded when too many wait, or so many that it would not be its turn in time;
-        DeadlineExceeded when time has run out, and what came back for this item.
+        Raises Overloaded when too many wait, or so many that it would not be its turn in time; Unavailable
+        when the batches under way seem to be stuck; DeadlineExceeded when time has run out, and what came
+        back for this item.
         """
         left = deadline - time.time()
         if left <= 0:
@@ -82,6 +89,8 @@ class Batcher(Generic[Item, Answer]):
                 waiting = len(self._waiting)
                 raise Overloaded(f"{waiting} are waiting already: it would not be its turn in time")
         loop = asyncio.get_running_loop()
+        if self._is_stalled(loop.time()):
+            raise Unavailable(f"those before have had no answer for {self._stalled_after:g} s")
         answer: asyncio.Future[Answer | Exception] = loop.create_future()
         self._waiting.append(_Ticket(item, deadline, answer))
         self._leave_soon(loop)
@@ -109,6 +118,10 @@ class Batcher(Generic[Item, Answer]):
             return False
         return waiting / (self._pace * self._lanes) + self._most / self._pace > left
 
+    def _is_stalled(self, now: float) -> bool:
+        may_leave = self._free_lanes and 2 * (len(self._waiting) + 1) >= self._travelling
+        return not may_leave and now - self._moved_at > self._stalled_after
+
     def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """After this turn of the loop: what came in with it, from other sockets, goes along."""
         if self._free_lanes and not self._leaving and 2 * len(self._waiting) >= self._travelling:
@@ -128,6 +141,7 @@ class Batcher(Generic[Item, Answer]):
         self._travelling += len(batch)
         self._on_batch(len(batch))
         loop = asyncio.get_running_loop()
+        self._moved_at = loop.time()
         task = loop.create_task(self._carry(batch))
         self._under_way.add(task)
         task.add_done_callback(partial(self._arrived, len(batch)))
@@ -136,6 +150,7 @@ class Batcher(Generic[Item, Answer]):
 
     def _arrived(self, size: int, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
+        self._moved_at = task.get_loop().time()
         self._free_lanes += 1
         self._travelling -= size
         if self._waiting:

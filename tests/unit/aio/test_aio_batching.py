@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mesh.aio.batching import Batcher
-from mesh.errors import DeadlineExceeded, Disconnected, Overloaded, Refused, RemoteFault
+from mesh.errors import DeadlineExceeded, Disconnected, Overloaded, Refused, RemoteFault, Unavailable
 
 
 class Line:
@@ -259,3 +259,31 @@ async def test_without_a_full_batch_before_it_nobody_is_turned_away(line, batche
     line.go(3)
 
     await asyncio.gather(*waiting)
+
+
+async def test_behind_batches_that_do_not_come_back_nobody_queues(line, batcher_of):
+    batcher = batcher_of(line.send, lanes=2, stalled_after=0.02)
+    asked = [asyncio.ensure_future(batcher(2, soon()))]
+    await turns()
+    asked.append(asyncio.ensure_future(batcher(4, soon())))  # a free lane is no queue
+    await asyncio.sleep(0.03)
+
+    with pytest.raises(Unavailable):
+        await batcher(6, soon())
+
+    line.go()
+    assert await asked[0] == 4
+    asked.append(asyncio.ensure_future(batcher(8, soon())))  # one has come back: it goes on
+    line.go(2)
+    assert await asyncio.gather(*asked) == [4, 8, 16]
+
+
+async def test_a_batch_that_takes_its_time_alone_turns_nobody_away(line, batcher_of):
+    batcher = batcher_of(line.send, lanes=2, stalled_after=0.02)
+    asked = [asyncio.ensure_future(batcher(2, soon()))]
+    await asyncio.sleep(0.03)
+
+    asked.append(asyncio.ensure_future(batcher(4, soon())))
+    line.go(2)
+
+    assert await asyncio.gather(*asked) == [4, 8]

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from gateway.app import create_app
+from gateway.clients import STALLED_SECONDS
 from mesh.errors import DeadlineExceeded, Refused, Unavailable, UnknownService
 
 LAPTOP = {
@@ -61,6 +62,30 @@ async def test_products_that_have_just_gone_are_shown_as_they_were_and_how_old_t
     assert (copy.status_code, copy.content, copy.headers["age"]) == (200, fresh.content, "0")
     assert "age" not in fresh.headers
     is_problem(await http.get("/products/P002"), 503, "unavailable")
+
+
+async def test_who_asks_products_that_have_fallen_silent_gets_a_copy_at_once(http, mesh, is_problem):
+    mesh.answers["products.get_products"] = [{"ok": LAPTOP}]
+    await http.get("/products/P001")
+    answered = asyncio.Event()
+    mesh.answers["products.get_products"] = lambda product_ids: answered.wait()
+    hanging = []
+    for lane in range(2):
+        asked = len(mesh.calls)
+        hanging.append(asyncio.create_task(http.get(f"/products/P00{lane}")))
+        while len(mesh.calls) == asked:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(STALLED_SECONDS)
+    asked = len(mesh.calls)
+
+    copy = await http.get("/products/P001")
+
+    assert (copy.status_code, "age" in copy.headers) == (200, True)
+    is_problem(await http.get("/products/P002"), 503, "unavailable")
+    assert not any(task.done() for task in hanging)
+    assert len(mesh.calls) == asked
+    answered.set()
+    await asyncio.gather(*hanging)
 
 
 async def test_a_service_that_does_not_answer_is_soon_told_at_once(http, mesh, is_problem):
