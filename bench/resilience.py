@@ -1,8 +1,8 @@
 """`python -m bench.resilience`: three instances of products are read while they die, freeze, leave and come.
 
 Reads begin at a steady rate, whatever became of those before (an open loop: who waits does not ask less).
-The client tries again what a client may: a read whose connection broke, or that was answered 503; then it waits
-as long as it is told to.
+The client tries again what a client may: a read whose connection broke, or that was answered 503; after
+that it waits as long as it is told to.
 """
 
 from __future__ import annotations

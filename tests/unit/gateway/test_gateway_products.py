@@ -67,23 +67,26 @@ async def test_products_that_have_just_gone_are_shown_as_they_were_and_how_old_t
 async def test_who_asks_products_that_have_fallen_silent_gets_a_copy_at_once(http, mesh, is_problem):
     mesh.answers["products.get_products"] = [{"ok": LAPTOP}]
     await http.get("/products/P001")
-    answered = asyncio.Event()
-    mesh.answers["products.get_products"] = lambda product_ids: answered.wait()
+    asked, answered = asyncio.Semaphore(0), asyncio.Event()
+
+    async def hang():
+        asked.release()
+        await answered.wait()
+
+    mesh.answers["products.get_products"] = lambda product_ids: hang()
     hanging = []
     for lane in range(2):
-        asked = len(mesh.calls)
         hanging.append(asyncio.create_task(http.get(f"/products/P00{lane}")))
-        while len(mesh.calls) == asked:
-            await asyncio.sleep(0.01)
+        await asked.acquire()
     await asyncio.sleep(STALLED_SECONDS)
-    asked = len(mesh.calls)
+    calls = len(mesh.calls)
 
     copy = await http.get("/products/P001")
 
     assert (copy.status_code, "age" in copy.headers) == (200, True)
     is_problem(await http.get("/products/P002"), 503, "unavailable")
     assert not any(task.done() for task in hanging)
-    assert len(mesh.calls) == asked
+    assert len(mesh.calls) == calls
     answered.set()
     await asyncio.gather(*hanging)
 
