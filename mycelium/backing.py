@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from mycelium.plan import SERVICES
-from mycelium.seed import migrate, seed
 from mycelium.servers import Program, ServerError, consul, postgresql, rabbitmq, wait_until
-from mycelium.state import Member, State
+from mycelium.state import ROOT, Member, State
 from mycelium.supervisor import Supervisor, stuck
 from mycelium.surroundings import check_broker, check_databases, consul_answers
 
@@ -56,12 +57,26 @@ class Backing:
             for service in SERVICES:
                 database.create_database(service)
         say("migrating and seeding the databases")
-        migrate(self.database_url)
-        seed(self.database_url, passwords)
+        for command in ("migrate", "seed"):
+            _in_a_process_of_its_own(command, {"DATABASE_URL": self.database_url, **passwords})
         self._wait(state, " and ".join(self.own), lambda: all(one.is_ready() for one in self.own.values()))
 
     def _wait(self, state: State, what: str, is_ready: Callable[[], bool]) -> None:
         wait_until(is_ready, SERVERS_SECONDS, what, log=state.logs, failure=partial(stuck, state))
+
+
+def _in_a_process_of_its_own(command: str, settings: Mapping[str, str]) -> None:
+    """What it imports is as much again as all that is needed to watch over the mesh, and goes with it."""
+    run = [sys.executable, "-m", "mycelium", command]
+    environment = {**os.environ, **settings}
+    try:
+        done = subprocess.run(
+            run, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=SERVERS_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise ServerError(f"{command}: the databases did not answer within {SERVERS_SECONDS:g} s") from None
+    if done.returncode:
+        raise ServerError(f"{command}: {(done.stderr.strip() or 'it failed').splitlines()[-1]}")
 
 
 def find(state: State, say: Say, *, management: bool, db: str | None) -> Backing:

@@ -1,4 +1,8 @@
-"""What the environment and the command line name: looked at before anything starts, refused in one line."""
+"""What the environment and the command line name: looked at before anything starts, refused in one line.
+
+What is imported in a function is needed there alone: whoever starts a mesh stays, to watch over it, and is to
+be small.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,6 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import sqlalchemy as sa
-from kombu.connection import Connection
-
-from mesh.engines import address_of
 from mycelium.plan import SERVICES
 from mycelium.servers import ServerError
 
@@ -27,6 +27,8 @@ def check_folder(home: Path) -> None:
 
 
 def check_broker(uri: str) -> None:
+    from kombu.connection import Connection
+
     try:
         with Connection(uri, connect_timeout=ANSWER_SECONDS) as connection:
             connection.connect()
@@ -36,6 +38,10 @@ def check_broker(uri: str) -> None:
 
 def check_databases(template: str) -> None:
     """Every service's own database must be there, and let us in."""
+    import sqlalchemy as sa
+
+    from mesh.engines import address_of
+
     if "{service}" not in template:
         raise ServerError("DATABASE_URL: expected {service} in it, which stands for the name of each service")
     for service in SERVICES:
