@@ -108,7 +108,7 @@ def _open_postgresql(address: sa.URL, pool_size: int) -> sa.Engine:
         # What reads alone has no use for one: by default each statement sees what is committed by then.
         read_only = connection.get_execution_options().get("read_only")
         driver_connection: Any = connection.connection.driver_connection
-        driver_connection.begins_next = not read_only
+        driver_connection.is_wanted = not read_only
 
     return engine
 

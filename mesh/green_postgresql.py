@@ -30,8 +30,8 @@ and the connection is closed."""
 class _Cursor(psycopg2.extensions.cursor):
     def execute(self, query: Any, values: Any = None) -> None:
         connection = self.connection
-        if isinstance(connection, Connection) and connection.begins_next:
-            connection.begins_next = False
+        # Asked each time: a statement that can't even be parsed takes its BEGIN along.
+        if isinstance(connection, Connection) and connection.is_wanted and connection.is_idle:
             query = f"BEGIN; {query}"
         super().execute(query, values)
 
@@ -46,8 +46,13 @@ class Connection(psycopg2.extensions.connection):
         super().__init__(*args, **options)
         self.cursor_factory = _Cursor
         self.autocommit = True  # psycopg2's word for that it begins nothing itself
-        self.begins_next = False
+        self.is_wanted = False
+        """Whether what follows is to be one transaction, which its first statement begins."""
         self.is_ending = False
+
+    @property
+    def is_idle(self) -> bool:
+        return bool(self.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE)
 
     def commit(self) -> None:
         self.is_ending = True
@@ -60,8 +65,8 @@ class Connection(psycopg2.extensions.connection):
         self._end("ROLLBACK")
 
     def _end(self, how: str) -> None:
-        self.begins_next = False
-        if self.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
+        self.is_wanted = False
+        if not self.is_idle:
             with self.cursor() as cursor:
                 cursor.execute(how)
 

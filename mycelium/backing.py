@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +77,10 @@ def _in_a_process_of_its_own(command: str, settings: Mapping[str, str]) -> None:
     except subprocess.TimeoutExpired:
         raise ServerError(f"{command}: the databases did not answer within {SERVERS_SECONDS:g} s") from None
     if done.returncode:
-        raise ServerError(f"{command}: {(done.stderr.strip() or 'it failed').splitlines()[-1]}")
+        errors = re.findall(
+            r"^[\w.]+: .+", done.stderr, re.MULTILINE
+        )  # what ends a traceback may have a tail
+        raise ServerError(f"{command}: {errors[-1] if errors else 'it failed'}")
 
 
 def find(state: State, say: Say, *, management: bool, db: str | None) -> Backing:

@@ -200,3 +200,17 @@ def test_a_transaction_begins_with_its_first_statement_and_what_only_reads_begin
             tx.connection.execute(sa.text("DROP TABLE some_more"))
     finally:
         engine.dispose()
+
+
+def test_what_follows_a_statement_that_could_not_be_parsed_is_still_in_the_transaction(postgresql_server):
+    engine = open_engine(postgresql_server.url_for("postgres"))
+    store = SomeStore(engine)
+    try:
+        with store.transaction() as tx:
+            with pytest.raises(sa.exc.ProgrammingError):
+                tx.connection.execute(sa.text("NO SQL AT ALL"))
+            tx.connection.execute(sa.text("SELECT 1"))
+            status = tx.connection.connection.driver_connection.info.transaction_status
+            assert status == TRANSACTION_STATUS_INTRANS
+    finally:
+        engine.dispose()
