@@ -22,7 +22,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
-import orjson
 import sqlalchemy as sa
 from nameko.extensions import DependencyProvider, SharedExtension
 from sqlalchemy import exc
@@ -30,13 +29,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from mesh import budget, outgoing, tables
-from mesh.engines import open_engine, turn_to_write
+from mesh.engines import alone_if_first, open_engine, turn_to_write
 from mesh.errors import DeadlineExceeded, Refused, Unavailable
-from mesh.events import Envelope, Event, seal
+from mesh.events import Envelope, Event, seal, timestamp
 from mesh.news import News
 from mesh.outgoing import Kept, Outgoing
 from mesh.schema import check_migrated
-from mesh.sets import Writes
+from mesh.sets import Stale, Writes
 from mesh.settings import database_url, required
 
 log = logging.getLogger(__name__)
@@ -60,6 +59,8 @@ class Transaction:
         """Bundles of events that were written and claimed."""
         self.left_behind = False
         """Others were written, which a relay has to look for."""
+        self.is_claiming = False
+        """Events may have been written and claimed, whatever is known of it."""
 
     def now(self) -> datetime:
         """The database's clock, the one that all instances of a service share."""
@@ -71,27 +72,33 @@ class Transaction:
 
     def publish(self, news: Iterable[tuple[Event, int]]) -> None:
         """Put events, each with the version of its aggregate, into the outbox."""
-        self._events += [_kept(seal(event, version), event.AWAITED) for event, version in news]
+        now = timestamp(datetime.now(UTC))
+        self._events += [_kept(seal(event, version, now), event.AWAITED) for event, version in news]
 
     @property
     def has_kept(self) -> bool:
         """Whether there is anything to flush."""
         return bool(self.writes or self._events)
 
-    def flush(self) -> None:
-        """Send what has been kept. Raises what the database says to it, such as IntegrityError."""
+    def flush(self, *, last: bool = False) -> None:
+        """Send what has been kept; with `last` nothing comes after it.
+
+        Raises Stale, and what the database says to it, such as IntegrityError.
+        """
         bundles = outgoing.bundled(self._events)
         self._events.clear()
-        if bundles:
-            self.writes.add(outgoing.insert(bundles, self.claimant))
-        if not self.writes:
-            return
-        result = self.writes.send(self.connection)
-        if bundles:
-            claims = self.claimant is not None and self.connection.dialect.name == "postgresql"
-            claimed = outgoing.settled_by(result, bundles) if claims else []
+
+        def note(claimed: list[Outgoing]) -> None:
             self.claimed += claimed
             self.left_behind = self.left_behind or len(claimed) < len(bundles)
+
+        if bundles:
+            self.is_claiming = self.claimant is not None
+            self.writes.add(outgoing.insert(bundles, self.claimant, note))
+        if self.writes:
+            if last:
+                alone_if_first(self.connection)
+            self.writes.send(self.connection)
 
     def is_new(self, consumer: str, event_id: str) -> bool:
         """Whether this consumer meets the event for the first time; notes that it has."""
@@ -140,8 +147,7 @@ def insert_ignoring_conflicts(connection: sa.Connection, table: sa.Table) -> Any
 
 
 def _kept(envelope: Envelope, awaited: bool) -> Kept:
-    body = orjson.dumps(envelope.to_wire())
-    return Kept(envelope.event_id, envelope.type, envelope.aggregate_id, awaited, body)
+    return Kept(envelope.event_id, envelope.type, envelope.aggregate_id, awaited, envelope.to_json())
 
 
 T = TypeVar("T", bound=Transaction)
@@ -178,8 +184,12 @@ class Store(Generic[T]):
                 tx = self.transaction_cls(connection)
                 tx.claimant = self._news.claimant if self._news.has_room else None
                 yield tx
-                tx.flush()
+                tx.flush(last=True)
             is_committed = True
+        except (exc.IntegrityError, exc.DataError, Stale):
+            if tx is not None:
+                tx.is_claiming = False  # nothing was committed, for certain
+            raise
         except (exc.OperationalError, exc.TimeoutError, exc.InterfaceError) as error:
             if is_conflict(error) or not _is_away(error):
                 raise
@@ -188,7 +198,7 @@ class Store(Generic[T]):
             log.warning("the database does not answer: %s", error)
             raise Unavailable("the database does not answer") from error
         finally:  # the answer to a COMMIT may be lost, and the commit not
-            if tx is not None and tx.claimed and not is_committed and tx.claimant == self._news.claimant:
+            if tx is not None and tx.is_claiming and not is_committed and tx.claimant == self._news.claimant:
                 self._news.doubt()
         if tx.claimed or tx.left_behind:
             self._news.tell(tx.claimed, tx.claimant, others=tx.left_behind)
@@ -205,7 +215,7 @@ _CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, loc
 
 def is_conflict(error: BaseException) -> bool:
     """Whether another transaction got in the way, so that the same command may succeed if repeated."""
-    if isinstance(error, exc.IntegrityError):
+    if isinstance(error, exc.IntegrityError | Stale):
         return True
     return isinstance(error, exc.DBAPIError) and getattr(error.orig, "pgcode", None) in _CONFLICTS
 
@@ -226,7 +236,7 @@ def settled(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except exc.DBAPIError as error:
+        except (exc.DBAPIError, Stale) as error:
             if not is_conflict(error):
                 raise
         return again(*args, **kwargs)
@@ -262,5 +272,8 @@ class Database(DependencyProvider):
     def __init__(self, make_store: Callable[[sa.Engine, News], Any]) -> None:
         self.make_store = make_store
 
+    def start(self) -> None:
+        self._store = self.make_store(self.shared.engine, self.shared.news)
+
     def get_dependency(self, worker_ctx: Any) -> Any:
-        return self.make_store(self.shared.engine, self.shared.news)
+        return self._store

@@ -10,8 +10,8 @@ on SQLite the wait for a lock, which is all that takes long there.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -21,7 +21,6 @@ import orjson
 import psycopg2.extensions
 import sqlalchemy as sa
 from eventlet import tpool
-from eventlet.semaphore import Semaphore
 from sqlalchemy.pool import QueuePool
 
 from mesh import budget
@@ -32,6 +31,7 @@ from mesh.green_postgresql import (
     Connection,
     wait_in_the_hub,
 )
+from mesh.turn import Turn
 
 POOL_SIZE = 10
 _BY_INDEX = "-c random_page_cost=1.1 -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
@@ -40,28 +40,25 @@ made while the table was small reads all of it ever after, until the next ANALYZ
 
 T = TypeVar("T")
 
-_turns: WeakKeyDictionary[sa.Engine, Semaphore] = WeakKeyDictionary()
+_turns: WeakKeyDictionary[sa.Engine, Turn] = WeakKeyDictionary()
 
 
-@contextmanager
-def turn_to_write(engine: sa.Engine) -> Iterator[None]:
+def turn_to_write(engine: sa.Engine) -> AbstractContextManager[None]:
     """Hold while a transaction writes: on SQLite one after the other, in the order of their coming.
 
     SQLite lets one write at a time, and those who wait for it look again now and then: whoever comes
-    just then gets it, and another starves. Raises SQLAlchemy's TimeoutError after LOCK_SECONDS, or when
-    the budget is over.
+    just then gets it, and another starves. Raises Unavailable after LOCK_SECONDS, or DeadlineExceeded.
     """
     turn = _turns.get(engine)
-    if turn is None:
-        yield
-        return
-    seconds = budget.left(LOCK_SECONDS)
-    if not turn.acquire(timeout=seconds):
-        raise sa.exc.TimeoutError(f"others have been writing for {seconds:g} s")
-    try:
-        yield
-    finally:
-        turn.release()
+    return nullcontext() if turn is None else turn.taken(LOCK_SECONDS)
+
+
+def alone_if_first(connection: sa.Connection) -> None:
+    """What comes next is all of the transaction that there is still to come: when nothing has been before it
+    either, it needs no BEGIN and no COMMIT, for PostgreSQL executes a statement wholly or not at all."""
+    driver_connection = connection.connection.driver_connection
+    if isinstance(driver_connection, Connection) and driver_connection.is_idle:
+        driver_connection.is_wanted = False
 
 
 def address_of(url: str) -> sa.URL:
@@ -75,7 +72,7 @@ def open_engine(url: str, pool_size: int = POOL_SIZE) -> sa.Engine:
     address = address_of(url)
     if address.get_backend_name() == "sqlite":
         engine = _open_sqlite(address, pool_size)
-        _turns[engine] = Semaphore(1)
+        _turns[engine] = Turn()
         return engine
     return _open_postgresql(address, pool_size)
 

@@ -7,11 +7,11 @@ a `TYPE` and a `VERSION`; on the wire it travels in an envelope that is the same
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
+
+import orjson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +41,10 @@ class Envelope:
     occurred_at: str
     aggregate_id: str
     aggregate_version: int
-    data: Mapping[str, Any]
+    data: Event
 
-    def to_wire(self) -> dict[str, Any]:
-        return _fields(self)
+    def to_json(self) -> bytes:
+        return orjson.dumps(self)
 
 
 def timestamp(moment: datetime) -> str:
@@ -52,25 +52,14 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def seal(event: Event, aggregate_version: int, occurred_at: datetime | None = None) -> Envelope:
-    """Put an event into its envelope, under a new id. `occurred_at` is now unless told."""
-    moment = occurred_at or datetime.now(UTC)
+def seal(event: Event, aggregate_version: int, occurred_at: str) -> Envelope:
+    """Put an event into its envelope, under a new id. `occurred_at` is a `timestamp`."""
     return Envelope(
         event_id=str(uuid.uuid4()),
         type=event.TYPE,
         version=event.VERSION,
-        occurred_at=timestamp(moment),
+        occurred_at=occurred_at,
         aggregate_id=event.aggregate_id,
         aggregate_version=aggregate_version,
-        data=_fields(event),
+        data=event,
     )
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    """What a dataclass holds, by name. Of primitives all the way down, it needs no deep copy."""
-    return {name: getattr(value, name) for name in _names(value.__class__)}
-
-
-@lru_cache
-def _names(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))

@@ -8,7 +8,7 @@ finds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -48,6 +48,9 @@ RETURNING seq, first_event_id, claimed_by
 """  # noqa: S608 - no part of it comes from outside
 """Of an aggregate that has an event in other hands no new one is claimed: it has to wait behind that.
 Whoever publishes for an aggregate holds its row locked, so none is overlooked."""
+_TOLD = """
+json_agg(json_build_array(written.seq, written.first_event_id)) FILTER (WHERE written.claimed_by IS NOT NULL)
+"""
 _UNCLAIMED = (
     f"INSERT INTO outbox ({_COLUMNS}) "  # noqa: S608 - no part of it comes from outside
     f"SELECT {_COLUMNS} FROM json_populate_recordset(NULL::outbox, {{rows}})"
@@ -91,13 +94,21 @@ def bundled(events: Iterable[Kept]) -> list[list[Kept]]:
     return bundles
 
 
-def insert(bundles: Sequence[Sequence[Kept]], claimant: str | None) -> Write:
-    """With a claimant its result tells of each bundle its number and who has claimed it."""
-    return Write(
-        _UNCLAIMED if claimant is None else _CLAIMING,
-        [_row(bundle, claimant) for bundle in bundles],
-        lambda connection: connection.execute(_unclaimed, [_plain(bundle) for bundle in bundles]),
-    )
+def insert(
+    bundles: Sequence[Sequence[Kept]], claimant: str | None, claimed: Callable[[list[Outgoing]], None]
+) -> Write:
+    """`claimed` gets the bundles that the statement has claimed: none without a claimant, or on SQLite."""
+    rows = [_row(bundle, claimant) for bundle in bundles]
+
+    def execute(connection: sa.Connection) -> None:
+        connection.execute(_unclaimed, [_plain(bundle) for bundle in bundles])
+
+    def hear(told: Sequence[Sequence[Any]] | None) -> None:
+        claimed(_claimed(told or (), bundles))
+
+    if claimant is None:
+        return Write(_UNCLAIMED, rows, execute, hear=hear)
+    return Write(_CLAIMING, rows, execute, _TOLD, hear)
 
 
 def _row(bundle: Sequence[Kept], claimant: str | None) -> dict[str, Any]:
@@ -118,9 +129,9 @@ def _plain(bundle: Sequence[Kept]) -> Row:
     return {**_row(bundle, None), "envelopes": [orjson.loads(event.envelope) for event in bundle]}
 
 
-def settled_by(result: Any, bundles: Sequence[Sequence[Kept]]) -> list[Outgoing]:
-    """Of the bundles, those that the statement has claimed, in their order."""
-    numbers = {first: seq for seq, first, claimed_by in result if claimed_by is not None}
+def _claimed(told: Iterable[Sequence[Any]], bundles: Sequence[Sequence[Kept]]) -> list[Outgoing]:
+    """Of the bundles, those of which a number is told with the first event's id, in their order."""
+    numbers = {first: seq for seq, first in told}
     return [
         Outgoing(
             numbers[first.event_id],

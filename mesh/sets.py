@@ -17,10 +17,16 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
+
+from mesh import green_postgresql
 
 Row = Mapping[str, Any]
-"""Plain values by column. A moment is aware; what a JSON column holds is as JSON has it."""
+"""Plain values by column. A moment is aware; what a JSON column holds is as JSON has it, or dataclasses."""
+
+
+class Stale(Exception):
+    """Some rows are not what whoever wrote them took them for: read them, and decide anew."""
 
 
 def among(connection: sa.Connection, column: sa.ColumnElement[Any], values: Iterable[Any]) -> Any:
@@ -39,13 +45,13 @@ def select_among(
     values: Iterable[str],
     *,
     lock: bool = False,
-) -> Sequence[sa.Row[Any]]:
-    """The rows whose key is one of the values, in its order."""
+) -> Sequence[Sequence[Any]]:
+    """The rows whose key is one of the values, in its order; each has its values in that of the columns."""
     chosen = sorted(set(values))
     if not chosen:
         return []
     if connection.dialect.name == "postgresql":
-        return _execute_prepared(connection, _select(columns, key, lock), ("text[]",), (chosen,)).fetchall()
+        return fetch_prepared(connection, _select(columns, key, lock), ("text[]",), (chosen,))
     query = sa.select(*columns).where(among(connection, key, chosen)).order_by(key)
     return connection.execute(query).fetchall()
 
@@ -59,26 +65,37 @@ def _select(columns: tuple[sa.Column[Any], ...], key: sa.Column[str], lock: bool
     )
 
 
-def _execute_prepared(
+def fetch_prepared(
     connection: sa.Connection, text: str, types: tuple[str, ...], values: tuple[Any, ...]
-) -> sa.CursorResult[Any]:
-    """PostgreSQL parses and plans the statement once for each of its connections."""
+) -> Sequence[Sequence[Any]]:
+    """The rows of a statement of PostgreSQL, which it parses and plans once for each of its connections."""
     names: dict[str, str] = connection.info.setdefault("prepared", {})
     if text not in names:
         name = f"mesh_{len(names)}"
         connection.exec_driver_sql(f"PREPARE {name} ({', '.join(types)}) AS {text}")
         names[text] = name
     places = ", ".join(["%s"] * len(values))
-    return connection.exec_driver_sql(f"EXECUTE {names[text]} ({places})", values)
+    return green_postgresql.fetch(connection, f"EXECUTE {names[text]} ({places})", values)
+
+
+def _pass(_: Any) -> None:
+    """What is told is of no interest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """`postgresql` is a statement with `{rows}` where the document goes; elsewhere `execute` does it."""
+    """`postgresql` is a statement with `{rows}` where the document goes; elsewhere `execute` does it.
+
+    `told` is an aggregate over what the statement returns; `hear` gets it, or what `execute` has returned.
+    With `all_or_none` it is Stale to return less than there are rows; `execute` raises that itself.
+    """
 
     postgresql: str
-    rows: Sequence[Row]
+    rows: Sequence[Any]
     execute: Callable[[sa.Connection], Any]
+    told: str = ""
+    hear: Callable[[Any], None] = _pass
+    all_or_none: bool = False
 
 
 class Writes:
@@ -110,30 +127,62 @@ class Writes:
             text = _insert(table, tuple(rows[0]), unless_there, tuple(due.items()))
             self.add(Write(text, rows, partial(_insert_each, table, rows, unless_there, due)))
 
-    def update(self, table: sa.Table, rows: Sequence[Row], columns: tuple[str, ...]) -> None:
-        """Set these columns of the rows, which are found by the table's primary key of one column."""
+    def update(
+        self, table: sa.Table, rows: Sequence[Row], columns: tuple[str, ...], *, if_still: str | None = None
+    ) -> None:
+        """Set these columns of the rows, which are found by the table's primary key of one column.
+
+        `if_still` is a column of which each row has under `expected` what it was when the row was read.
+        When one of them is something else by now, or the row gone, sending them raises Stale.
+        """
         if rows:
             (key,) = table.primary_key
-            text = _update(table, key.name, columns)
-            self.add(Write(text, rows, partial(_update_each, table, rows, columns)))
+            text = _update(table, key, columns, if_still)
+            execute = partial(_update_each, table, rows, columns, if_still)
+            self.add(Write(text, rows, execute, all_or_none=if_still is not None))
 
-    def send(self, connection: sa.Connection) -> Any:
-        """Returns the result of the last of them."""
+    def send(self, connection: sa.Connection) -> None:
+        """Raises Stale, after which the transaction can't be committed."""
         kept, self._kept = self._kept, []
         if connection.dialect.name == "postgresql":
-            text = _together(tuple(one.postgresql for one in kept))
-            documents = tuple(_document(one.rows) for one in kept)
-            return _execute_prepared(connection, text, ("json",) * len(kept), documents)
-        return [one.execute(connection) for one in kept][-1]
+            told = _send_together(connection, kept)
+        else:
+            told = [one.execute(connection) for one in kept]
+        for one, answer in zip(kept, told, strict=True):
+            one.hear(answer)
+
+
+def _send_together(connection: sa.Connection, writes: Sequence[Write]) -> Sequence[Any]:
+    text = _together(tuple((one.postgresql, one.told, one.all_or_none) for one in writes))
+    types = ("json",) * len(writes) + ("int",) * len(writes)
+    values = (*(_document(one.rows) for one in writes), *(len(one.rows) for one in writes))
+    try:
+        (told,) = fetch_prepared(connection, text, types, values)
+    except sa.exc.DataError as error:
+        if getattr(error.orig, "pgcode", None) != _DIVISION_BY_ZERO:
+            raise
+        raise Stale from error
+    return told
+
+
+_DIVISION_BY_ZERO = "22012"
 
 
 @lru_cache
-def _together(statements: tuple[str, ...]) -> str:
-    """PostgreSQL executes all statements of a WITH, in no certain order, and tells the result of the last."""
-    texts = [text.replace("{rows}", f"${number}") for number, text in enumerate(statements, start=1)]
-    *first, last = texts
-    clauses = ", ".join(f"write{number} AS ({text})" for number, text in enumerate(first))
-    return f"WITH {clauses} {last}" if first else last
+def _together(writes: tuple[tuple[str, str, bool], ...]) -> str:
+    """One row with what each of them tells. PostgreSQL executes them in no certain order.
+
+    It knows no way to give up in the middle of a statement, but for an error: hence the division.
+    """
+    clauses, told = [], []
+    for number, (text, aggregate, all_or_none) in enumerate(writes, start=1):
+        clauses.append(f"write{number} AS ({text.replace('{rows}', f'${number}')})")
+        if all_or_none:
+            all_there = f"1 / (count(*) = ${len(writes) + number})::int = 1"
+            aggregate = f"CASE WHEN {all_there} THEN {aggregate or 'NULL'} END"
+        answer = f"(SELECT {aggregate} FROM write{number} AS written)"  # noqa: S608 - statements of our own
+        told.append(answer if aggregate else "NULL")
+    return f"WITH {', '.join(clauses)} SELECT {', '.join(told)}"
 
 
 def _document(rows: Sequence[Row]) -> str:
@@ -173,22 +222,47 @@ def _insert_each(
 
 
 @lru_cache
-def _update(table: sa.Table, key: str, columns: tuple[str, ...]) -> str:
-    assignments = ", ".join(f"{name} = new.{name}" for name in columns)
+def _update(table: sa.Table, key: sa.Column[Any], columns: tuple[str, ...], if_still: str | None) -> str:
+    """The rows are looked up one by one and changed where they lie. Joined by their key they would be found
+    just so, if PostgreSQL knew how many there are; while it thinks them few it reads the whole table."""
+    name = table.name
+    assignments = ", ".join(f"{column} = new.{column}" for column in columns)
+    types = {column: table.c[column].type.compile(_POSTGRESQL) for column in (key.name, *columns)}
+    still = ""
+    if if_still:
+        types["expected"] = table.c[if_still].type.compile(_POSTGRESQL)
+        still = f" AND {name}.{if_still} = new.expected"
     return (
-        f"UPDATE {table.name} SET {assignments} "  # noqa: S608 - names of our own tables
-        f"FROM json_populate_recordset(NULL::{table.name}, {{rows}}) AS new "
-        f"WHERE {table.name}.{key} = new.{key}"
+        f"UPDATE {name} SET {assignments} FROM ("  # noqa: S608 - names of our own tables
+        f"SELECT one.*, (SELECT ctid FROM {name} WHERE {name}.{key.name} = one.{key.name}) AS place "
+        f"FROM json_to_recordset({{rows}}) AS one({', '.join(map(' '.join, types.items()))}) OFFSET 0"
+        f") AS new WHERE {name}.ctid = new.place{still} RETURNING 1"
     )
 
 
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
 def _update_each(
-    table: sa.Table, rows: Sequence[Row], columns: tuple[str, ...], connection: sa.Connection
-) -> Any:
+    table: sa.Table,
+    rows: Sequence[Row],
+    columns: tuple[str, ...],
+    if_still: str | None,
+    connection: sa.Connection,
+) -> None:
     (key,) = table.primary_key
-    update = table.update().where(key == sa.bindparam("its_key"))
+    which = key == sa.bindparam("its_key")
+    if if_still is not None:
+        which &= table.c[if_still] == sa.bindparam("expected")
     values = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in columns}
     parameters = [
-        {"its_key": row[key.name], **{f"new_{name}": row[name] for name in columns}} for row in rows
+        {
+            "its_key": row[key.name],
+            **({"expected": row["expected"]} if if_still else {}),
+            **{f"new_{name}": row[name] for name in columns},
+        }
+        for row in rows
     ]
-    return connection.execute(update.values(values), parameters)
+    changed = connection.execute(table.update().where(which).values(values), parameters).rowcount
+    if if_still is not None and changed < len(rows):
+        raise Stale

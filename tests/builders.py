@@ -44,7 +44,8 @@ def a_customer(user_id: str = "U001", **fields: Any) -> orders.Customer:
 
 
 def a_pending_order(request: orders.Request | None = None) -> orders.Order:
-    return orders.pending(request or a_request(), a_customer(), NOON)
+    customer = a_customer()
+    return orders.pending(request or a_request(), customer.name, customer.email, NOON)
 
 
 def a_reservation(order_id: str = "o-1", quantity: int = 1, unit_price_minor: int = 120050) -> dict[str, Any]:

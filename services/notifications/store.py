@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,9 +20,8 @@ _columns = [mails.c[name] for name in Mail.__dataclass_fields__]
 class MailsTransaction(Transaction):
     def add(self, new: Iterable[Mail]) -> None:
         """Keep the mails for sending, but for those that are kept already."""
-        common = {"attempts": 0, "due_at": self.now()}
-        rows: list[dict[str, Any]] = [{**as_row(mail), **common} for mail in sorted(new, key=lambda m: m.id)]
-        self.writes.insert(mails, rows, unless_there=True)
+        rows = [{**as_row(mail), "attempts": 0} for mail in sorted(new, key=lambda mail: mail.id)]
+        self.writes.insert(mails, rows, unless_there=True, due={"due_at": timedelta(0)})
 
     def lease_due(self, limit: int, lease: timedelta) -> list[tuple[Mail, int]]:
         """Unsent mails that nobody is sending, now leased to the caller, with the attempts so far."""

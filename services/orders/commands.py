@@ -12,7 +12,9 @@ from functools import partial
 from typing import Any
 
 from mesh.database import settled
+from mesh.events import Event
 from mesh.outcome import Outcome
+from mesh.sets import Stale
 from services.orders import domain
 from services.orders.domain import Customer, Order, Request
 from services.orders.events import OrderCancelled, OrderConfirmed, OrderedLine, OrderPlaced, OrderRejected
@@ -37,21 +39,42 @@ class Accepted:
     strangers: dict[int, Request]
 
 
-@settled
 def accept(store: OrdersStore, requests: Mapping[int, Request], news: Iterable[Customer] = ()) -> Accepted:
     """Write new orders as pending. A request that came before gets its first answer.
 
     `news` is what users has told of customers, and is kept.
     """
+    if not news:
+        try:
+            return _accept_new(store, requests)
+        except Stale:
+            """Some are not new, or of customers who are not known: those are looked for."""
+    return _accept_any(store, requests, news)
+
+
+def _accept_new(store: OrdersStore, requests: Mapping[int, Request]) -> Accepted:
+    """What nearly all batches are, in one statement. Raises Stale for others."""
+    firsts = _by_order(requests.values())
+    if len(firsts) < len(requests):
+        raise Stale
+    with store.transaction() as tx:
+        new = tx.add(list(firsts.values()), LEASE, all_or_none=True)
+        tx.publish(map(_placed, firsts.values()))
+    return Accepted({}, {index: new[request.order_id] for index, request in requests.items()}, {})
+
+
+@settled
+def _accept_any(store: OrdersStore, requests: Mapping[int, Request], news: Iterable[Customer]) -> Accepted:
     answers: dict[int, Outcome[Order]] = {}
     to_drive: dict[int, Order] = {}
     strangers: dict[int, Request] = {}
-    now = datetime.now(UTC)
+    firsts = _by_order(requests.values())
     with store.transaction() as tx:
         for customer in news:
             tx.learn(customer)
-        known_customers = tx.customers({one.user_id for one in requests.values()})
-        known = tx.orders({one.order_id for one in requests.values()})
+        new = tx.add(list(firsts.values()), LEASE)
+        tx.flush()
+        known = tx.orders(firsts.keys() - new.keys())
         # Only for who asks for the same again: another body under the key must not hold the order up.
         asked = {(request.order_id, request.fingerprint) for request in requests.values()}
         unfinished = [
@@ -60,22 +83,25 @@ def accept(store: OrdersStore, requests: Mapping[int, Request], news: Iterable[C
             if order.status == domain.PENDING and (order.id, order.fingerprint) in asked
         ]
         leased = tx.lease(unfinished, LEASE) if unfinished else set()
-        new: dict[str, Order] = {}
-        for index, request in requests.items():
-            before = known.get(request.order_id) or new.get(request.order_id)
-            if before:
-                ours = before.id in leased or before.id in new
-                answers[index] = Outcome.of(partial(_answered, before, request, ours))
-                if ours and answers[index].error is None:
-                    to_drive[index] = before
-            elif request.user_id not in known_customers:
-                strangers[index] = request
-            else:
-                order = domain.pending(request, known_customers[request.user_id], now)
-                new[order.id] = to_drive[index] = order
-        tx.add(new.values(), LEASE)
-        tx.publish([_news(order) for order in new.values()])
+        tx.publish(_placed(firsts[order_id]) for order_id in new)
+    for index, request in requests.items():
+        before = new.get(request.order_id) or known.get(request.order_id)
+        if before is None:
+            strangers[index] = request
+            continue
+        ours = before.id in new or before.id in leased
+        answers[index] = Outcome.of(partial(_answered, before, request, ours))
+        if ours and answers[index].error is None:
+            to_drive[index] = before
     return Accepted(answers, to_drive, strangers)
+
+
+def _by_order(requests: Iterable[Request]) -> dict[str, Request]:
+    """The first request for each order."""
+    firsts: dict[str, Request] = {}
+    for request in requests:
+        firsts.setdefault(request.order_id, request)
+    return firsts
 
 
 def _answered(order: Order, request: Request, ours: bool) -> Order:
@@ -89,20 +115,32 @@ def _answered(order: Order, request: Request, ours: bool) -> Order:
     return answer
 
 
-@settled
 def settle(
     store: OrdersStore,
     pending: Mapping[str, Order],
     reservations: Mapping[str, Outcome[Mapping[str, Any]]],
 ) -> dict[str, Order]:
     """Confirm or reject orders by what products answered. One that was settled before stays as it is."""
+    try:
+        return _settle(store, {order_id: pending[order_id] for order_id in reservations}, reservations)
+    except Stale:  # somebody has cancelled one meanwhile, or driven it on
+        return _settle(store, None, reservations)
+
+
+@settled
+def _settle(
+    store: OrdersStore,
+    before: Mapping[str, Order] | None,
+    reservations: Mapping[str, Outcome[Mapping[str, Any]]],
+) -> dict[str, Order]:
+    """`before` are the orders as they were, or None where they have to be read again."""
     now = datetime.now(UTC)
     with store.transaction() as tx:
-        before = tx.locked({order_id: pending[order_id] for order_id in reservations})
+        before = tx.orders(reservations, lock=True) if before is None else before
         after = {order_id: _decided(order, reservations[order_id], now) for order_id, order in before.items()}
         changed = [order for order_id, order in after.items() if order is not before[order_id]]
         tx.save(changed)
-        tx.publish([_news(order) for order in changed])
+        tx.publish(map(_news, changed))
     return after
 
 
@@ -159,20 +197,20 @@ def put_off(store: OrdersStore, delays: Mapping[str, timedelta]) -> None:
             tx.put_off(order_id, delay)
 
 
-def _news(order: Order) -> tuple[Any, int]:
+def _placed(request: Request) -> tuple[Event, int]:
+    items = [OrderedLine(**_line(line)) for line in request.lines]  # type: ignore[typeddict-item]
+    base = {"order_id": request.order_id, "user_id": request.user_id, "status": domain.PENDING}
+    return OrderPlaced(**base, items=items), domain.FIRST_VERSION
+
+
+def _news(order: Order) -> tuple[Event, int]:
     """The event of the state that the order has just reached."""
     base = {"order_id": order.id, "user_id": order.user_id, "status": order.status}
+    if order.status == domain.REJECTED:
+        reason = order.reason or {}
+        return OrderRejected(**base, reason=reason["code"], message=reason["message"]), order.version
+    kind: Any = OrderConfirmed if order.status == domain.CONFIRMED else OrderCancelled
     items = [OrderedLine(**_line(line)) for line in order.lines]  # type: ignore[typeddict-item]
-    match order.status:
-        case domain.PENDING:
-            return OrderPlaced(**base, items=items), order.version
-        case domain.REJECTED:
-            reason = order.reason or {}
-            return OrderRejected(**base, reason=reason["code"], message=reason["message"]), order.version
-        case domain.CONFIRMED:
-            kind: Any = OrderConfirmed
-        case _:
-            kind = OrderCancelled
     customer = {"name": order.user_name, "email": order.user_email}
     money = {"total_minor": order.total_minor, "currency": order.currency}
     return kind(**base, **customer, items=items, **money), order.version

@@ -18,6 +18,8 @@ from typing import Any
 
 PENDING, CONFIRMED, REJECTED, CANCELLED = "pending", "confirmed", "rejected", "cancelled"
 
+FIRST_VERSION = 1
+
 MOST_QUANTITY = 1_000_000
 MOST_LINES = 100
 LONGEST_KEY = 255
@@ -178,16 +180,17 @@ def _checked_id(value: Any, field: str) -> str:
     return value
 
 
-def pending(request: Request, customer: Customer, now: datetime) -> Order:
+def pending(request: Request, name: str, email: str, now: datetime) -> Order:
+    """The order that somebody of that name and address has asked for."""
     return Order(
         id=request.order_id,
-        user_id=customer.id,
-        user_name=customer.name,
-        user_email=customer.email,
+        user_id=request.user_id,
+        user_name=name,
+        user_email=email,
         fingerprint=request.fingerprint,
         status=PENDING,
         lines=request.lines,
-        version=1,
+        version=FIRST_VERSION,
         created_at=now,
     )
 
@@ -203,7 +206,7 @@ def replayed(order: Order, request: Request) -> Order:
         raise Rejected(order.reason)
     if order.status == CANCELLED and order.confirmed_at is None:
         raise Refusal("the order was cancelled before it was confirmed", "order_id")
-    return replace(order, status=CONFIRMED) if order.confirmed_at else order
+    return replace(order, status=CONFIRMED) if order.status == CANCELLED else order
 
 
 def confirmed(order: Order, reserved: Mapping[str, Any], now: datetime) -> Order:

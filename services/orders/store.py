@@ -4,19 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache, partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from mesh.database import Store, Transaction, insert_ignoring_conflicts
-from mesh.sets import select_among
+from mesh.sets import Stale, Write, select_among
 from mesh.tables import as_row
 from services.orders import domain
-from services.orders.domain import Customer, Line, Order
+from services.orders.domain import Customer, Line, Order, Request
 from services.orders.tables import customers, orders
 
 _CHANGING = ("status", "lines", "currency", "reason", "version", "confirmed_at")
 _columns = tuple(orders.c[name] for name in Order.__dataclass_fields__)
+
+
+@lru_cache
+def _add(lease: timedelta) -> str:
+    """In the order of their ids, so that two batches of the same orders wait for each other in one direction.
+    The LIMIT has each customer looked up by id, whatever PostgreSQL believes of the size of the table."""
+    return f"""
+        INSERT INTO orders (id, user_id, user_name, user_email, fingerprint, lines, status, version,
+                            created_at, attempts, due_at)
+        SELECT new.order_id, new.user_id, customer.name, customer.email, new.fingerprint, new.lines,
+               '{domain.PENDING}', {domain.FIRST_VERSION}, now(), 0,
+               clock_timestamp() + interval '{lease.total_seconds()} s'
+        FROM json_to_recordset({{rows}}) AS new(order_id text, user_id text, fingerprint text, lines json),
+        LATERAL (SELECT name, email FROM customers WHERE customers.id = new.user_id LIMIT 1) AS customer
+        ORDER BY new.order_id
+        ON CONFLICT DO NOTHING
+        RETURNING id, user_name, user_email, created_at
+    """  # noqa: S608 - constants of our own
+
+
+_ADDED = "json_agg(json_build_array(id, user_name, user_email, created_at))"
 
 
 class OrdersTransaction(Transaction):
@@ -30,13 +52,7 @@ class OrdersTransaction(Transaction):
     def orders(self, order_ids: Iterable[str], *, lock: bool = False) -> dict[str, Order]:
         """Those that exist, by id."""
         rows = select_among(self.connection, _columns, orders.c.id, order_ids, lock=lock)
-        return {row.id: _order(row) for row in rows}
-
-    def locked(self, known: Mapping[str, Order]) -> dict[str, Order]:
-        """The orders as they are now, locked. Those that have not changed need not be read again."""
-        rows = select_among(self.connection, (orders.c.id, orders.c.version), orders.c.id, known, lock=True)
-        changed = [row.id for row in rows if row.version != known[row.id].version]
-        return {row.id: known[row.id] for row in rows} | self.orders(changed)
+        return {order.id: order for order in map(_order, rows)}
 
     def page(self, user_id: str, before: tuple[datetime, str] | None, limit: int) -> list[Order]:
         """Up to `limit` orders of a user, the newest first, older than the (created_at, id) given."""
@@ -46,16 +62,47 @@ class OrdersTransaction(Transaction):
         query = query.order_by(orders.c.created_at.desc(), orders.c.id.desc()).limit(limit)
         return [_order(row) for row in self.connection.execute(query)]
 
-    def add(self, new: Iterable[Order], lease: timedelta) -> None:
+    def add(
+        self, requests: Sequence[Request], lease: timedelta, *, all_or_none: bool = False
+    ) -> Mapping[str, Order]:
         """Write pending orders, whose saga is the caller's for so long.
 
-        IntegrityError at the end when somebody else has just written one of them.
+        Returns what has them by id once they have been sent: those that are new, and of users of whom there
+        is a copy; of the others nothing is written. With `all_or_none` sending them raises Stale for those.
         """
-        rows = [{**_row(order), "attempts": 0} for order in sorted(new, key=lambda one: one.id)]
-        self.writes.insert(orders, rows, due={"due_at": lease})
+        added: dict[str, Order] = {}
+        wanted = {request.order_id: request for request in requests}
 
-    def save(self, changed: Sequence[Order]) -> None:
-        self.writes.update(orders, [_row(order) for order in changed], _CHANGING)
+        def hear(told: Iterable[tuple[str, str, str, str]] | None) -> None:
+            for order_id, name, email, moment in told or ():
+                created_at = datetime.fromisoformat(moment)
+                added[order_id] = domain.pending(wanted[order_id], name, email, created_at)
+
+        execute = partial(self._add_each, requests, lease, all_or_none)
+        self.writes.add(Write(_add(lease), requests, execute, _ADDED, hear, all_or_none))
+        return added
+
+    def _add_each(
+        self, requests: Sequence[Request], lease: timedelta, all_or_none: bool, _: sa.Connection
+    ) -> list[tuple[str, str, str, str]]:
+        known = self.customers(request.user_id for request in requests)
+        insert = insert_ignoring_conflicts(self.connection, orders)
+        now, added = self.now(), []
+        for request in requests:
+            if customer := known.get(request.user_id):
+                order = domain.pending(request, customer.name, customer.email, now)
+                row = {**_row(order, *Order.__dataclass_fields__), "attempts": 0, "due_at": now + lease}
+                if self.connection.execute(insert, row).rowcount:
+                    added.append((order.id, customer.name, customer.email, now.isoformat()))
+        if all_or_none and len(added) < len(requests):
+            raise Stale
+        return added
+
+    def save(self, changed: Iterable[Order]) -> None:
+        """Orders that are one step further than when they were read. Raises Stale at the end when one has
+        gone another way meanwhile."""
+        rows = [{**_row(order, "id", *_CHANGING), "expected": order.version - 1} for order in changed]
+        self.writes.update(orders, rows, _CHANGING, if_still="version")
 
     def lease_due(self, limit: int, lease: timedelta) -> list[tuple[Order, int]]:
         """Pending orders that nobody works on, now leased to the caller, with the attempts made so far."""
@@ -89,7 +136,8 @@ class OrdersTransaction(Transaction):
 
     def customers(self, user_ids: Iterable[str]) -> dict[str, Customer]:
         rows = select_among(self.connection, tuple(customers.c), customers.c.id, user_ids)
-        return {row.id: Customer(**row._mapping) for row in rows}
+        found = (Customer(**dict(zip(customers.c.keys(), row, strict=True))) for row in rows)
+        return {customer.id: customer for customer in found}
 
     def learn(self, customer: Customer) -> None:
         """Keep a copy of a customer, unless the one kept is as new."""
@@ -108,10 +156,10 @@ def _literals(before: tuple[datetime, str]) -> tuple[Any, Any]:
     return sa.literal(created_at, orders.c.created_at.type), sa.literal(order_id)
 
 
-def _row(order: Order) -> dict[str, Any]:
-    return as_row(order) | {"lines": [as_row(line) for line in order.lines]}
+def _row(order: Order, *names: str) -> dict[str, Any]:
+    return {name: getattr(order, name) for name in names}
 
 
-def _order(row: sa.Row[Any]) -> Order:
+def _order(row: Sequence[Any]) -> Order:
     fields = dict(zip(Order.__dataclass_fields__, row, strict=False))  # `lease_due` reads a column more
-    return Order(**fields | {"lines": tuple(Line(**line) for line in row.lines)})
+    return Order(**{**fields, "lines": tuple(Line(**line) for line in fields["lines"])})

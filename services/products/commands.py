@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from sqlalchemy.exc import IntegrityError
+
 from mesh.database import settled
 from mesh.outcome import Outcome
+from mesh.sets import Stale
 from mesh.tables import as_row
 from services.products import domain
 from services.products.domain import Order, Product, Reservation
@@ -62,8 +65,9 @@ def update_product(
     domain.checked_id(product_id, "product_id")
 
     def update(tx: ProductsTransaction) -> Product:
-        product = domain.changed(tx.product(product_id, lock=True), name=name, price_minor=price_minor)
-        tx.save([product])
+        before = tx.product(product_id, lock=True)
+        product = domain.changed(before, name=name, price_minor=price_minor)
+        tx.save([product], {product_id: before})
         updated = ProductUpdated(
             product_id=product.id,
             name=product.name,
@@ -81,17 +85,53 @@ def restock(store: ProductsStore, command_id: str | None, product_id: str, quant
     domain.checked_id(product_id, "product_id")
 
     def add(tx: ProductsTransaction) -> Product:
-        product = domain.restocked(tx.product(product_id, lock=True), quantity)
-        tx.save([product])
+        before = tx.product(product_id, lock=True)
+        product = domain.restocked(before, quantity)
+        tx.save([product], {product_id: before})
         tx.publish(_stock_changes([product]))
         return product
 
     return _once(store, command_id, ("restock", product_id, quantity), add)
 
 
-@settled
 def reserve_stocks(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]:
     """Reserve for many orders in one transaction. A repeated order keeps its first answer."""
+    with store.memory.turn():
+        reserved = _reserve_by_memory(store, orders)
+        return _reserve(store, orders) if reserved is None else reserved
+
+
+def _reserve_by_memory(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation] | None:
+    """In one statement, if all orders are new and can be had, and the products are as they are remembered;
+    else None, and nothing has happened."""
+    orders_by_id = {order.order_id: order for order in orders}
+    if not store.memory.is_good:
+        return None
+    wanted = {one for order in orders for one in order.product_ids}
+    before = store.memory.recall(wanted)
+    if unknown := wanted - before.keys():
+        with store.transaction(read_only=True) as tx:
+            before |= tx.products(unknown)
+    decisions, changed = domain.reserve_all(before, list(orders_by_id.values()))
+    if any(decision.refusal for decision in decisions):
+        return None  # nobody is refused by hearsay
+    try:
+        with store.transaction() as tx:
+            tx.decide(decisions)
+            tx.save(changed.values(), before)
+            tx.publish(_stock_changes(changed.values()))
+    except IntegrityError:
+        return None
+    except Stale:
+        store.memory.was_wrong()
+        return None
+    store.memory.remember(changed.values())
+    decided = {decision.order_id: decision for decision in decisions}
+    return [decided[order.order_id] for order in orders]
+
+
+@settled
+def _reserve(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]:
     orders_by_id = {order.order_id: order for order in orders}
     with store.transaction() as tx:
         on_hand = tx.products({one for order in orders for one in order.product_ids}, lock=True)
@@ -99,8 +139,9 @@ def reserve_stocks(store: ProductsStore, orders: Sequence[Order]) -> list[Reserv
         fresh = [order for order_id, order in orders_by_id.items() if order_id not in decided]
         decisions, changed = domain.reserve_all(on_hand, fresh)
         tx.decide(decisions)
-        tx.save(changed.values())
+        tx.save(changed.values(), on_hand)
         tx.publish(_stock_changes(changed.values()))
+    store.memory.remember((on_hand | changed).values())
     decided |= {decision.order_id: decision for decision in decisions}
     return [decided[order.order_id] for order in orders]
 
@@ -123,7 +164,7 @@ def release_stocks(
         current = tx.reservations(order_ids, lock=True)
         released = {order_id: one for order_id, one in current.items() if order_id in expected}
         changed = domain.release_all(on_hand, list(released.values()))
-        tx.save(changed.values())
+        tx.save(changed.values(), on_hand)
         tx.mark_released(list(released))
         unseen = [order_id for order_id in dict.fromkeys(order_ids) if order_id not in expected]
         tx.decide([Reservation(order_id=order_id, status=domain.RELEASED) for order_id in unseen])

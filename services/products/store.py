@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from mesh.database import Store, Transaction
+from mesh.news import News
 from mesh.sets import among, select_among
 from mesh.tables import as_row
 from services.products import domain
 from services.products.domain import Product, Refusal, Reservation, ReservedLine
+from services.products.memory import Memory
 from services.products.tables import products, reservations
 
 
@@ -24,7 +26,8 @@ class ProductsTransaction(Transaction):
     def products(self, product_ids: Iterable[str], *, lock: bool = False) -> dict[str, Product]:
         """Those that exist, by id."""
         rows = select_among(self.connection, tuple(products.c), products.c.id, product_ids, lock=lock)
-        return {row.id: Product(**row._mapping) for row in rows}
+        found = (Product(**dict(zip(products.c.keys(), row, strict=True))) for row in rows)
+        return {product.id: product for product in found}
 
     def page(self, after: str, limit: int, text: str | None) -> list[Product]:
         """Up to `limit` products in id order, after this id, with the text in their name or id."""
@@ -39,19 +42,22 @@ class ProductsTransaction(Transaction):
     def add(self, product: Product) -> None:
         self.connection.execute(products.insert(), as_row(product))
 
-    def save(self, changed: Iterable[Product]) -> None:
-        rows = [as_row(product) for product in changed]
-        self.writes.update(products, rows, ("name", "price_minor", "stock", "version"))
+    def save(self, changed: Iterable[Product], before: Mapping[str, Product]) -> None:
+        """Raises Stale at the end when one is not what it was `before`."""
+        rows = [{**as_row(product), "expected": before[product.id].version} for product in changed]
+        self.writes.update(products, rows, ("name", "price_minor", "stock", "version"), if_still="version")
 
     def reservations(self, order_ids: Iterable[str], *, lock: bool = False) -> dict[str, Reservation]:
         """The decisions made so far, by order."""
         key = reservations.c.order_id
         rows = select_among(self.connection, tuple(reservations.c), key, order_ids, lock=lock)
-        return {row.order_id: _reservation(row) for row in rows}
+        found = (_reservation(dict(zip(reservations.c.keys(), row, strict=True))) for row in rows)
+        return {reservation.order_id: reservation for reservation in found}
 
     def decide(self, decided: Sequence[Reservation]) -> None:
         """Write new decisions. IntegrityError at the end when somebody else has just decided one of them."""
-        self.writes.insert(reservations, [_row(one) for one in decided])
+        now = {"decided_at": timedelta(0)}
+        self.writes.insert(reservations, [_row(one) for one in decided], due=now)
 
     def mark_released(self, order_ids: Sequence[str]) -> None:
         if order_ids:
@@ -62,26 +68,29 @@ class ProductsTransaction(Transaction):
 class ProductsStore(Store[ProductsTransaction]):
     transaction_cls = ProductsTransaction
 
+    def __init__(self, engine: sa.Engine, news: News | None = None) -> None:
+        super().__init__(engine, news)
+        self.memory = Memory()
+
 
 def _row(reservation: Reservation) -> dict[str, Any]:
     refusal = reservation.refusal
     return {
         "order_id": reservation.order_id,
         "status": reservation.status,
-        "lines": [as_row(line) for line in reservation.lines],
+        "lines": reservation.lines,
         "currency": reservation.currency,
         "refusal": refusal and {"slug": refusal.slug, "message": str(refusal), "field": refusal.field},
-        "decided_at": datetime.now(UTC),
     }
 
 
-def _reservation(row: sa.Row[Any]) -> Reservation:
+def _reservation(row: dict[str, Any]) -> Reservation:
     return Reservation(
-        order_id=row.order_id,
-        status=row.status,
-        lines=tuple(ReservedLine(**line) for line in row.lines),
-        currency=row.currency,
-        refusal=_refusal(row.refusal) if row.refusal else None,
+        order_id=row["order_id"],
+        status=row["status"],
+        lines=tuple(ReservedLine(**line) for line in row["lines"]),
+        currency=row["currency"],
+        refusal=_refusal(row["refusal"]) if row["refusal"] else None,
     )
 
 

@@ -13,7 +13,7 @@ from mesh.outbox_rows import OutboxStore
 from mycelium.cli import app
 from mycelium.seed import migrate, seed
 from services.orders.store import OrdersStore
-from tests.builders import a_customer, a_pending_order
+from tests.builders import a_customer, a_request
 
 PASSWORDS = dict.fromkeys(("ALICE_PASSWORD", "BOB_PASSWORD", "ADMIN_PASSWORD"), "a long password")
 
@@ -46,10 +46,11 @@ def test_what_is_not_sent_yet_is_counted_by_service(command):
 def test_an_order_that_waits_is_listed_with_its_next_try(command, database_url):
     assert command("sagas") == "nothing waits\n"
     engine = open_engine(database_url.replace("{service}", "orders"))
-    order = a_pending_order()
+    customer, request = a_customer(), a_request()
     with OrdersStore(engine).transaction() as tx:
-        tx.learn(a_customer())
-        tx.add([order], lease=timedelta(0))
+        tx.learn(customer)
+        new = tx.add([request], lease=timedelta(0))
+    (order,) = new.values()
     engine.dispose()
     (waiting,) = json.loads(command("sagas", "--json"))
     assert (waiting["order_id"], waiting["attempts"]) == (order.id, 0)

@@ -12,10 +12,11 @@ from eventlet import patcher
 from greenlet import GreenletExit
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS
 
+from mesh import green_postgresql
 from mesh.database import Store, Transaction
 from mesh.engines import _in_thread, open_engine
 from mesh.errors import Unavailable
-from mesh.sets import Writes, select_among
+from mesh.sets import Stale, Writes, select_among
 from tests.waiting import eventually
 
 
@@ -144,20 +145,31 @@ def test_an_error_of_the_database_is_its_own(store):
 def test_a_statement_that_was_prepared_on_an_empty_table_finds_its_rows_by_their_key(postgresql_server):
     engine = open_engine(postgresql_server.url_for("postgres"))
     table = sa.Table(
-        "by_key", sa.MetaData(), sa.Column("id", sa.Text, primary_key=True), sa.Column("note", sa.Text)
+        "by_key",
+        sa.MetaData(),
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("note", sa.Text),
+        sa.Column("version", sa.Integer),
     )
     try:
         with engine.begin() as connection:
             table.create(connection)
+        with engine.connect().execution_options(read_only=True) as connection:
+            connection.execute(sa.text("VACUUM by_key"))  # now PostgreSQL knows for certain that it is empty
+        with engine.begin() as connection:
             for _ in range(10):
                 select_among(connection, (table.c.id, table.c.note), table.c.id, ["1", "2"], lock=True)
-                change(connection, table, "1", "2")
-            connection.execute(sa.text("INSERT INTO by_key SELECT n, '' FROM generate_series(1, 5000) AS n"))
+                with pytest.raises(Stale):
+                    change(connection, table, "1", "2")
+                connection.exec_driver_sql("ROLLBACK; BEGIN")
+            connection.execute(
+                sa.text("INSERT INTO by_key SELECT n, '', 1 FROM generate_series(1, 5000) AS n")
+            )
             select_among(connection, (table.c.id, table.c.note), table.c.id, ["1", "2"], lock=True)
             change(connection, table, "1", "2")
             plans = [
                 "\n".join(connection.scalars(sa.text(f"EXPLAIN EXECUTE {name} ({values})")))
-                for name, values in (("mesh_0", "'{1,2}'"), ("mesh_1", "'[]'"))
+                for name, values in (("mesh_0", "'{1,2}'"), ("mesh_1", "'[]', 0"))
             ]
             table.drop(connection)
     finally:
@@ -165,6 +177,39 @@ def test_a_statement_that_was_prepared_on_an_empty_table_finds_its_rows_by_their
     for plan in plans:
         assert "Index" in plan
         assert "Seq Scan" not in plan
+    assert "Tid Scan" in plans[1]
+
+
+def test_a_row_that_has_changed_since_it_was_read_ends_the_transaction(postgresql_server):
+    engine = open_engine(postgresql_server.url_for("postgres"))
+    table = sa.Table(
+        "changing",
+        sa.MetaData(),
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("note", sa.Text),
+        sa.Column("version", sa.Integer),
+    )
+    store = SomeStore(engine)
+    try:
+        with engine.begin() as connection:
+            table.create(connection)
+            connection.execute(table.insert(), [{"id": one, "note": "", "version": 1} for one in "ab"])
+        with store.transaction() as tx:
+            tx.writes.update(table, rows_of("a", "b"), ("note", "version"), if_still="version")
+        with pytest.raises(Stale):
+            insert_and_change(store, table)
+        with engine.begin() as connection:
+            rows = connection.execute(sa.select(table).order_by(table.c.id)).fetchall()
+            table.drop(connection)
+    finally:
+        engine.dispose()
+    assert rows == [("a", "changed", 2), ("b", "changed", 2)]
+
+
+def insert_and_change(store, table):
+    with store.transaction() as tx:
+        tx.writes.insert(table, [{"id": "c", "note": "", "version": 1}])
+        tx.writes.update(table, rows_of("b"), ("note", "version"), if_still="version")
 
 
 def insert_and_break(store):
@@ -175,8 +220,48 @@ def insert_and_break(store):
 
 def change(connection, table, *ids):
     writes = Writes()
-    writes.update(table, [{"id": one, "note": "changed"} for one in ids], ("note",))
+    writes.update(table, rows_of(*ids), ("note", "version"), if_still="version")
     writes.send(connection)
+
+
+def rows_of(*ids):
+    return [{"id": one, "note": "changed", "version": 2, "expected": 1} for one in ids]
+
+
+def test_a_transaction_of_one_statement_needs_neither_begin_nor_commit(postgresql_server, monkeypatch):
+    engine = open_engine(postgresql_server.url_for("postgres"))
+    store = SomeStore(engine)
+    said = []
+    try:
+        with store.transaction() as tx:
+            tx.connection.execute(sa.text("CREATE TABLE alone (name text)"))
+        table = sa.Table("alone", sa.MetaData(), sa.Column("name", sa.Text))
+        execute = green_postgresql._Cursor.execute
+
+        def noting(cursor, query, values=None):
+            said.append(str(query).split()[0])
+            execute(cursor, query, values)
+
+        for names in (["one"], ["two"], ["three", "four"]):
+            said.clear()
+            monkeypatch.setattr(green_postgresql._Cursor, "execute", noting)
+            with store.transaction() as tx:
+                if len(names) > 1:
+                    tx.connection.execute(sa.text("SELECT 1"))
+                tx.writes.insert(table, [{"name": name} for name in names])
+            monkeypatch.undo()
+            expected = {
+                "one": ["PREPARE", "EXECUTE"],
+                "two": ["EXECUTE"],
+                "three": ["SELECT", "EXECUTE", "COMMIT"],
+            }
+            assert said == expected[names[0]]
+        with store.transaction(read_only=True) as tx:
+            assert tx.connection.scalar(sa.text("SELECT count(*) FROM alone")) == 4
+        with store.transaction() as tx:
+            tx.connection.execute(sa.text("DROP TABLE alone"))
+    finally:
+        engine.dispose()
 
 
 def test_a_transaction_begins_with_its_first_statement_and_what_only_reads_begins_none(postgresql_server):

@@ -243,3 +243,59 @@ def test_a_missing_table_is_a_fault_and_not_a_database_that_is_away(tmp_path):
     with pytest.raises(OperationalError, match="no such table"):
         commands.get_products(ProductsStore(engine), ["P001"])
     engine.dispose()
+
+
+def another_instance(store):
+    """Of products, over the same database."""
+    return ProductsStore(store._engine)
+
+
+def remembering(store):
+    """A store that remembers its product."""
+    stocked(store)
+    commands.reserve_stocks(store, [an_order("before")])
+    return store
+
+
+def test_what_another_instance_has_taken_is_not_taken_again(store):
+    other = remembering(another_instance(store))
+    commands.reserve_stocks(store, [an_order("o-1", {"P001": 8})])
+    (refused,) = commands.reserve_stocks(other, [an_order("o-2", {"P001": 2})])
+    (reserved,) = commands.reserve_stocks(other, [an_order("o-3", {"P001": 1})])
+    assert (refused.status, reserved.status) == (domain.REFUSED, domain.RESERVED)
+    assert stock(store) == 0
+
+
+def test_a_price_that_another_instance_has_set_is_the_one_that_counts(store):
+    other = remembering(another_instance(store))
+    commands.update_product(store, None, "P001", None, 5)
+    (reservation,) = commands.reserve_stocks(other, [an_order("o-1")])
+    assert reservation.lines[0].unit_price_minor == 5
+
+
+def test_nobody_is_refused_what_another_instance_has_restocked(store):
+    other = remembering(another_instance(store))
+    commands.restock(store, "c-1", "P001", 100)
+    (reservation,) = commands.reserve_stocks(other, [an_order("o-1", {"P001": 100})])
+    assert reservation.status == domain.RESERVED
+    assert stock(store) == 9
+
+
+def test_a_repeated_order_among_new_ones_keeps_its_answer_and_takes_nothing_more(store):
+    remembering(store)
+    answers = commands.reserve_stocks(store, [an_order("before"), an_order("o-1"), an_order("o-2")])
+    assert [one.status for one in answers] == [domain.RESERVED] * 3
+    assert stock(store) == 7
+
+
+def test_many_instances_at_once_sell_what_there_is_and_no_more(store):
+    stocked(store, stock=20)
+    instances = [another_instance(store) for _ in range(3)]
+
+    def reserve(number):
+        (reservation,) = commands.reserve_stocks(instances[number % 3], [an_order(f"o-{number}")])
+        return reservation.status
+
+    answers = list(eventlet.GreenPool(30).imap(reserve, range(30)))
+    assert answers.count(domain.RESERVED) == 20
+    assert stock(store) == 0

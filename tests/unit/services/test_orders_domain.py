@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.orders import domain
-from tests.builders import NOON, a_customer, a_pending_order, a_request, a_reservation, lines
+from tests.builders import NOON, a_pending_order, a_request, a_reservation, lines
 
 
 def test_the_same_user_and_key_are_the_same_order():
@@ -93,5 +93,5 @@ def test_too_much_of_one_product_is_refused_when_the_lines_are_merged():
 
 
 def test_the_order_keeps_the_customer_of_that_day():
-    order = domain.pending(a_request(), a_customer(name="Alice", email="a@example.com"), NOON)
+    order = domain.pending(a_request(), "Alice", "a@example.com", NOON)
     assert (order.user_name, order.user_email, order.total_minor) == ("Alice", "a@example.com", None)
