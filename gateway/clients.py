@@ -62,7 +62,7 @@ class Batching:
     """How calls of one method are gathered; see mesh.aio.batching. `on_batch` is told method and size."""
 
     most: int = 100
-    lanes: int = 2
+    lanes: int = 3
     on_batch: Callable[[str, int], None] = lambda method, size: None
 
     def of(

@@ -8,7 +8,8 @@ have is refused when it is made, not when it is used.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from inspect import Parameter, iscoroutinefunction, signature
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -18,9 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-Resolve = Callable[[Request, dict[Any, Any]], Awaitable[Any]]
+Find = Callable[[Request, Mapping[Any, Any]], Any]
 """Finds one argument. The mapping holds what the dependencies of this request have answered already."""
-
 
 Endpoint = Callable[..., Awaitable[Response]]
 
@@ -31,33 +31,26 @@ class DirectApp(FastAPI):
 
     def __init__(self, *direct: tuple[str, str, Endpoint], **options: Any) -> None:
         super().__init__(**options)
-        self._direct = [
-            Route(path, _Endpoint(endpoint, self.exception_handlers), methods=[method])
-            for method, path, endpoint in direct
-        ]
+        self._direct: dict[str, list[Route]] = {}
+        for method, path, endpoint in direct:
+            route = Route(path, _Endpoint(endpoint, self.exception_handlers), methods=[method])
+            self._direct.setdefault(method, []).append(route)
 
-    def build_middleware_stack(self) -> ASGIApp:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for route in self._direct.get(scope.get("method", ""), ()):
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(found, route=route, app=self)
+                await self._answer(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+    @cached_property
+    def _answer(self) -> ASGIApp:
         answer: ASGIApp = _handle
         for middleware, arguments, options in reversed(self.user_middleware):
             answer = middleware(answer, *arguments, **options)
-        return _Fork(self._direct, answer, super().build_middleware_stack())
-
-
-class _Fork:
-    def __init__(self, routes: Sequence[Route], direct: ASGIApp, others: ASGIApp) -> None:
-        self._routes = [(route, (route.methods or set()) - {"HEAD"}) for route in routes]
-        self._direct = direct
-        self._others = others
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        for route, methods in self._routes:
-            if scope["type"] == "http" and scope["method"] in methods:
-                match, found = route.matches(scope)
-                if match is Match.FULL:
-                    scope.update(found, route=route)
-                    await self._direct(scope, receive, send)
-                    return
-        await self._others(scope, receive, send)
+        return answer
 
 
 async def _handle(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,14 +61,14 @@ class _Endpoint:
     """An ASGI application; what is raised in it is answered as it is everywhere."""
 
     def __init__(self, endpoint: Endpoint, handlers: Mapping[Any, Callable[..., Any]]) -> None:
-        self._answer = _call_of(endpoint)
+        self._answer = _Plan(endpoint)
         self._handlers = handlers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         response: Response
         try:
-            response = await self._answer(request, {})
+            response = await self._answer(request)
         except Exception as error:
             handle = next((self._handlers[one] for one in type(error).__mro__ if one in self._handlers), None)
             if handle is None:
@@ -84,57 +77,40 @@ class _Endpoint:
         await response(scope, receive, send)
 
 
-def _call_of(call: Callable[..., Awaitable[Any]]) -> Resolve:
-    """Calls it with its arguments, found in the order in which it names them."""
-    function = call if hasattr(call, "__code__") else type(call).__call__
-    if not iscoroutinefunction(function):
-        raise TypeError(f"a plan awaits what it calls, and {call} is not async")
-    hints = get_type_hints(function, include_extras=True)
-    resolvers = [(name, _argument(one, hints[name])) for name, one in signature(call).parameters.items()]
+class _Plan:
+    """Calls an endpoint, and before it what it depends on, once each, in the order in which it is named."""
 
-    async def resolve(request: Request, known: dict[Any, Any]) -> Any:
-        return await call(**{name: await find(request, known) for name, find in resolvers})
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._steps: dict[Callable[..., Awaitable[Any]], list[tuple[str, Find]]] = {}
+        self._add(endpoint)
 
-    return resolve
+    async def __call__(self, request: Request) -> Response:
+        known: dict[Any, Any] = {}
+        for call, arguments in self._steps.items():
+            known[call] = await call(**{name: find(request, known) for name, find in arguments})
+        response: Response = known[self._endpoint]
+        return response
 
+    def _add(self, call: Callable[..., Awaitable[Any]]) -> None:
+        function = call if hasattr(call, "__code__") else type(call).__call__
+        if not iscoroutinefunction(function):
+            raise TypeError(f"a plan awaits what it calls, and {call} is not async")
+        hints = get_type_hints(function, include_extras=True)
+        arguments = [(name, self._find(one, hints[name])) for name, one in signature(call).parameters.items()]
+        self._steps.setdefault(call, arguments)
 
-def _argument(parameter: Parameter, hint: Any) -> Resolve:
-    if isinstance(hint, type) and issubclass(Request, hint):
-        return _request
-    *_, told = get_args(hint) if get_origin(hint) is Annotated else (None,)
-    if isinstance(told, Depends) and told.dependency is not None:
-        return _once(told.dependency)
-    if isinstance(told, Header) and told.alias and parameter.default is None:
-        return _header(told.alias)
-    if isinstance(told, Path):
-        return _path(parameter.name)
-    raise TypeError(f"no plan can provide {parameter}")
-
-
-async def _request(request: Request, _: dict[Any, Any]) -> Request:
-    return request
-
-
-def _once(dependency: Callable[..., Any]) -> Resolve:
-    resolve = _call_of(dependency)
-
-    async def remembered(request: Request, known: dict[Any, Any]) -> Any:
-        if dependency not in known:
-            known[dependency] = await resolve(request, known)
-        return known[dependency]
-
-    return remembered
-
-
-def _header(name: str) -> Resolve:
-    async def find(request: Request, _: dict[Any, Any]) -> str | None:
-        return request.headers.get(name)
-
-    return find
-
-
-def _path(name: str) -> Resolve:
-    async def find(request: Request, _: dict[Any, Any]) -> str:
-        return str(request.path_params[name])
-
-    return find
+    def _find(self, parameter: Parameter, hint: Any) -> Find:
+        if isinstance(hint, type) and issubclass(Request, hint):
+            return lambda request, _: request
+        *_, told = get_args(hint) if get_origin(hint) is Annotated else (None,)
+        if isinstance(told, Depends) and told.dependency is not None:
+            dependency = told.dependency
+            self._add(dependency)
+            return lambda _, known: known[dependency]
+        if isinstance(told, Header) and told.alias and parameter.default is None:
+            header = told.alias
+            return lambda request, _: request.headers.get(header)
+        if isinstance(told, Path):
+            return lambda request, _: str(request.path_params[parameter.name])
+        raise TypeError(f"no plan can provide {parameter}")

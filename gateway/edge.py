@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import uuid
+import secrets
 from contextlib import suppress
 
 from starlette.datastructures import MutableHeaders
@@ -128,4 +128,4 @@ def _without_body(send: Send) -> Send:
 
 
 def _request_id(offered: bytes) -> str:
-    return offered.decode() if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+    return offered.decode() if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)

@@ -45,10 +45,10 @@ class Metrics:
             buckets=SIZES,
             registry=self.registry,
         )
-        self.in_flight = Gauge(
-            "gateway_requests_in_flight", "Requests not answered yet", registry=self.registry
+        self.in_flight = 0
+        Gauge("gateway_requests_in_flight", "Requests not answered yet", registry=self.registry).set_function(
+            lambda: self.in_flight
         )
-
         self.fallbacks = Counter(
             "gateway_fallbacks",
             "Reads of products that went another way",
@@ -134,11 +134,11 @@ class Metered:
             await send(message)
 
         started = perf_counter()
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         try:
             await self._app(scope, receive, noting)
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight -= 1
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if route != "none" else "any"
             self._metrics.seconds_of(method, route, str(status)).observe(perf_counter() - started)

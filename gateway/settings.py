@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     """The same for one service, and for one instance: a slow one takes no more than that of all calls."""
     GATEWAY_BATCH: Annotated[int, Field(gt=0, le=1000)] = 100
     """How many orders, or reads of products, travel together at most."""
-    GATEWAY_LANES: Annotated[int, Field(gt=0)] = 2
+    GATEWAY_LANES: Annotated[int, Field(gt=0)] = 3
     """How many such batches of one kind are under way at once."""
     GATEWAY_BODY_BYTES: Annotated[int, Field(gt=0)] = 1_000_000
     GATEWAY_BODY_SECONDS: Annotated[float, Field(gt=0)] = 10.0

@@ -32,10 +32,10 @@ BATCH = 200
 """Bundles that are looked for at once, or events in those taken from memory."""
 IDLE_SECONDS = 1.0
 """How often to look for what a dead relay, or a transaction of another instance, has left."""
-PACE_SECONDS = 0.1
+PACE_SECONDS = 0.2
 """How long new events wait for others at most, when there have just been some: under load many transactions
 share a message. Those that come after a pause leave at once."""
-MARK_SECONDS = 0.2
+MARK_SECONDS = 0.5
 """How long events that were sent may wait to be marked together: a transaction for each handful of them
 costs more than sending them. Those of a process that dies before are sent again."""
 UNROUTABLE_PAUSE = timedelta(seconds=2)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
 from mesh.database import Store, Transaction
-from mesh.outgoing import CLAIM, Outgoing, clock
+from mesh.outgoing import CLAIM, Outgoing
 from mesh.sets import among
 from mesh.tables import outbox
 
@@ -59,7 +59,10 @@ class OutboxTransaction(Transaction):
         )
 
     def mark_sent(self, claimant: str, seqs: Sequence[int]) -> None:
-        self._mine(claimant, seqs, sent_at=clock(self.connection))
+        """What has changed hands meanwhile stays as it is."""
+        sent = {"expected": claimant, "sent_at": datetime.now(UTC)}
+        rows = [{"seq": seq, **sent} for seq in seqs]
+        self.writes.update(outbox, rows, ("sent_at",), if_still="claimed_by", all_or_none=False)
 
     def release(self, claimant: str, seqs: Sequence[int], until: datetime | None = None) -> None:
         """Give rows back: at once, or claimable again from `until` on."""

@@ -128,18 +128,25 @@ class Writes:
             self.add(Write(text, rows, partial(_insert_each, table, rows, unless_there, due)))
 
     def update(
-        self, table: sa.Table, rows: Sequence[Row], columns: tuple[str, ...], *, if_still: str | None = None
+        self,
+        table: sa.Table,
+        rows: Sequence[Row],
+        columns: tuple[str, ...],
+        *,
+        if_still: str,
+        all_or_none: bool = True,
     ) -> None:
         """Set these columns of the rows, which are found by the table's primary key of one column.
 
         `if_still` is a column of which each row has under `expected` what it was when the row was read.
-        When one of them is something else by now, or the row gone, sending them raises Stale.
+        A row of which it is something else by now, or that is gone, is left alone, and with `all_or_none`
+        sending them raises Stale.
         """
         if rows:
             (key,) = table.primary_key
             text = _update(table, key, columns, if_still)
-            execute = partial(_update_each, table, rows, columns, if_still)
-            self.add(Write(text, rows, execute, all_or_none=if_still is not None))
+            execute = partial(_update_each, table, rows, columns, if_still, all_or_none)
+            self.add(Write(text, rows, execute, all_or_none=all_or_none))
 
     def send(self, connection: sa.Connection) -> None:
         """Raises Stale, after which the transaction can't be committed."""
@@ -222,21 +229,18 @@ def _insert_each(
 
 
 @lru_cache
-def _update(table: sa.Table, key: sa.Column[Any], columns: tuple[str, ...], if_still: str | None) -> str:
+def _update(table: sa.Table, key: sa.Column[Any], columns: tuple[str, ...], if_still: str) -> str:
     """The rows are looked up one by one and changed where they lie. Joined by their key they would be found
     just so, if PostgreSQL knew how many there are; while it thinks them few it reads the whole table."""
     name = table.name
     assignments = ", ".join(f"{column} = new.{column}" for column in columns)
-    types = {column: table.c[column].type.compile(_POSTGRESQL) for column in (key.name, *columns)}
-    still = ""
-    if if_still:
-        types["expected"] = table.c[if_still].type.compile(_POSTGRESQL)
-        still = f" AND {name}.{if_still} = new.expected"
+    named = {key.name: key, **{column: table.c[column] for column in columns}, "expected": table.c[if_still]}
+    types = ", ".join(f"{as_} {column.type.compile(_POSTGRESQL)}" for as_, column in named.items())
     return (
         f"UPDATE {name} SET {assignments} FROM ("  # noqa: S608 - names of our own tables
         f"SELECT one.*, (SELECT ctid FROM {name} WHERE {name}.{key.name} = one.{key.name}) AS place "
-        f"FROM json_to_recordset({{rows}}) AS one({', '.join(map(' '.join, types.items()))}) OFFSET 0"
-        f") AS new WHERE {name}.ctid = new.place{still} RETURNING 1"
+        f"FROM json_to_recordset({{rows}}) AS one({types}) OFFSET 0) AS new "
+        f"WHERE {name}.ctid = new.place AND {name}.{if_still} = new.expected RETURNING 1"
     )
 
 
@@ -247,22 +251,21 @@ def _update_each(
     table: sa.Table,
     rows: Sequence[Row],
     columns: tuple[str, ...],
-    if_still: str | None,
+    if_still: str,
+    all_or_none: bool,
     connection: sa.Connection,
 ) -> None:
     (key,) = table.primary_key
-    which = key == sa.bindparam("its_key")
-    if if_still is not None:
-        which &= table.c[if_still] == sa.bindparam("expected")
+    which = (key == sa.bindparam("its_key")) & (table.c[if_still] == sa.bindparam("expected"))
     values = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in columns}
     parameters = [
         {
             "its_key": row[key.name],
-            **({"expected": row["expected"]} if if_still else {}),
+            "expected": row["expected"],
             **{f"new_{name}": row[name] for name in columns},
         }
         for row in rows
     ]
     changed = connection.execute(table.update().where(which).values(values), parameters).rowcount
-    if if_still is not None and changed < len(rows):
+    if all_or_none and changed < len(rows):
         raise Stale

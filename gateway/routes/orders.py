@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -71,7 +71,7 @@ async def place_order(
     user_id = body.user_id or caller.user_id
     if not caller.may_act_for(user_id):
         raise Problem("forbidden", "user_id: only an admin may order for somebody else")
-    key = key or uuid.uuid4().hex
+    key = key or secrets.token_hex(16)
     order = {"user_id": user_id, "items": body.lines(), "idempotency_key": key}
     try:
         response = _outcome(await gateway.orders.place(context, order))

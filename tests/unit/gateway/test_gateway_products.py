@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from gateway.app import create_app
-from gateway.clients import STALLED_SECONDS
+from gateway.clients import STALLED_SECONDS, Batching
 from mesh.errors import DeadlineExceeded, Refused, Unavailable, UnknownService
 
 LAPTOP = {
@@ -75,7 +75,7 @@ async def test_who_asks_products_that_have_fallen_silent_gets_a_copy_at_once(htt
 
     mesh.answers["products.get_products"] = lambda product_ids: hang()
     hanging = []
-    for lane in range(2):
+    for lane in range(Batching().lanes):
         hanging.append(asyncio.create_task(http.get(f"/products/P00{lane}")))
         await asked.acquire()
     await asyncio.sleep(STALLED_SECONDS)
