@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import ClassVar
 
 import orjson
@@ -47,6 +48,7 @@ class Envelope:
         return orjson.dumps(self)
 
 
+@lru_cache  # what happens together happens at one moment
 def timestamp(moment: datetime) -> str:
     """An aware moment as it travels: ISO 8601, in UTC, to the microsecond."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -37,7 +37,15 @@ class Outcome(Generic[T]):
         """`of` for every item of a batch. Raises Refused for what is no batch, or too large a one."""
         if not isinstance(items, list) or len(items) > MOST_ITEMS:
             raise Refused("validation-failed", f"expected a list of at most {MOST_ITEMS} items")
-        return [Outcome(item).then(make) for item in items]
+        outcomes: list[Outcome[U]] = []
+        for item in items:  # `of`, without a function for each item
+            try:
+                outcomes.append(Outcome(make(item)))
+            except Exception as error:
+                if describe(error) is None:
+                    raise
+                outcomes.append(Outcome(error=error))
+        return outcomes
 
     def unwrap(self) -> T:
         """The value; raises the error."""

@@ -198,7 +198,7 @@ def put_off(store: OrdersStore, delays: Mapping[str, timedelta]) -> None:
 
 
 def _placed(request: Request) -> tuple[Event, int]:
-    items = [OrderedLine(**_line(line)) for line in request.lines]  # type: ignore[typeddict-item]
+    items = [_line(line) for line in request.lines]
     base = {"order_id": request.order_id, "user_id": request.user_id, "status": domain.PENDING}
     return OrderPlaced(**base, items=items), domain.FIRST_VERSION
 
@@ -210,13 +210,13 @@ def _news(order: Order) -> tuple[Event, int]:
         reason = order.reason or {}
         return OrderRejected(**base, reason=reason["code"], message=reason["message"]), order.version
     kind: Any = OrderConfirmed if order.status == domain.CONFIRMED else OrderCancelled
-    items = [OrderedLine(**_line(line)) for line in order.lines]  # type: ignore[typeddict-item]
+    items = [_line(line) for line in order.lines]
     customer = {"name": order.user_name, "email": order.user_email}
     money = {"total_minor": order.total_minor, "currency": order.currency}
     return kind(**base, **customer, items=items, **money), order.version
 
 
-def _line(line: domain.Line) -> dict[str, Any]:
+def _line(line: domain.Line) -> OrderedLine:
     return {
         "product_id": line.product_id,
         "name": line.name,
