@@ -84,18 +84,19 @@ def _pass(_: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """`postgresql` is a statement with `{rows}` where the document goes; elsewhere `execute` does it.
+    """`postgresql` is a statement with `{0}`, `{1}` where the values go, each after its type; elsewhere
+    `execute` does it.
 
     `told` is an aggregate over what the statement returns; `hear` gets it, or what `execute` has returned.
-    With `all_or_none` it is Stale to return less than there are rows; `execute` raises that itself.
+    It is Stale to return less than `at_least` so many rows; `execute` raises that itself.
     """
 
     postgresql: str
-    rows: Sequence[Any]
+    values: tuple[tuple[str, Any], ...]
     execute: Callable[[sa.Connection], Any]
     told: str = ""
     hear: Callable[[Any], None] = _pass
-    all_or_none: bool = False
+    at_least: int | None = None
 
 
 class Writes:
@@ -108,8 +109,7 @@ class Writes:
         return bool(self._kept)
 
     def add(self, write: Write) -> None:
-        if write.rows:
-            self._kept.append(write)
+        self._kept.append(write)
 
     def insert(
         self,
@@ -125,7 +125,8 @@ class Writes:
         """
         if rows:
             text = _insert(table, tuple(rows[0]), unless_there, tuple(due.items()))
-            self.add(Write(text, rows, partial(_insert_each, table, rows, unless_there, due)))
+            execute = partial(_insert_each, table, rows, unless_there, due)
+            self.add(Write(text, (document(rows),), execute))
 
     def update(
         self,
@@ -146,7 +147,8 @@ class Writes:
             (key,) = table.primary_key
             text = _update(table, key, columns, if_still)
             execute = partial(_update_each, table, rows, columns, if_still, all_or_none)
-            self.add(Write(text, rows, execute, all_or_none=all_or_none))
+            at_least = len(rows) if all_or_none else None
+            self.add(Write(text, (document(rows),), execute, at_least=at_least))
 
     def send(self, connection: sa.Connection) -> None:
         """Raises Stale, after which the transaction can't be committed."""
@@ -160,9 +162,11 @@ class Writes:
 
 
 def _send_together(connection: sa.Connection, writes: Sequence[Write]) -> Sequence[Any]:
-    text = _together(tuple((one.postgresql, one.told, one.all_or_none) for one in writes))
-    types = ("json",) * len(writes) + ("int",) * len(writes)
-    values = (*(_document(one.rows) for one in writes), *(len(one.rows) for one in writes))
+    text = _together(
+        tuple((one.postgresql, len(one.values), one.told, one.at_least is not None) for one in writes)
+    )
+    typed = [pair for one in writes for pair in (*one.values, ("int", one.at_least or 0))]
+    types, values = zip(*typed, strict=True)
     try:
         (told,) = fetch_prepared(connection, text, types, values)
     except sa.exc.DataError as error:
@@ -176,24 +180,27 @@ _DIVISION_BY_ZERO = "22012"
 
 
 @lru_cache
-def _together(writes: tuple[tuple[str, str, bool], ...]) -> str:
+def _together(writes: tuple[tuple[str, int, str, bool], ...]) -> str:
     """One row with what each of them tells. PostgreSQL executes them in no certain order.
 
     It knows no way to give up in the middle of a statement, but for an error: hence the division.
     """
-    clauses, told = [], []
-    for number, (text, aggregate, all_or_none) in enumerate(writes, start=1):
-        clauses.append(f"write{number} AS ({text.replace('{rows}', f'${number}')})")
-        if all_or_none:
-            all_there = f"1 / (count(*) = ${len(writes) + number})::int = 1"
-            aggregate = f"CASE WHEN {all_there} THEN {aggregate or 'NULL'} END"
+    clauses, told, place = [], [], 1
+    for number, (text, values, aggregate, is_counted) in enumerate(writes, start=1):
+        at_least = place + values
+        places = [f"${one}" for one in range(place, at_least)]
+        clauses.append(f"write{number} AS ({text.format(*places)})")
+        if is_counted:
+            aggregate = f"CASE WHEN 1 / (count(*) >= ${at_least})::int = 1 THEN {aggregate or 'NULL'} END"
         answer = f"(SELECT {aggregate} FROM write{number} AS written)"  # noqa: S608 - statements of our own
         told.append(answer if aggregate else "NULL")
+        place = at_least + 1
     return f"WITH {', '.join(clauses)} SELECT {', '.join(told)}"
 
 
-def _document(rows: Sequence[Row]) -> str:
-    return orjson.dumps(rows, default=_as_text).decode()
+def document(rows: Sequence[Any]) -> tuple[str, str]:
+    """Rows as the value of one place in a statement."""
+    return "json", orjson.dumps(rows, default=_as_text).decode()
 
 
 def _as_text(value: Any) -> str:
@@ -210,7 +217,7 @@ def _insert(
     moments = [f"clock_timestamp() + interval '{after.total_seconds()} s'" for _, after in due]
     return (
         f"INSERT INTO {table.name} ({names}) "  # noqa: S608 - names of our own tables
-        f"SELECT {', '.join((*columns, *moments))} FROM json_populate_recordset(NULL::{table.name}, {{rows}})"
+        f"SELECT {', '.join((*columns, *moments))} FROM json_populate_recordset(NULL::{table.name}, {{0}})"
         + (" ON CONFLICT DO NOTHING" if unless_there else "")
     )
 
@@ -239,7 +246,7 @@ def _update(table: sa.Table, key: sa.Column[Any], columns: tuple[str, ...], if_s
     return (
         f"UPDATE {name} SET {assignments} FROM ("  # noqa: S608 - names of our own tables
         f"SELECT one.*, (SELECT ctid FROM {name} WHERE {name}.{key.name} = one.{key.name}) AS place "
-        f"FROM json_to_recordset({{rows}}) AS one({types}) OFFSET 0) AS new "
+        f"FROM json_to_recordset({{0}}) AS one({types}) OFFSET 0) AS new "
         f"WHERE {name}.ctid = new.place AND {name}.{if_still} = new.expected RETURNING 1"
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mesh.database import Store, Transaction, insert_ignoring_conflicts
-from mesh.sets import Stale, Write, select_among
+from mesh.sets import Stale, Write, document, select_among
 from mesh.tables import as_row
 from services.orders import domain
 from services.orders.domain import Customer, Line, Order, Request
@@ -30,7 +30,7 @@ def _add(lease: timedelta) -> str:
         SELECT new.order_id, new.user_id, customer.name, customer.email, new.fingerprint, new.lines,
                '{domain.PENDING}', {domain.FIRST_VERSION}, now(), 0,
                clock_timestamp() + interval '{lease.total_seconds()} s'
-        FROM json_to_recordset({{rows}}) AS new(order_id text, user_id text, fingerprint text, lines json),
+        FROM json_to_recordset({{0}}) AS new(order_id text, user_id text, fingerprint text, lines json),
         LATERAL (SELECT name, email FROM customers WHERE customers.id = new.user_id LIMIT 1) AS customer
         ORDER BY new.order_id
         ON CONFLICT DO NOTHING
@@ -79,7 +79,8 @@ class OrdersTransaction(Transaction):
                 added[order_id] = domain.pending(wanted[order_id], name, email, created_at)
 
         execute = partial(self._add_each, requests, lease, all_or_none)
-        self.writes.add(Write(_add(lease), requests, execute, _ADDED, hear, all_or_none))
+        at_least = len(requests) if all_or_none else None
+        self.writes.add(Write(_add(lease), (document(requests),), execute, _ADDED, hear, at_least))
         return added
 
     def _add_each(
