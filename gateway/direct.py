@@ -109,8 +109,19 @@ class _Plan:
             self._add(dependency)
             return lambda _, known: known[dependency]
         if isinstance(told, Header) and told.alias and parameter.default is None:
-            header = told.alias
-            return lambda request, _: request.headers.get(header)
+            return _header(told.alias.lower().encode())
         if isinstance(told, Path):
             return lambda request, _: str(request.path_params[parameter.name])
         raise TypeError(f"no plan can provide {parameter}")
+
+
+def _header(name: bytes) -> Find:
+    """The first of that name, straight from what the server has read."""
+
+    def find(request: Request, _: Mapping[Any, Any]) -> str | None:
+        for key, value in request.scope["headers"]:
+            if key == name:
+                return str(value, "latin-1")
+        return None
+
+    return find

@@ -93,7 +93,8 @@ class Transaction:
             self.left_behind = self.left_behind or len(claimed) < len(bundles)
 
         if bundles:
-            self.is_claiming = self.claimant is not None
+            claims = self.claimant is not None and self.connection.dialect.name == "postgresql"
+            self.is_claiming = self.is_claiming or claims
             self.writes.add(outgoing.insert(bundles, self.claimant, note))
         if self.writes:
             if last:
@@ -186,11 +187,9 @@ class Store(Generic[T]):
                 yield tx
                 tx.flush(last=True)
             is_committed = True
-        except (exc.IntegrityError, exc.DataError, Stale):
-            if tx is not None:
+        except (exc.DBAPIError, exc.TimeoutError, Stale) as error:
+            if tx is not None and is_conflict(error):
                 tx.is_claiming = False  # nothing was committed, for certain
-            raise
-        except (exc.OperationalError, exc.TimeoutError, exc.InterfaceError) as error:
             if is_conflict(error) or not _is_away(error):
                 raise
             if budget.is_over():
@@ -204,8 +203,10 @@ class Store(Generic[T]):
             self._news.tell(tx.claimed, tx.claimant, others=tx.left_behind)
 
 
-def _is_away(error: exc.SQLAlchemyError) -> bool:
+def _is_away(error: BaseException) -> bool:
     """Whether it is a matter of time: SQLite has the same exception for a lock and for a missing table."""
+    if not isinstance(error, exc.OperationalError | exc.TimeoutError | exc.InterfaceError):
+        return False
     code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
     return code is None or code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -218,6 +219,16 @@ def is_conflict(error: BaseException) -> bool:
     if isinstance(error, exc.IntegrityError | Stale):
         return True
     return isinstance(error, exc.DBAPIError) and getattr(error.orig, "pgcode", None) in _CONFLICTS
+
+
+def expecting(attempt: Callable[[], R], otherwise: Callable[[], R]) -> R:
+    """What `attempt` returns, which writes without having looked; when that was too rash, `otherwise`."""
+    try:
+        return attempt()
+    except (exc.DBAPIError, Stale) as error:
+        if not is_conflict(error):
+            raise
+    return otherwise()
 
 
 _again = retry(
@@ -234,12 +245,7 @@ def settled(command: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except (exc.DBAPIError, Stale) as error:
-            if not is_conflict(error):
-                raise
-        return again(*args, **kwargs)
+        return expecting(lambda: command(*args, **kwargs), lambda: again(*args, **kwargs))
 
     return run
 
@@ -271,9 +277,9 @@ class Database(DependencyProvider):
 
     def __init__(self, make_store: Callable[[sa.Engine, News], Any]) -> None:
         self.make_store = make_store
-
-    def start(self) -> None:
-        self._store = self.make_store(self.shared.engine, self.shared.news)
+        self._store: Any = None
 
     def get_dependency(self, worker_ctx: Any) -> Any:
+        if self._store is None:  # not at the start: entrypoints may have started before
+            self._store = self.make_store(self.shared.engine, self.shared.news)
         return self._store

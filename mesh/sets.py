@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -145,6 +146,7 @@ class Writes:
         """
         if rows:
             (key,) = table.primary_key
+            rows = sorted(rows, key=itemgetter(key.name))  # in one order, so that no two wait for each other
             text = _update(table, key, columns, if_still)
             execute = partial(_update_each, table, rows, columns, if_still, all_or_none)
             at_least = len(rows) if all_or_none else None

@@ -168,6 +168,6 @@ class Interrupt:
         """Until a signal comes, or it is over anyway."""
         try:
             while not is_over():
-                time.sleep(0.2)
+                time.sleep(1.0)
         except KeyboardInterrupt:
             return

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from mesh.database import settled
+from mesh.database import expecting, settled
 from mesh.events import Event
 from mesh.outcome import Outcome
 from mesh.sets import Stale
@@ -44,16 +44,14 @@ def accept(store: OrdersStore, requests: Mapping[int, Request], news: Iterable[C
 
     `news` is what users has told of customers, and is kept.
     """
-    if not news:
-        try:
-            return _accept_new(store, requests)
-        except Stale:
-            """Some are not new, or of customers who are not known: those are looked for."""
-    return _accept_any(store, requests, news)
+    if news:
+        return _accept_any(store, requests, news)
+    return expecting(lambda: _accept_new(store, requests), lambda: _accept_any(store, requests, news))
 
 
 def _accept_new(store: OrdersStore, requests: Mapping[int, Request]) -> Accepted:
-    """What nearly all batches are, in one statement. Raises Stale for others."""
+    """What nearly all batches are, in one statement. Raises Stale when not all orders are new, or of
+    customers who are known."""
     firsts = _by_order(requests.values())
     if len(firsts) < len(requests):
         raise Stale
@@ -121,13 +119,13 @@ def settle(
     reservations: Mapping[str, Outcome[Mapping[str, Any]]],
 ) -> dict[str, Order]:
     """Confirm or reject orders by what products answered. One that was settled before stays as it is."""
-    try:
-        return _settle(store, {order_id: pending[order_id] for order_id in reservations}, reservations)
-    except Stale:  # somebody has cancelled one meanwhile, or driven it on
-        return _settle(store, None, reservations)
+    before = {order_id: pending[order_id] for order_id in reservations}
+    return expecting(
+        lambda: _settle(store, before, reservations),
+        lambda: settled(_settle)(store, None, reservations),  # one was cancelled meanwhile, or driven on
+    )
 
 
-@settled
 def _settle(
     store: OrdersStore,
     before: Mapping[str, Order] | None,

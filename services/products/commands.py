@@ -7,9 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
-
-from mesh.database import settled
+from mesh.database import expecting, settled
 from mesh.outcome import Outcome
 from mesh.sets import Stale
 from mesh.tables import as_row
@@ -97,16 +95,15 @@ def restock(store: ProductsStore, command_id: str | None, product_id: str, quant
 def reserve_stocks(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]:
     """Reserve for many orders in one transaction. A repeated order keeps its first answer."""
     with store.memory.turn():
-        reserved = _reserve_by_memory(store, orders)
-        return _reserve(store, orders) if reserved is None else reserved
+        return expecting(lambda: _reserve_by_memory(store, orders), lambda: _reserve(store, orders))
 
 
-def _reserve_by_memory(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation] | None:
-    """In one statement, if all orders are new and can be had, and the products are as they are remembered;
-    else None, and nothing has happened."""
-    orders_by_id = {order.order_id: order for order in orders}
+def _reserve_by_memory(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]:
+    """In one statement. Raises Stale when the products are not as they are remembered, or an order can't be
+    had, for nobody is refused by hearsay; IntegrityError when one is not new."""
     if not store.memory.is_good:
-        return None
+        raise Stale
+    orders_by_id = {order.order_id: order for order in orders}
     wanted = {one for order in orders for one in order.product_ids}
     before = store.memory.recall(wanted)
     if unknown := wanted - before.keys():
@@ -114,17 +111,15 @@ def _reserve_by_memory(store: ProductsStore, orders: Sequence[Order]) -> list[Re
             before |= tx.products(unknown)
     decisions, changed = domain.reserve_all(before, list(orders_by_id.values()))
     if any(decision.refusal for decision in decisions):
-        return None  # nobody is refused by hearsay
+        raise Stale
     try:
         with store.transaction() as tx:
             tx.decide(decisions)
             tx.save(changed.values(), before)
             tx.publish(_stock_changes(changed.values()))
-    except IntegrityError:
-        return None
     except Stale:
         store.memory.was_wrong()
-        return None
+        raise
     store.memory.remember(changed.values())
     decided = {decision.order_id: decision for decision in decisions}
     return [decided[order.order_id] for order in orders]
