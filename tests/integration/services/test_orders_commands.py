@@ -180,6 +180,44 @@ def test_orders_of_a_batch_are_each_their_own(store):
     ]
 
 
+def test_a_replay_a_stranger_and_nobody_among_new_orders_are_each_their_own(store):
+    before, *_ = place(store, a_request(key="before"))
+    requests = [
+        a_request(key="new"),
+        a_request(key="before"),
+        a_request("U002", key="stranger"),
+        a_request("U003", key="nobody"),
+        a_request(items={"P001": 2}, key="before"),
+        a_request(key="new-too"),
+    ]
+
+    new, again, stranger, nobody, reused, also = place(store, *requests, users=Users([BOB]))
+
+    assert [one.unwrap().status for one in (new, again, stranger, also)] == [domain.CONFIRMED] * 4
+    assert again.unwrap() == before.unwrap()
+    assert stranger.unwrap().user_name == "Bob"
+    assert isinstance(nobody.error, domain.UnknownCustomer)
+    assert isinstance(reused.error, domain.KeyReused)
+    of_each = [(event["type"], event["aggregate_id"]) for event in published(store)]
+    placed = [order_id for kind, order_id in of_each if kind == "order_placed"]
+    confirmed = [order_id for kind, order_id in of_each if kind == "order_confirmed"]
+    expected = sorted(one.unwrap().id for one in (before, new, stranger, also))
+    assert sorted(placed) == sorted(confirmed) == expected
+
+
+def test_one_order_cancelled_meanwhile_spoils_none_of_its_batch(store):
+    class Cancelling(Products):
+        def reserve_stocks(self, *, orders):
+            commands.cancel_order(store, orders[0]["order_id"])
+            return super().reserve_stocks(orders=orders)
+
+    first, *others = place(store, *[a_request(key=f"k-{n}") for n in range(3)], products=Cancelling())
+
+    assert isinstance(first.error, domain.Refusal)
+    assert [one.unwrap().status for one in others] == [domain.CONFIRMED] * 2
+    assert sorted(types(store)) == ["order_cancelled", *["order_confirmed"] * 2, *["order_placed"] * 3]
+
+
 @pytest.mark.parametrize("away", [Unavailable("away"), DeadlineExceeded("late")])
 def test_an_order_is_pending_while_products_is_away_and_then_swept(store, away):
     products = Products(away=away)
