@@ -12,8 +12,8 @@ from mesh.outgoing import CLAIM, Outgoing
 MOST_IN_MEMORY = 1000
 """Bundles that wait for the relay of their process; those after them wait in the table alone."""
 
-MANY = 50
-"""Bundles for which nobody should wait for more."""
+MANY = 500
+"""Events that fill a few messages: nobody should wait for more."""
 
 
 class News:
@@ -33,8 +33,8 @@ class News:
 
     @property
     def has_many(self) -> bool:
-        """Whether those that wait fill a few messages."""
-        return len(self._bundles) >= MANY
+        """Whether there are as many as a relay takes at once."""
+        return sum(len(bundle.events) for _, bundle in self._bundles) >= MANY
 
     def tell(self, claimed: Sequence[Outgoing], claimant: str | None, *, others: bool) -> None:
         """`others`: there are more, which the relay has to look for."""

@@ -23,13 +23,14 @@ from mesh.backoff import back_off
 from mesh.bundle_publisher import BundlePublisher
 from mesh.confirms import Fate
 from mesh.database import Engine
+from mesh.news import MANY
 from mesh.outbox_rows import OutboxStore
 from mesh.outgoing import CLAIM, Outgoing
 
 log = logging.getLogger(__name__)
 
 BATCH = 200
-"""Bundles that are looked for at once, or events in those taken from memory."""
+"""Bundles that are looked for at once."""
 IDLE_SECONDS = 1.0
 """How often to look for what a dead relay, or a transaction of another instance, has left."""
 PACE_SECONDS = 0.2
@@ -121,7 +122,7 @@ class OutboxRelay(DependencyProvider):
 
     def _relay_fresh(self) -> bool:
         """Publish what this process has just committed. Whether there was anything."""
-        events = self.shared.news.take(BATCH)
+        events = self.shared.news.take(MANY)
         if events:
             self._pace_from = time.monotonic()
             self._send(events)
