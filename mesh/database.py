@@ -93,9 +93,9 @@ class Transaction:
             self.left_behind = self.left_behind or len(claimed) < len(bundles)
 
         if bundles:
+            self.writes.add(outgoing.insert(bundles, self.claimant, note))
             claims = self.claimant is not None and self.connection.dialect.name == "postgresql"
             self.is_claiming = self.is_claiming or claims
-            self.writes.add(outgoing.insert(bundles, self.claimant, note))
         if self.writes:
             if last:
                 alone_if_first(self.connection)
@@ -188,8 +188,8 @@ class Store(Generic[T]):
                 tx.flush(last=True)
             is_committed = True
         except (exc.DBAPIError, exc.TimeoutError, Stale) as error:
-            if tx is not None and is_conflict(error):
-                tx.is_claiming = False  # nothing was committed, for certain
+            if tx is not None and _is_undone(error):
+                tx.is_claiming = False
             if is_conflict(error) or not _is_away(error):
                 raise
             if budget.is_over():
@@ -201,6 +201,12 @@ class Store(Generic[T]):
                 self._news.doubt()
         if tx.claimed or tx.left_behind:
             self._news.tell(tx.claimed, tx.claimant, others=tx.left_behind)
+
+
+def _is_undone(error: BaseException) -> bool:
+    """Whether nothing was committed, for certain: the server says so itself, and not that it goes away."""
+    code = getattr(getattr(error, "orig", None), "pgcode", None)
+    return isinstance(error, Stale) or (code is not None and not code.startswith(("08", "57P")))
 
 
 def _is_away(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import eventlet
@@ -84,9 +85,9 @@ def fetch(connection: sa.Connection, statement: str, values: Sequence[Any]) -> S
             return cursor.fetchall()  # type: ignore[no-any-return]
     except psycopg2.Error as error:
         is_gone = connection.dialect.is_disconnect(error, driver_connection, None)
-        if is_gone:  # as are, in all likelihood, those that wait in the pool
-            connection.invalidate(error)
-            connection.engine.dispose(close=False)
+        if is_gone:  # SQLAlchemy is to find that out, too: it knows what to do with the others of the pool
+            with suppress(sa.exc.DBAPIError):
+                connection.exec_driver_sql("SELECT 1")
         raise sa.exc.DBAPIError.instance(
             statement,
             None,

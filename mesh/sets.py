@@ -62,7 +62,8 @@ def _select(columns: tuple[sa.Column[Any], ...], key: sa.Column[str], lock: bool
     names = ", ".join(column.name for column in columns)
     return (
         f"SELECT {names} FROM {key.table} WHERE {key.name} = ANY($1) "  # noqa: S608 - names of our own tables
-        f"ORDER BY {key.name}" + (" FOR UPDATE" if lock else "")
+        f'ORDER BY {key.name} COLLATE "C"'  # as Python sorts: all lock rows in one order
+        + (" FOR UPDATE" if lock else "")
     )
 
 

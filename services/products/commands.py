@@ -94,8 +94,7 @@ def restock(store: ProductsStore, command_id: str | None, product_id: str, quant
 
 def reserve_stocks(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]:
     """Reserve for many orders in one transaction. A repeated order keeps its first answer."""
-    with store.memory.turn():
-        return expecting(lambda: _reserve_by_memory(store, orders), lambda: _reserve(store, orders))
+    return expecting(lambda: _reserve_by_memory(store, orders), lambda: _reserve(store, orders))
 
 
 def _reserve_by_memory(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]:
@@ -105,22 +104,23 @@ def _reserve_by_memory(store: ProductsStore, orders: Sequence[Order]) -> list[Re
         raise Stale
     orders_by_id = {order.order_id: order for order in orders}
     wanted = {one for order in orders for one in order.product_ids}
-    before = store.memory.recall(wanted)
-    if unknown := wanted - before.keys():
-        with store.transaction(read_only=True) as tx:
-            before |= tx.products(unknown)
-    decisions, changed = domain.reserve_all(before, list(orders_by_id.values()))
-    if any(decision.refusal for decision in decisions):
-        raise Stale
-    try:
-        with store.transaction() as tx:
-            tx.decide(decisions)
-            tx.save(changed.values(), before)
-            tx.publish(_stock_changes(changed.values()))
-    except Stale:
-        store.memory.was_wrong()
-        raise
-    store.memory.remember(changed.values())
+    with store.memory.turn():
+        before = store.memory.recall(wanted)
+        if unknown := wanted - before.keys():
+            with store.transaction(read_only=True) as tx:
+                before |= tx.products(unknown)
+        decisions, changed = domain.reserve_all(before, list(orders_by_id.values()))
+        if any(decision.refusal for decision in decisions):
+            raise Stale
+        try:
+            with store.transaction() as tx:
+                tx.decide(decisions)
+                tx.save(changed.values(), before)
+                tx.publish(_stock_changes(changed.values()))
+        except Stale:
+            store.memory.was_wrong()
+            raise
+        store.memory.remember(changed.values())
     decided = {decision.order_id: decision for decision in decisions}
     return [decided[order.order_id] for order in orders]
 

@@ -10,6 +10,7 @@ from typing import Any
 MOST_QUANTITY = 1_000_000
 MOST_LINES = 100
 MOST_MINOR = 1_000_000_000_000
+MOST_TOTAL = 2**53 - 1  # what every reader of JSON takes for the same number (RFC 8259, section 6)
 LONGEST_ID = 64
 LONGEST_NAME = 200
 LONGEST_QUERY = 100
@@ -161,7 +162,7 @@ def new_order(order_id: Any, items: Any) -> Order:
 def reserve(products: Mapping[str, Product], order: Order) -> Reservation:
     """Take every line of the order or none, at today's prices.
 
-    Raises UnknownProduct, OutOfStock or Invalid (two currencies), naming the product.
+    Raises UnknownProduct, OutOfStock or Invalid (two currencies, too dear), naming the product.
     """
     for line in order.lines:
         product = existing(products, line.product_id)
@@ -171,6 +172,8 @@ def reserve(products: Mapping[str, Product], order: Order) -> Reservation:
                 "quantity",
             )
     chosen = [(products[line.product_id], line.quantity) for line in order.lines]
+    if sum(product.price_minor * quantity for product, quantity in chosen) > MOST_TOTAL:
+        raise Invalid(f"items: together they may cost {MOST_TOTAL} minor units at most", "items")
     currencies = sorted({product.currency for product, _ in chosen})
     if len(currencies) > 1:
         raise Invalid(f"the products are priced in {', '.join(currencies)}: expected one currency", "items")

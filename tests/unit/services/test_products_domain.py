@@ -153,3 +153,10 @@ def test_a_restock_needs_a_quantity(quantity):
 
 def test_a_restock_adds_up():
     assert domain.restocked(a_product(stock=1), 4).stock == 5
+
+
+def test_an_order_that_costs_more_than_json_can_tell_is_refused():
+    dear = stock_of(a_product(price_minor=domain.MOST_MINOR, stock=domain.MOST_QUANTITY))
+    domain.reserve(dear, an_order(items={"P001": 9007}))
+    with pytest.raises(domain.Invalid):
+        domain.reserve(dear, an_order(items={"P001": 9008}))
