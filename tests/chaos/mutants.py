@@ -160,10 +160,16 @@ def no_tombstone() -> None:
 
 @mutant
 def no_lock() -> None:
-    """products reads the stock without locking its rows"""
+    """products reads the stock without locking its rows, and writes it whatever has become of them"""
     if store := _module("services.products.store"):
         products = store.ProductsTransaction.products
-        store.ProductsTransaction.products = lambda self, ids, *, lock=False: products(self, ids)
+        _put(store.ProductsTransaction, "products", lambda self, ids, *, lock=False: products(self, ids))
+
+        def save_anyway(self: Any, changed: Any, before: Any) -> None:
+            rows = [{**store.as_row(one), "expected": one.id} for one in changed]
+            self.writes.update(store.products, rows, ("stock", "version"), if_still="id")
+
+        _put(store.ProductsTransaction, "save", save_anyway)
 
 
 @mutant
