@@ -17,6 +17,7 @@ from mesh.errors import Unavailable
 from mesh.news import News
 from mesh.outbox import OutboxRelay
 from mesh.outbox_rows import OutboxStore
+from mesh.sets import Write
 from mesh.subscription import event_handler
 from mesh.tables import outbox
 from mycelium.servers.postgresql import PostgreSQL
@@ -74,6 +75,23 @@ def news_of(claimant: str) -> News:
     news = News()
     news.change_hands(claimant)
     return news
+
+
+def publish_too_late(store: OutboxStore) -> None:
+    with store.transaction() as tx:
+        tx.connection.execute(sa.text("SET LOCAL statement_timeout = 20"))
+        tx.publish([(Happened(thing="late", number=2), 1)])
+        tx.writes.add(Write("SELECT pg_sleep(5)", (), lambda _: None, "count(written)"))
+
+
+def test_a_statement_that_the_server_has_cancelled_leaves_earlier_claims_alone(store_of: Any) -> None:
+    news = news_of("one")
+    store = store_of(news)
+    publish(store, Happened(thing="a", number=1))
+    with pytest.raises(Unavailable):
+        publish_too_late(store)
+    assert news.claimant == "one"
+    assert [one.aggregate_ids for one in news.take(10)] == [{"a"}]
 
 
 def test_what_a_process_commits_is_its_own_to_relay(store_of: Any) -> None:

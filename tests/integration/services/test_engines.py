@@ -144,13 +144,7 @@ def test_an_error_of_the_database_is_its_own(store):
 
 def test_a_statement_that_was_prepared_on_an_empty_table_finds_its_rows_by_their_key(postgresql_server):
     engine = open_engine(postgresql_server.url_for("postgres"))
-    table = sa.Table(
-        "by_key",
-        sa.MetaData(),
-        sa.Column("id", sa.Text, primary_key=True),
-        sa.Column("note", sa.Text),
-        sa.Column("version", sa.Integer),
-    )
+    table = notes("by_key")
     try:
         with engine.begin() as connection:
             table.create(connection)
@@ -182,13 +176,7 @@ def test_a_statement_that_was_prepared_on_an_empty_table_finds_its_rows_by_their
 
 def test_a_row_that_has_changed_since_it_was_read_ends_the_transaction(postgresql_server):
     engine = open_engine(postgresql_server.url_for("postgres"))
-    table = sa.Table(
-        "changing",
-        sa.MetaData(),
-        sa.Column("id", sa.Text, primary_key=True),
-        sa.Column("note", sa.Text),
-        sa.Column("version", sa.Integer),
-    )
+    table = notes("changing")
     store = SomeStore(engine)
     try:
         with engine.begin() as connection:
@@ -216,6 +204,12 @@ def insert_and_break(store):
     with store.transaction() as tx:
         tx.connection.execute(sa.text("INSERT INTO some_more VALUES ('one')"))
         raise ZeroDivisionError
+
+
+def notes(name):
+    """A table whose rows count their changes."""
+    columns = sa.Column("id", sa.Text, primary_key=True), sa.Column("note", sa.Text)
+    return sa.Table(name, sa.MetaData(), *columns, sa.Column("version", sa.Integer))
 
 
 def change(connection, table, *ids):
