@@ -18,7 +18,7 @@ from .bodies import add_schemas
 from .clients import Batching, Orders, Products, Users
 from .connection import connect, products_over_grpc
 from .copies import Copies
-from .direct import DirectApp
+from .direct import DirectRoutes
 from .edge import Edge
 from .errors import HANDLERS
 from .feed import ORDER_EVENTS, OrderFeed
@@ -42,7 +42,7 @@ _FAILURES_OF_AN_INSTANCE = 3
 """Fewer in a row than a service is forgiven: there are others to ask."""
 
 
-class _Application(DirectApp):
+class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             self.openapi_schema = add_schemas(super().openapi())
@@ -52,8 +52,8 @@ class _Application(DirectApp):
 def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> FastAPI:
     """The gateway, not yet connected: its lifespan does that. Raises SettingsError.
 
-    `uvicorn --factory gateway.app:create_app` serves it as well as `python -m gateway`, which alone
-    ends followed orders on SIGTERM and leaves Consul before it drains.
+    `uvicorn --factory gateway.app:create_app` serves it as well as `python -m gateway`, which alone ends
+    followed orders on SIGTERM, leaves Consul before it drains, and takes the direct way (gateway.direct).
     """
     settings = settings or load_settings()
     mesh = mesh or connect(settings)
@@ -94,7 +94,6 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
                 await lifecycle.stop()
 
     app = _Application(
-        *MOST_ASKED,
         title="Mycelium",
         version="1",
         description=DESCRIPTION,
@@ -136,4 +135,7 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
         Edge, body_bytes=settings.GATEWAY_BODY_BYTES, body_seconds=settings.GATEWAY_BODY_SECONDS
     )
     app.add_middleware(Metered, metrics=metrics)
+    app.state.direct = DirectRoutes(
+        app, MOST_ASKED, handlers=HANDLERS, metrics=metrics, body_bytes=settings.GATEWAY_BODY_BYTES
+    )
     return app

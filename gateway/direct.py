@@ -1,23 +1,31 @@
-"""Routes without FastAPI's machinery, for the few that are asked most.
+"""What is asked for most, answered at the server's door.
 
-They are declared to FastAPI like all others, which describes them in its document; but a request for
-one of them meets the application's own middleware and nothing else, and is answered from a plan that is
-made once, at a fraction of what FastAPI spends on solving the same dependencies anew. What a plan can't
-have is refused when it is made, not when it is used.
+A request for one of these routes that is there whole is answered from a plan that is made once, and its
+answer leaves in one write: at a fraction of what an ASGI conversation costs and FastAPI spends on solving
+the same dependencies anew. Whatever is out of the ordinary (a body that is still to come or too large, a
+script of another origin) goes the way of all requests, for FastAPI has these routes as well and answers
+the same. What a plan can't have is refused when it is made, not when it is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from functools import cached_property
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from inspect import Parameter, iscoroutinefunction, signature
+from re import Pattern
+from time import perf_counter
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from fastapi import FastAPI, Request
 from fastapi.params import Depends, Header, Path
 from starlette.responses import Response
-from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import compile_path
+from starlette.types import Message
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from .edge import added_headers, broken, request_id
+from .metrics import Metrics
 
 Find = Callable[[Request, Mapping[Any, Any]], Any]
 """Finds one argument. The mapping holds what the dependencies of this request have answered already."""
@@ -25,56 +33,149 @@ Find = Callable[[Request, Mapping[Any, Any]], Any]
 Endpoint = Callable[..., Awaitable[Response]]
 
 
-class DirectApp(FastAPI):
-    """FastAPI, but for the routes given as method, path and endpoint. Raises TypeError for an endpoint
-    with a parameter that no plan can provide."""
-
-    def __init__(self, *direct: tuple[str, str, Endpoint], **options: Any) -> None:
-        super().__init__(**options)
-        self._direct: dict[str, list[Route]] = {}
-        for method, path, endpoint in direct:
-            route = Route(path, _Endpoint(endpoint, self.exception_handlers), methods=[method])
-            self._direct.setdefault(method, []).append(route)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        for route in self._direct.get(scope.get("method", ""), ()):
-            match, found = route.matches(scope)
-            if match is Match.FULL:
-                scope.update(found, route=route, app=self)
-                await self._answer(scope, receive, send)
-                return
-        await super().__call__(scope, receive, send)
-
-    @cached_property
-    def _answer(self) -> ASGIApp:
-        answer: ASGIApp = _handle
-        for middleware, arguments, options in reversed(self.user_middleware):
-            answer = middleware(answer, *arguments, **options)
-        return answer
+@dataclass(frozen=True, slots=True)
+class _Route:
+    path: str
+    matches: Pattern[str]
+    answer: _Plan
 
 
-async def _handle(scope: Scope, receive: Receive, send: Send) -> None:
-    await scope["endpoint"](scope, receive, send)
+class DirectRoutes:
+    """Routes of `app`, given as method, path and endpoint. Raises TypeError for an endpoint with a
+    parameter that no plan can provide."""
 
-
-class _Endpoint:
-    """An ASGI application; what is raised in it is answered as it is everywhere."""
-
-    def __init__(self, endpoint: Endpoint, handlers: Mapping[Any, Callable[..., Any]]) -> None:
-        self._answer = _Plan(endpoint)
+    def __init__(
+        self,
+        app: FastAPI,
+        routes: Iterable[tuple[str, str, Endpoint]],
+        *,
+        handlers: Mapping[Any, Callable[..., Any]],
+        metrics: Metrics,
+        body_bytes: int,
+    ) -> None:
+        self._app = app
         self._handlers = handlers
+        self._metrics = metrics
+        self._body_bytes = body_bytes
+        self._routes: dict[str, list[_Route]] = {}
+        for method, path, endpoint in routes:
+            route = _Route(path, compile_path(path)[0], _Plan(endpoint))
+            self._routes.setdefault(method, []).append(route)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
-        response: Response
+    def find(self, scope: Any, body: bytes | bytearray) -> _Route | None:
+        """The route of a request, with its parameters in the scope; None if it is not for this way."""
+        for route in self._routes.get(scope["method"], ()):
+            if found := route.matches.match(scope["path"]):
+                if len(body) > self._body_bytes or any(name == b"origin" for name, _ in scope["headers"]):
+                    return None
+                scope["path_params"] = found.groupdict()
+                return route
+        return None
+
+    async def answer(self, route: _Route, cycle: RequestResponseCycle) -> bytes:
+        """All that goes out. An error is an answer, too."""
+        began = perf_counter()
+        self._metrics.in_flight += 1
+        status = 500
+        scope: Any = cycle.scope
+        scope["app"] = self._app
+        own_id = scope["state"]["request_id"] = request_id(scope["headers"])
         try:
-            response = await self._answer(request)
+            response = await self._respond(route, Request(scope, _receive(bytes(cycle.body))))
+            status = response.status_code
+            return _whole(response, cycle, own_id)
+        except Exception:
+            return _whole(broken(scope, own_id), cycle, own_id)
+        finally:
+            self._metrics.in_flight -= 1
+            self._metrics.observe(scope["method"], route.path, status, perf_counter() - began)
+
+    async def _respond(self, route: _Route, request: Request) -> Response:
+        try:
+            return await route.answer(request)
         except Exception as error:
             handle = next((self._handlers[one] for one in type(error).__mro__ if one in self._handlers), None)
             if handle is None:
                 raise
-            response = await handle(request, error)
-        await response(scope, receive, send)
+            response: Response = await handle(request, error)
+            return response
+
+
+def _receive(body: bytes) -> Callable[[], Awaitable[Message]]:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+class DirectProtocol(HttpToolsProtocol):
+    """uvicorn's, which hands over a request as soon as its headers have been read. This one reads to the
+    end of the packet first: if all of the request was in it, it may be answered here."""
+
+    def __init__(self, *args: Any, direct: DirectRoutes, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._direct = direct
+        self._is_reading = False
+        self._read: tuple[RequestResponseCycle, Any] | None = None
+        """What is to be started once the packet has been read."""
+
+    def data_received(self, data: bytes) -> None:
+        self._is_reading = True
+        try:
+            super().data_received(data)
+        finally:
+            self._is_reading = False
+            if self._read is not None:
+                read, self._read = self._read, None
+                self._start_asgi_task(*read)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._is_reading:
+            self._read = cycle, app
+            return
+        route = None
+        if not (cycle.more_body or cycle.waiting_for_100_continue or self.flow.write_paused):
+            route = self._direct.find(cycle.scope, cycle.body)
+        if route is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        task = self.loop.create_task(self._answer(route, cycle))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, route: _Route, cycle: RequestResponseCycle) -> None:
+        try:
+            answer = await self._direct.answer(route, cycle)
+            if not cycle.disconnected:
+                cycle.transport.write(answer)
+            if not cycle.keep_alive:
+                cycle.transport.close()
+        except asyncio.CancelledError:  # the server leaves, and has waited long enough
+            cycle.transport.close()
+            raise
+        finally:
+            cycle.response_started = cycle.response_complete = True
+            cycle.on_response()
+            cycle.on_response = _nothing  # or cycle and connection would hold each other
+
+
+def _whole(response: Response, cycle: RequestResponseCycle, own_id: str) -> bytes:
+    """Status line, headers and body. Raises ValueError for a header that would be two."""
+    headers = (
+        cycle.default_headers
+        + response.raw_headers
+        + added_headers(response.raw_headers, cycle.scope["path"], own_id)
+    )
+    if not cycle.keep_alive:
+        headers.append((b"connection", b"close"))
+    head = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if not head.count(b"\n") == head.count(b"\r") == len(headers):
+        raise ValueError("a header with a line break in it")
+    return b"".join((STATUS_LINE[response.status_code], head, b"\r\n", response.body))
+
+
+def _nothing() -> None:
+    """There is nobody left to tell."""
 
 
 class _Plan:

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import re
 import secrets
+from collections.abc import Iterable
 from contextlib import suppress
 
-from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import Problem
@@ -20,6 +21,9 @@ _DISCARDED = 8
 _PERSONAL = ("/auth", "/users", "/orders")
 """Paths whose answers must not stay in anybody's cache."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+Headers = Iterable[tuple[bytes, bytes]]
+"""Names in lower case, as ASGI has them."""
 
 
 class Edge:
@@ -41,21 +45,16 @@ class Edge:
         headers = dict(scope["headers"])
         if scope["method"] == "HEAD" and not scope["path"].endswith("/events"):
             scope, send = {**scope, "method": "GET"}, _without_body(send)
-        request_id = _request_id(headers.get(b"x-request-id", b""))
-        scope.setdefault("state", {})["request_id"] = request_id
+        own_id = request_id(scope["headers"])
+        scope.setdefault("state", {})["request_id"] = own_id
         started = False
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-                if scope["path"].startswith(_PERSONAL):
-                    MutableHeaders(raw=message["headers"]).setdefault("Cache-Control", "no-store")
+                sent = list(message["headers"])
+                message["headers"] = sent + added_headers(sent, scope["path"], own_id)
             await send(message)
 
         try:
@@ -68,12 +67,10 @@ class Edge:
                 return
             await self._app(scope, self._bounded(receive, ends), send_with_headers)
         except Exception:
-            # The server would answer too, but in plain text and without the request's id.
-            log.exception("request %s broke: %s %s", request_id, scope["method"], scope["path"])
+            answer = broken(scope, own_id)
             if started:
                 raise
-            problem = Problem("internal", f"it is logged under the request id {request_id}")
-            await problem.response(scope["path"])(scope, receive, send_with_headers)
+            await answer(scope, receive, send_with_headers)
 
     def _bounded(self, receive: Receive, ends: float) -> Receive:
         size = 0
@@ -127,5 +124,22 @@ def _without_body(send: Send) -> Send:
     return heads_only
 
 
-def _request_id(offered: bytes) -> str:
+def request_id(headers: Headers) -> str:
+    """The client's own, if it is one."""
+    offered = next((value for name, value in headers if name == b"x-request-id"), b"")
     return offered.decode() if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
+
+
+def added_headers(sent: Headers, path: str, own_id: str) -> list[tuple[bytes, bytes]]:
+    """What every answer carries beside the headers that were `sent` with it."""
+    added = [(b"x-request-id", own_id.encode()), (b"x-content-type-options", b"nosniff")]
+    if path.startswith(_PERSONAL) and not any(name == b"cache-control" for name, _ in sent):
+        added.append((b"cache-control", b"no-store"))
+    return added
+
+
+def broken(scope: Scope, own_id: str) -> Response:
+    """Logs the error in hand, and answers that something broke. The server would answer too, but in plain
+    text and without the request's id."""
+    log.exception("request %s broke: %s %s", own_id, scope["method"], scope["path"])
+    return Problem("internal", f"it is logged under the request id {own_id}").response(scope["path"])

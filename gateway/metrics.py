@@ -55,8 +55,11 @@ class Metrics:
             ["to"],
             registry=self.registry,
         )
-        self.seconds_of = cache(self.seconds.labels)
+        self._seconds_of = cache(self.seconds.labels)
         """Looking a child up takes longer than observing it does."""
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        self._seconds_of(method, route, str(status)).observe(seconds)
 
     def on_batch(self, method: str, size: int) -> None:
         self.batch_items.labels(method).observe(size)
@@ -141,4 +144,4 @@ class Metered:
             self._metrics.in_flight -= 1
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if route != "none" else "any"
-            self._metrics.seconds_of(method, route, str(status)).observe(perf_counter() - started)
+            self._metrics.observe(method, route, status, perf_counter() - started)

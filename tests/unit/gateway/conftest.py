@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from inspect import isawaitable
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
+from uvicorn.server import ServerState
 
 from gateway.app import create_app
+from gateway.direct import DirectProtocol
 from gateway.security import Tokens
 from gateway.settings import Settings
 
@@ -107,9 +113,34 @@ def app(settings: Settings, mesh: FakeMesh) -> FastAPI:
 
 
 @pytest.fixture
-async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+async def asgi(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Asks the application itself, what no client would send over a wire included."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as client:
         yield client
+
+
+@pytest.fixture(params=["asgi", "served"])
+async def http(
+    app: FastAPI, asgi: httpx.AsyncClient, request: pytest.FixtureRequest
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Asks the application itself, and then through the server, which answers in its place at times."""
+    if request.param == "asgi":
+        yield asgi
+    else:
+        async with served(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            yield client
+
+
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[int]:
+    """The port on which the application is served as `python -m gateway` does it, without its lifespan."""
+    config = uvicorn.Config(app, log_config=None)
+    config.load()
+    state = ServerState()
+    make = partial(DirectProtocol, config, state, {}, direct=app.state.direct)
+    async with await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+    await asyncio.gather(*state.tasks)
 
 
 @pytest.fixture

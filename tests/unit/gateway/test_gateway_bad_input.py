@@ -121,7 +121,7 @@ async def test_a_body_over_the_limit_is_refused_by_its_announced_length(http, me
     assert mesh.calls == []
 
 
-async def test_who_asks_before_sending_too_much_is_told_before_sending(http, is_problem):
+async def test_who_asks_before_sending_too_much_is_told_before_sending(asgi, is_problem):
     sent = 0
 
     async def body() -> AsyncIterator[bytes]:
@@ -130,11 +130,11 @@ async def test_who_asks_before_sending_too_much_is_told_before_sending(http, is_
         yield b" " * 2_000_000
 
     headers = {**JSON, "Content-Length": "2000000", "Expect": "100-continue"}
-    is_problem(await http.post("/orders", content=body(), headers=headers), 413, "payload-too-large")
+    is_problem(await asgi.post("/orders", content=body(), headers=headers), 413, "payload-too-large")
     assert sent == 0
 
 
-async def test_a_body_over_the_limit_is_refused_while_it_streams(http, mesh, alice, is_problem):
+async def test_a_body_over_the_limit_is_refused_while_it_streams(asgi, mesh, alice, is_problem):
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -143,7 +143,7 @@ async def test_a_body_over_the_limit_is_refused_while_it_streams(http, mesh, ali
             sent += 65536
             yield b" " * 65536
 
-    answer = await http.post("/orders", content=endless(), headers={**alice, **JSON})
+    answer = await asgi.post("/orders", content=endless(), headers={**alice, **JSON})
 
     is_problem(answer, 413, "payload-too-large")
     assert sent < 10_000_000

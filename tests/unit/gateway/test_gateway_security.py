@@ -80,7 +80,6 @@ async def test_claims_that_are_wrong_or_missing(http, mesh, settings, is_problem
     [
         "",
         "Bearer",
-        "Bearer ",
         "Bearer x",
         "Bearer a.b.c",
         "Bearer " + "x" * 5000,
@@ -95,6 +94,10 @@ async def test_claims_that_are_wrong_or_missing(http, mesh, settings, is_problem
 async def test_what_is_no_token_of_ours(http, mesh, is_problem, authorization):
     is_problem(await http.get("/users/me", headers={"Authorization": authorization}), 401, "unauthenticated")
     assert mesh.calls == []
+
+
+async def test_no_token_at_all(asgi, is_problem):
+    is_problem(await asgi.get("/users/me", headers={"Authorization": "Bearer "}), 401, "unauthenticated")
 
 
 async def test_another_algorithm_with_the_right_secret_is_refused(http, settings, is_problem):
