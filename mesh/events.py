@@ -6,7 +6,7 @@ a `TYPE` and a `VERSION`; on the wire it travels in an envelope that is the same
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -57,7 +57,7 @@ def timestamp(moment: datetime) -> str:
 def seal(event: Event, aggregate_version: int, occurred_at: str) -> Envelope:
     """Put an event into its envelope, under a new id. `occurred_at` is a `timestamp`."""
     return Envelope(
-        event_id=str(uuid.uuid4()),
+        event_id=_new_id(),
         type=event.TYPE,
         version=event.VERSION,
         occurred_at=occurred_at,
@@ -65,3 +65,11 @@ def seal(event: Event, aggregate_version: int, occurred_at: str) -> Envelope:
         aggregate_version=aggregate_version,
         data=event,
     )
+
+
+def _new_id() -> str:
+    """A random UUID (RFC 9562, version 4) as text. The standard library makes an object of each, which takes
+    longer than all the rest of an envelope."""
+    digits = secrets.token_hex(16)
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

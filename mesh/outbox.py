@@ -130,12 +130,17 @@ class OutboxRelay(DependencyProvider):
 
     def _relay_found(self) -> bool:
         """Publish what was left behind, by whomever, when it is time to look. Whether there is more."""
-        if not self.shared.news.some_left_behind() and time.monotonic() < self._next_look:
+        is_told = self.shared.news.some_left_behind()
+        if not is_told and time.monotonic() < self._next_look:
             return False
-        if self.relay() == BATCH:
+        if (is_told or self._has_due()) and self.relay() == BATCH:
             return True
         self._next_look = time.monotonic() + IDLE_SECONDS
         return False
+
+    def _has_due(self) -> bool:
+        with self._store.transaction(read_only=True) as tx:
+            return tx.has_due()
 
     def _prune_now_and_then(self) -> None:
         if time.monotonic() >= self._next_pruning:

@@ -155,8 +155,8 @@ def _claimed(told: Iterable[Sequence[Any]], bundles: Sequence[Sequence[Kept]]) -
     ]
 
 
-def clock(connection: sa.Connection) -> Any:
+def clock(dialect: str) -> Any:
     """The database's clock as an expression, the one that all instances of a service share."""
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         return sa.func.clock_timestamp()
     return sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now")

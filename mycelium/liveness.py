@@ -7,18 +7,22 @@ started, and then is not for FAILURES checks in a row, is killed, and the superv
 from __future__ import annotations
 
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
+from math import inf
 
 from mycelium.plan import Planned
 from mycelium.state import State
-from mycelium.supervisor import kill, pid_of
+from mycelium.supervisor import kill, processes
 
 CHECK_SECONDS = 2.0
 FAILURES = 4
 ANSWER_SECONDS = 2.0
+FRESH_SECONDS = 0.3
+"""How old the number of a process may be: less than one takes to start and be healthy."""
 
 
 def answers(url: str) -> bool:
@@ -33,9 +37,11 @@ def answers(url: str) -> bool:
 @contextmanager
 def watched(state: State, mesh: Sequence[Planned], say: Callable[[str], None]) -> Iterator[None]:
     """Each process is looked after by a thread of its own, so that one that hangs delays no other."""
-    over = threading.Event()
+    over, pids = threading.Event(), _Pids(state)
     threads = [
-        threading.Thread(target=_watch, args=(state, one, say, over), name=f"liveness of {one.member.name}")
+        threading.Thread(
+            target=_watch, args=(state, one, pids, say, over), name=f"liveness of {one.member.name}"
+        )
         for one in mesh
     ]
     for thread in threads:
@@ -48,12 +54,32 @@ def watched(state: State, mesh: Sequence[Planned], say: Callable[[str], None]) -
             thread.join()
 
 
-def _watch(state: State, one: Planned, say: Callable[[str], None], over: threading.Event) -> None:
+class _Pids:
+    """What the supervisor says of all processes: it is asked once for those who want to know together."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._lock = threading.Lock()
+        self._asked_at = -inf
+        self._pids: dict[str, int] = {}
+
+    def of(self, name: str) -> int:
+        """0 when it does not run just now."""
+        with self._lock:
+            if time.monotonic() > self._asked_at + FRESH_SECONDS:
+                self._pids = {each["name"]: each["pid"] for each in processes(self._state) or ()}
+                self._asked_at = time.monotonic()
+            return self._pids.get(name, 0)
+
+
+def _watch(
+    state: State, one: Planned, pids: _Pids, say: Callable[[str], None], over: threading.Event
+) -> None:
     name = one.member.name
     pid, failures = 0, 0
-    while not over.wait(CHECK_SECONDS):
-        running = pid_of(state, name)
-        if answers(one.health_url):
+    while not over.wait(CHECK_SECONDS - time.monotonic() % CHECK_SECONDS):  # all at the same time
+        is_well, running = answers(one.health_url), pids.of(name)
+        if is_well:
             pid, failures = running, 0
         elif running and running == pid:
             failures += 1

@@ -46,7 +46,9 @@ class MailsTransaction(Transaction):
 
     def mark_sent(self, mail_ids: Iterable[str]) -> None:
         these = among(self.connection, mails.c.id, mail_ids)
-        self.connection.execute(mails.update().where(these).values(sent_at=clock(self.connection)))
+        self.connection.execute(
+            mails.update().where(these).values(sent_at=clock(self.connection.dialect.name))
+        )
 
     def put_off(self, mail_id: str, delay: timedelta) -> None:
         self.connection.execute(mails.update().where(mails.c.id == mail_id).values(due_at=self.now() + delay))

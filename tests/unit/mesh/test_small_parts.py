@@ -1,8 +1,9 @@
-"""The small parts: amounts, pages, back-off, context, errors, settings."""
+"""The small parts: amounts, pages, back-off, context, errors, events, settings."""
 
 from __future__ import annotations
 
 import logging
+import uuid
 
 import pytest
 from nameko import config
@@ -10,8 +11,10 @@ from nameko import config
 from mesh import errors, money, settings
 from mesh.backoff import back_off
 from mesh.context import deadline_of, validated_context
+from mesh.events import seal
 from mesh.log import Unexpected
 from mesh.paging import checked_limit, decode_cursor, page
+from services.orders.events import OrderPlaced
 
 
 @pytest.mark.parametrize(
@@ -124,3 +127,12 @@ def test_the_log_keeps_faults_and_drops_refusals():
 def test_every_service_has_a_database_of_its_own():
     with config.patch({"DATABASE_URL": "sqlite:///{service}.db"}):
         assert settings.database_url("orders") == "sqlite:///orders.db"
+
+
+def test_every_event_has_a_random_uuid_of_its_own():
+    event = OrderPlaced(order_id="O1", user_id="U1", status="pending", items=[])
+    ids = [seal(event, 1, "2026-01-01T00:00:00.000000Z").event_id for _ in range(1000)]
+
+    assert len(set(ids)) == 1000
+    assert ids == [str(uuid.UUID(each)) for each in ids]
+    assert {(uuid.UUID(each).version, uuid.UUID(each).variant) for each in ids} == {(4, uuid.RFC_4122)}
