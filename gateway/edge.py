@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
-import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -126,8 +126,10 @@ def _without_body(send: Send) -> Send:
 
 def request_id(headers: Headers) -> str:
     """The client's own, if it is one."""
-    offered = next((value for name, value in headers if name == b"x-request-id"), b"")
-    return offered.decode() if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
+    for name, value in headers:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value.decode()
+    return os.urandom(16).hex()
 
 
 def added_headers(sent: Headers, path: str, own_id: str) -> list[tuple[bytes, bytes]]:

@@ -78,7 +78,7 @@ async def place_order(
     except MeshError as error:
         report(error, context.request_id)
         raise _refusal(error, key) from None
-    response.headers["Idempotency-Key"] = key
+    response.raw_headers.append((b"idempotency-key", key.encode()))
     return response
 
 
