@@ -31,7 +31,7 @@ class Event:
         return str(getattr(self, self.AGGREGATE))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: that would double the time it takes to make one
 class Envelope:
     """An event on its way. `aggregate_version` grows by one with each change of the aggregate,
     so that a consumer can tell news from what it has seen."""
