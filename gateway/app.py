@@ -136,6 +136,11 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     )
     app.add_middleware(Metered, metrics=metrics)
     app.state.direct = DirectRoutes(
-        app, MOST_ASKED, handlers=HANDLERS, metrics=metrics, body_bytes=settings.GATEWAY_BODY_BYTES
+        app,
+        MOST_ASKED,
+        handlers=HANDLERS,
+        metrics=metrics,
+        body_bytes=settings.GATEWAY_BODY_BYTES,
+        headers=[(b"vary", b"Origin")] if settings.GATEWAY_CORS_ORIGINS else [],
     )
     return app

@@ -10,6 +10,7 @@ the same. What a plan can't have is refused when it is made, not when it is used
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter, iscoroutinefunction, signature
@@ -29,6 +30,9 @@ from .metrics import Metrics
 
 Endpoint = Callable[..., Awaitable[Response]]
 
+_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+"""What no header may have in it (RFC 9110, section 5.5)."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Route:
@@ -38,8 +42,8 @@ class _Route:
 
 
 class DirectRoutes:
-    """Routes of `app`, given as method, path and endpoint. Raises TypeError for an endpoint with a
-    parameter that no plan can provide."""
+    """Routes of `app`, given as method, path and endpoint; `headers` is what its middleware adds to all
+    answers. Raises TypeError for an endpoint with a parameter that no plan can provide."""
 
     def __init__(
         self,
@@ -49,11 +53,13 @@ class DirectRoutes:
         handlers: Mapping[Any, Callable[..., Any]],
         metrics: Metrics,
         body_bytes: int,
+        headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
         self._app = app
         self._handlers = handlers
         self._metrics = metrics
         self._body_bytes = body_bytes
+        self._headers = list(headers)
         self._routes: dict[str, list[_Route]] = {}
         for method, path, endpoint in routes:
             route = _Route(path, compile_path(path)[0], _Plan(endpoint).answer)
@@ -79,10 +85,11 @@ class DirectRoutes:
         own_id = scope["state"]["request_id"] = request_id(scope["headers"])
         try:
             response = await self._respond(route, Request(scope, _receive(bytes(cycle.body))))
+            whole = self._whole(response, cycle, own_id)
             status = response.status_code
-            return _whole(response, cycle, own_id)
+            return whole
         except Exception:
-            return _whole(broken(scope, own_id), cycle, own_id)
+            return self._whole(broken(scope, own_id), cycle, own_id)
         finally:
             self._metrics.in_flight -= 1
             self._metrics.observe(scope["method"], route.path, status, perf_counter() - began)
@@ -96,6 +103,18 @@ class DirectRoutes:
                 raise
             response: Response = await handle(request, error)
             return response
+
+    def _whole(self, response: Response, cycle: RequestResponseCycle, own_id: str) -> bytes:
+        """Status line, headers and body. Raises ValueError for a header with control characters: with a line
+        break it would be two."""
+        headers = cycle.default_headers + response.raw_headers + self._headers
+        headers += added_headers(response.raw_headers, cycle.scope["path"], own_id)
+        if not cycle.keep_alive:
+            headers.append((b"connection", b"close"))
+        lines = [b"%b: %b" % header for header in headers]
+        if _CONTROLS.search(b"".join(lines)):
+            raise ValueError("a header with a line break, or another control character, in it")
+        return b"\r\n".join((STATUS_LINE[response.status_code] + lines[0], *lines[1:], b"", response.body))
 
 
 def _receive(body: bytes) -> Callable[[], Awaitable[Message]]:
@@ -122,8 +141,8 @@ class DirectProtocol(HttpToolsProtocol):
             super().data_received(data)
         finally:
             self._is_reading = False
-            if self._read is not None:
-                read, self._read = self._read, None
+            read, self._read = self._read, None
+            if read is not None:
                 self._start_asgi_task(*read)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -131,7 +150,8 @@ class DirectProtocol(HttpToolsProtocol):
             self._read = cycle, app
             return
         route = None
-        if not (cycle.more_body or cycle.waiting_for_100_continue or self.flow.write_paused):
+        waits = cycle.more_body or cycle.waiting_for_100_continue or self.flow.write_paused
+        if app is self.app and not waits:
             route = self._direct.find(cycle.scope, cycle.body)
         if route is None:
             super()._start_asgi_task(cycle, app)
@@ -152,23 +172,9 @@ class DirectProtocol(HttpToolsProtocol):
             raise
         finally:
             cycle.response_started = cycle.response_complete = True
+            cycle.body = bytearray()
             cycle.on_response()
             cycle.on_response = _nothing  # or cycle and connection would hold each other
-
-
-def _whole(response: Response, cycle: RequestResponseCycle, own_id: str) -> bytes:
-    """Status line, headers and body. Raises ValueError for a header that would be two."""
-    headers = (
-        cycle.default_headers
-        + response.raw_headers
-        + added_headers(response.raw_headers, cycle.scope["path"], own_id)
-    )
-    if not cycle.keep_alive:
-        headers.append((b"connection", b"close"))
-    head = b"".join([b"%b: %b\r\n" % header for header in headers])
-    if not head.count(b"\n") == head.count(b"\r") == len(headers):
-        raise ValueError("a header with a line break in it")
-    return b"".join((STATUS_LINE[response.status_code], head, b"\r\n", response.body))
 
 
 def _nothing() -> None:

@@ -71,6 +71,14 @@ class _Coalescing:
                     return kind, channel, data[start + _HEAD.size : end]
             self._received, self._position = data[start:] + self._read_some(), 0
 
+    @property
+    def has_frame(self) -> bool:
+        """Whether the next frame has arrived, all of it."""
+        data, start = self._received, self._position
+        if len(data) - start < _HEAD.size:
+            return False
+        return bool(len(data) > start + _HEAD.size + _HEAD.unpack_from(data, start)[2])
+
     def _read_some(self) -> bytes:
         try:
             data = self.sock.recv(_READ_BYTES)
@@ -136,6 +144,13 @@ class _Connection(pyamqp.Connection):
         kind = _TLS if ssl else _TCP
         names = zip(("read_timeout", "write_timeout"), timeouts, strict=False)
         return kind(host, connect_timeout=connect_timeout, ssl=ssl, **dict(names), **options)
+
+    def blocking_read(self, timeout: float | None = None) -> Any:
+        """py-amqp's, but no limit of a wait is set for what has arrived already."""
+        transport = self.transport
+        if transport.has_frame:
+            return self.on_inbound_frame(transport.read_frame())
+        return super().blocking_read(timeout)
 
 
 class _Transport(pyamqp.Transport):

@@ -16,7 +16,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -29,7 +29,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from mesh import budget, outgoing, tables
-from mesh.engines import alone_if_first, open_engine, turn_to_write
+from mesh.engines import alone_if_first, open_engine, reading, writing
 from mesh.errors import DeadlineExceeded, Refused, Unavailable
 from mesh.events import Envelope, Event, seal, timestamp
 from mesh.news import News
@@ -177,11 +177,7 @@ class Store(Generic[T]):
         tx: T | None = None
         is_committed = False
         try:
-            with (
-                nullcontext() if read_only else turn_to_write(self._engine),
-                self._engine.connect().execution_options(read_only=read_only) as connection,
-                connection.begin(),
-            ):
+            with reading(self._engine) if read_only else writing(self._engine) as connection:
                 tx = self.transaction_cls(connection)
                 tx.claimant = self._news.claimant if self._news.has_room else None
                 yield tx

@@ -10,8 +10,8 @@ on SQLite the wait for a lock, which is all that takes long there.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -43,14 +43,17 @@ T = TypeVar("T")
 _turns: WeakKeyDictionary[sa.Engine, Turn] = WeakKeyDictionary()
 
 
-def turn_to_write(engine: sa.Engine) -> AbstractContextManager[None]:
-    """Hold while a transaction writes: on SQLite one after the other, in the order of their coming.
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection in a transaction that commits at the end: on SQLite one after the other, in the order of
+    their coming.
 
     SQLite lets one write at a time, and those who wait for it look again now and then: whoever comes
     just then gets it, and another starves. Raises Unavailable after LOCK_SECONDS, or DeadlineExceeded.
     """
     turn = _turns.get(engine)
-    return nullcontext() if turn is None else turn.taken(LOCK_SECONDS)
+    with nullcontext() if turn is None else turn.taken(LOCK_SECONDS), engine.begin() as connection:
+        yield connection
 
 
 def alone_if_first(connection: sa.Connection) -> None:
@@ -59,6 +62,15 @@ def alone_if_first(connection: sa.Connection) -> None:
     driver_connection = connection.connection.driver_connection
     if isinstance(driver_connection, Connection) and driver_connection.is_idle:
         driver_connection.is_wanted = False
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection for what changes nothing. On PostgreSQL it has no use for a transaction: by default each
+    statement sees what is committed by then."""
+    with engine.connect().execution_options(read_only=True) as connection, connection.begin():
+        alone_if_first(connection)
+        yield connection
 
 
 def address_of(url: str) -> sa.URL:
@@ -99,15 +111,13 @@ def _open_postgresql(address: sa.URL, pool_size: int) -> sa.Engine:
             "keepalives_count": 3,
         },
     )
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        # What reads alone has no use for one: by default each statement sees what is committed by then.
-        read_only = connection.get_execution_options().get("read_only")
-        driver_connection: Any = connection.connection.driver_connection
-        driver_connection.is_wanted = not read_only
-
+    # In place of a listener to "begin": where there is one, SQLAlchemy looks for listeners to all else, too.
+    engine.dialect.do_begin = _begin  # type: ignore[method-assign, assignment]
     return engine
+
+
+def _begin(connection: Any) -> None:
+    connection.driver_connection.is_wanted = True
 
 
 def _to_json(value: Any) -> str:

@@ -25,6 +25,7 @@ from nameko.extensions import DependencyProvider
 from mesh import settings
 from mesh.consul import Instance, Registrar, reachable_address
 from mesh.database import Engine
+from mesh.engines import reading
 from mesh.errors import Unavailable
 from mesh.self_call import SelfCaller, SelfCalling
 
@@ -148,9 +149,9 @@ class Presence(DependencyProvider):
         try:
             with (
                 eventlet.Timeout(READY_SECONDS, TimeoutError()),
-                self.database.for_probes.connect() as connection,
+                reading(self.database.for_probes) as connection,
             ):
-                connection.execution_options(read_only=True).execute(sa.text("SELECT 1"))
+                connection.execute(sa.text("SELECT 1"))
         except Exception:
             return False
         return True

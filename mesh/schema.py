@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from nameko.exceptions import ConfigurationError
 from sqlalchemy import exc
 
+from mesh.engines import reading
+
 
 class NotMigrated(ConfigurationError):
     """The database is older, or newer, than the code: the service must not start on it."""
@@ -20,7 +22,7 @@ def check_migrated(engine: sa.Engine, migrations: Path) -> None:
     if not known:
         return
     try:
-        with engine.connect().execution_options(read_only=True) as connection:
+        with reading(engine) as connection:
             there = sa.inspect(connection).has_table("alembic_version")
             version = connection.scalar(sa.text("SELECT version_num FROM alembic_version")) if there else None
     except (exc.OperationalError, exc.TimeoutError):

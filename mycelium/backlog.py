@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mesh.engines import open_engine
+from mesh.engines import open_engine, reading
 from mesh.tables import outbox, unsent
 from mycelium.seed import url_for
 from services.orders.tables import orders, pending
@@ -59,7 +59,7 @@ def unsettled_orders(database_url: str, limit: int) -> list[Unsettled]:
 def _rows(url: str, query: sa.Executable) -> list[Any]:
     engine = open_engine(url)
     try:
-        with engine.connect().execution_options(read_only=True) as connection:
+        with reading(engine) as connection:
             return list(connection.execute(query))
     finally:
         engine.dispose()

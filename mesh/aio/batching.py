@@ -100,7 +100,10 @@ class Batcher(Generic[Item, Answer]):
         finally:
             timer.cancel()
         if isinstance(outcome, Exception):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del outcome  # an error that its own traceback holds would wait for the collector
         return outcome
 
     async def stop(self) -> None:

@@ -14,7 +14,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTR
 
 from mesh import green_postgresql
 from mesh.database import Store, Transaction
-from mesh.engines import _in_thread, open_engine
+from mesh.engines import _in_thread, open_engine, reading
 from mesh.errors import Unavailable
 from mesh.sets import Stale, Writes, select_among
 from tests.waiting import eventually
@@ -148,7 +148,7 @@ def test_a_statement_that_was_prepared_on_an_empty_table_finds_its_rows_by_their
     try:
         with engine.begin() as connection:
             table.create(connection)
-        with engine.connect().execution_options(read_only=True) as connection:
+        with reading(engine) as connection:  # without a transaction, which VACUUM can't be in
             connection.execute(sa.text("VACUUM by_key"))  # now PostgreSQL knows for certain that it is empty
         with engine.begin() as connection:
             for _ in range(10):

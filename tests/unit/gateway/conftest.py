@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
 from inspect import isawaitable
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
-from uvicorn.server import ServerState
 
 from gateway.app import create_app
-from gateway.direct import DirectProtocol
 from gateway.security import Tokens
 from gateway.settings import Settings
+from tests.unit.gateway.serving import served
 
 SECRET = "a secret of the tests, 32 bytes or more"
 
@@ -129,18 +124,6 @@ async def http(
     else:
         async with served(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             yield client
-
-
-@asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[int]:
-    """The port on which the application is served as `python -m gateway` does it, without its lifespan."""
-    config = uvicorn.Config(app, log_config=None)
-    config.load()
-    state = ServerState()
-    make = partial(DirectProtocol, config, state, {}, direct=app.state.direct)
-    async with await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1]
-    await asyncio.gather(*state.tasks)
 
 
 @pytest.fixture

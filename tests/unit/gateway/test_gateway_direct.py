@@ -40,6 +40,10 @@ async def split(request: Request) -> Response:
     return PlainTextResponse("", headers={"Location": "/a\r\nSet-Cookie: b"})
 
 
+async def null(request: Request) -> Response:
+    return PlainTextResponse("", headers={"Location": "/a\0"})
+
+
 async def crash(request: Request) -> Response:
     raise ValueError("a secret")
 
@@ -55,6 +59,7 @@ class Ways:
             ("GET", "/", show),
             ("POST", "/echo", echo),
             ("GET", "/split", split),
+            ("GET", "/null", null),
             ("GET", "/crash", crash),
         )
         self.app.state.direct = DirectRoutes(
@@ -182,12 +187,16 @@ async def test_a_crash_is_a_problem_that_tells_nothing_but_its_request_id(caplog
     assert "ValueError: a secret" in caplog.text
 
 
-async def test_a_header_with_a_line_break_never_leaves(caplog):
-    answer = await Ways().ask(a_request("GET", "/split", LAST))
+@pytest.mark.parametrize("path", ["/split", "/null"])
+async def test_a_header_with_control_characters_never_leaves(path, caplog):
+    ways = Ways()
+
+    answer = await ways.ask(a_request("GET", path, LAST))
 
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert b"Set-Cookie" not in answer
     assert "line break" in caplog.text
+    assert f'route="{path}",status="500"}} 1.0' in generate_latest(ways.metrics.registry).decode()
 
 
 async def test_they_are_counted_by_their_template():

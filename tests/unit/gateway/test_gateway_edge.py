@@ -8,6 +8,7 @@ import pytest
 
 from gateway.app import create_app
 from mesh.errors import RemoteFault
+from tests.unit.gateway.serving import served
 
 JSON = {"Content-Type": "application/json"}
 
@@ -114,6 +115,16 @@ async def test_scripts_of_other_origins_may_call_only_where_that_is_set(http, ma
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as other:
         answer = await other.get("/health", headers=origin)
     assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+
+
+async def test_what_a_cache_has_to_know_of_scripts_is_said_both_ways(make_settings, mesh):
+    app = create_app(make_settings(GATEWAY_CORS_ORIGINS=["https://shop.example"]), mesh)
+    mesh.answers["products.get_products"] = [{"ok": {"id": "P001"}}]
+
+    async with served(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        for headers in ({}, {"Origin": "https://shop.example"}):
+            answer = await http.get("/products/P001", headers=headers)
+            assert (answer.status_code, answer.headers["vary"]) == (200, "Origin")
 
 
 async def test_the_documentation_needs_nothing_from_elsewhere(http):

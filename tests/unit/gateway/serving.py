@@ -1,0 +1,26 @@
+"""The application behind a real server, for tests of what the server does of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.server import ServerState
+
+from gateway.direct import DirectProtocol
+
+
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[int]:
+    """The port on which the application is served as `python -m gateway` does it, without its lifespan."""
+    config = uvicorn.Config(app, log_config=None)
+    config.load()
+    state = ServerState()
+    make = partial(DirectProtocol, config, state, {}, direct=app.state.direct)
+    async with await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+    await asyncio.gather(*state.tasks)
