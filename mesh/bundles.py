@@ -81,8 +81,8 @@ class BundleConsumer(DrainingConsumer):
 def events_in(body: Any) -> Sequence[Event] | None:
     """Of what came from the wire: one event or a list of them; None when it is neither, or of more events
     than a relay would send."""
-    if isinstance(body, Mapping):
+    if isinstance(body, dict):
         return [body]
     if not isinstance(body, list) or not 1 <= len(body) <= MOST_TOGETHER:
         return None
-    return body if all(isinstance(event, Mapping) for event in body) else None
+    return body if all(isinstance(event, dict) for event in body) else None

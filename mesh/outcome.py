@@ -55,7 +55,7 @@ class Outcome(Generic[T]):
 
     def map(self, encode: Callable[[T], U]) -> Outcome[U]:
         """The outcome with its value encoded; an error stays as it is."""
-        return Outcome(error=self.error) if self.error else Outcome(encode(self.unwrap()))
+        return Outcome(encode(self.value)) if self.error is None else Outcome(error=self.error)  # type: ignore[arg-type]
 
     def then(self, make: Callable[[T], U]) -> Outcome[U]:
         """The outcome of going on with the value; an error stays as it is."""

@@ -13,12 +13,13 @@ from services.orders.domain import Customer, Order, Request
 
 
 def request_from_wire(wish: Any) -> Request:
-    if not isinstance(wish, Mapping):
+    if not isinstance(wish, dict):
         raise domain.Invalid("orders: expected objects with user_id and items", "orders")
     return domain.new_request(wish.get("user_id"), wish.get("items"), wish.get("idempotency_key"))
 
 
 def order_to_wire(order: Order) -> dict[str, Any]:
+    total = order.total_minor
     wire = {
         "order_id": order.id,
         "status": order.status,
@@ -32,8 +33,8 @@ def order_to_wire(order: Order) -> dict[str, Any]:
             }
             for line in order.lines
         ],
-        "total_price": major_units(order.total_minor, order.currency),
-        "total_minor": order.total_minor,
+        "total_price": major_units(total, order.currency),
+        "total_minor": total,
         "currency": order.currency,
         "created_at": timestamp(order.created_at),
     }

@@ -143,11 +143,11 @@ def restocked(product: Product, quantity: Any) -> Product:
 
 def new_order(order_id: Any, items: Any) -> Order:
     """An order from outside: the same product twice becomes one line. Raises Invalid."""
-    if not isinstance(items, Sequence) or isinstance(items, str) or not 1 <= len(items) <= MOST_LINES:
+    if not isinstance(items, list | tuple) or not 1 <= len(items) <= MOST_LINES:
         raise Invalid(f"items: expected a list of 1 to {MOST_LINES} lines", "items")
     wanted: dict[str, int] = {}
     for index, item in enumerate(items):
-        if not isinstance(item, Mapping):
+        if not isinstance(item, dict):
             raise Invalid(f"items[{index}]: expected an object", f"items[{index}]")
         product_id = checked_id(item.get("product_id"), f"items[{index}].product_id")
         quantity = _checked_int(item.get("quantity"), f"items[{index}].quantity", 1, MOST_QUANTITY)
@@ -155,8 +155,8 @@ def new_order(order_id: Any, items: Any) -> Order:
         if wanted[product_id] > MOST_QUANTITY:
             field = f"items[{index}].quantity"
             raise Invalid(f"{field}: expected at most {MOST_QUANTITY} of {product_id} in all", field)
-    lines = tuple(Line(product_id, quantity) for product_id, quantity in sorted(wanted.items()))
-    return Order(checked_id(order_id, "order_id"), lines)
+    lines = [Line(product_id, quantity) for product_id, quantity in sorted(wanted.items())]
+    return Order(checked_id(order_id, "order_id"), tuple(lines))
 
 
 def reserve(products: Mapping[str, Product], order: Order) -> Reservation:
@@ -172,18 +172,18 @@ def reserve(products: Mapping[str, Product], order: Order) -> Reservation:
                 "quantity",
             )
     chosen = [(products[line.product_id], line.quantity) for line in order.lines]
-    if sum(product.price_minor * quantity for product, quantity in chosen) > MOST_TOTAL:
+    if sum([product.price_minor * quantity for product, quantity in chosen]) > MOST_TOTAL:
         raise Invalid(f"items: together they may cost {MOST_TOTAL} minor units at most", "items")
     currencies = sorted({product.currency for product, _ in chosen})
     if len(currencies) > 1:
         raise Invalid(f"the products are priced in {', '.join(currencies)}: expected one currency", "items")
-    lines = tuple(
+    lines = [
         ReservedLine(
             product_id=product.id, name=product.name, quantity=n, unit_price_minor=product.price_minor
         )
         for product, n in chosen
-    )
-    return Reservation(order_id=order.order_id, status=RESERVED, lines=lines, currency=currencies[0])
+    ]
+    return Reservation(order_id=order.order_id, status=RESERVED, lines=tuple(lines), currency=currencies[0])
 
 
 def reserve_all(

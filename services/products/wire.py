@@ -26,7 +26,7 @@ def product_to_wire(product: Product) -> dict[str, Any]:
 
 
 def order_from_wire(wire: Any) -> Order:
-    if not isinstance(wire, Mapping):
+    if not isinstance(wire, dict):
         raise domain.Invalid("orders: expected objects with order_id and items", "orders")
     return domain.new_order(wire.get("order_id"), wire.get("items"))
 

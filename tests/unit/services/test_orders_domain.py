@@ -15,10 +15,9 @@ def test_the_same_user_and_key_are_the_same_order():
 
 
 def test_the_id_of_an_order_is_the_uuid_of_its_user_and_key():
+    namespace = uuid.UUID(bytes=domain._ORDER_IDS)
     for user, key in (("U1", "k"), ("U1", "k2"), ("a" * 64, "!" * 255)):
-        assert a_request(user_id=user, key=key).order_id == str(
-            uuid.uuid5(domain._ORDER_IDS, f"{user}\n{key}")
-        )
+        assert a_request(user_id=user, key=key).order_id == str(uuid.uuid5(namespace, f"{user}\n{key}"))
 
 
 def test_two_users_may_use_the_same_key():
