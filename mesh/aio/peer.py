@@ -59,6 +59,10 @@ class Method(Generic[Request, Response]):
     read: Callable[[bytes], Response]
 
 
+_GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+"""A server that ends gives up the calls that it has in hand. Who gives up a call here sees no status."""
+
+
 class Peer:
     """`is_ready` follows the connection: a process that dies takes it along at once, whatever the
     catalogue still says of it.
@@ -90,7 +94,7 @@ class Peer:
             return answer
         except grpc.aio.AioRpcError as error:
             code = error.code()
-            if code is grpc.StatusCode.UNAVAILABLE:
+            if code in _GONE:
                 went_well = False
             elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 went_well = False if seconds >= FAIR_SECONDS else None
@@ -127,7 +131,7 @@ class Peer:
 
 
 def _as_mesh_error(code: grpc.StatusCode, message: str) -> MeshError:
-    if code is grpc.StatusCode.UNAVAILABLE:
+    if code in _GONE:
         return Unavailable(message)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded(message)
