@@ -140,7 +140,14 @@ def _all_were_heard(stage: Stage, heard: list[dict[str, Any]]) -> None:
         seen = versions.setdefault(one["aggregate_id"], [])
         if one["aggregate_version"] not in seen:
             seen.append(one["aggregate_version"])
-    shuffled = [order_id for order_id, seen in versions.items() if seen != sorted(seen)]
-    stage.expect(not shuffled, f"{len(shuffled)} orders had their events published out of order")
+    shuffled = {order_id: seen for order_id, seen in versions.items() if seen != sorted(seen)}
+    heard_of = [
+        (place, one["type"], one["aggregate_version"], one["occurred_at"])
+        for place, one in enumerate(heard)
+        if one["aggregate_id"] in shuffled
+    ]
+    stage.expect(
+        not shuffled, f"{len(shuffled)} orders had their events published out of order: {heard_of[:10]}"
+    )
     stage.figures["events"] = len(sent)
     stage.figures["published more than once"] = sum(1 for one in sent if received[one] > 1)
