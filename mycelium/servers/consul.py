@@ -23,8 +23,8 @@ OFF = -1
 SETTINGS = """disable_update_check = true
 performance { raft_multiplier = 10 }
 """
-"""Nobody is told, or asked, about new versions. An agent in development mode asks itself fifty times a second
-whether it still leads itself; five will do, for half of the CPU that an idle one takes."""
+"""Nobody is told, or asked, about new versions. In development mode the timers of Raft are very
+short, for tests; ten times as long they take half of the CPU of an idle agent."""
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,41 @@ def test_a_statement_that_was_prepared_on_an_empty_table_finds_its_rows_by_their
     assert "Tid Scan" in plans[1]
 
 
+def test_what_follows_a_read_on_the_same_connection_is_one_transaction_again(postgresql_server):
+    engine = open_engine(postgresql_server.url_for("postgres"), pool_size=1)
+    table = notes("together")
+    store = SomeStore(engine)
+
+    def broken_off():
+        with store.transaction() as tx:
+            for one in "ab":
+                tx.connection.execute(table.insert(), {"id": one, "note": "", "version": 1})
+            raise KeyError("after both")
+
+    try:
+        with engine.begin() as connection:
+            table.create(connection)
+        for read in (_ids, _nothing):
+            read(store, table)
+            with pytest.raises(KeyError):
+                broken_off()
+            assert _ids(store, table) == []
+        with engine.begin() as connection:
+            table.drop(connection)
+    finally:
+        engine.dispose()
+
+
+def _nothing(store, table):
+    with store.transaction(read_only=True):
+        """It has looked for something else, and then had no need to ask."""
+
+
+def _ids(store, table):
+    with store.transaction(read_only=True) as tx:
+        return list(tx.connection.scalars(sa.select(table.c.id)))
+
+
 def test_a_row_that_has_changed_since_it_was_read_ends_the_transaction(postgresql_server):
     engine = open_engine(postgresql_server.url_for("postgres"))
     table = notes("changing")

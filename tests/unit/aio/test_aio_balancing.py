@@ -206,6 +206,21 @@ async def test_nobody_there(servers, make_balancer):
         await ask(balancer)
 
 
+async def test_a_call_that_an_ending_server_has_given_up_is_asked_of_another(servers, make_balancer):
+    ending, living, *_ = servers
+
+    async def give_up(request, context):
+        await context.abort(grpc.StatusCode.CANCELLED, "it ends")
+
+    ending.behave = give_up
+    balancer = await make_balancer([ending, living])
+
+    answers = {await ask(balancer) for _ in range(4)}
+
+    assert answers == {living.endpoint.port}
+    assert ending.asked
+
+
 @pytest.mark.parametrize(
     ("code", "error", "slug"),
     [

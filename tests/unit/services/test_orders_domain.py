@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
 
 from services.orders import domain
@@ -12,12 +10,6 @@ from tests.builders import NOON, a_pending_order, a_request, a_reservation, line
 
 def test_the_same_user_and_key_are_the_same_order():
     assert a_request(key="k").order_id == a_request(key="k", items={"P002": 3}).order_id
-
-
-def test_the_id_of_an_order_is_the_uuid_of_its_user_and_key():
-    namespace = uuid.UUID(bytes=domain._ORDER_IDS)
-    for user, key in (("U1", "k"), ("U1", "k2"), ("a" * 64, "!" * 255)):
-        assert a_request(user_id=user, key=key).order_id == str(uuid.uuid5(namespace, f"{user}\n{key}"))
 
 
 def test_two_users_may_use_the_same_key():

@@ -1,7 +1,7 @@
 """cheaper compression
 
 Events are compressed by LZ4 where PostgreSQL has it (it is a choice of whoever built it): its own method
-takes a tenth of all that an order costs it.
+takes about a twelfth of all that an order costs it.
 
 Revision: 0004, after 0003
 """
