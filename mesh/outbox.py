@@ -172,7 +172,7 @@ class OutboxRelay(DependencyProvider):
                         held.update(dict.fromkeys(row.aggregate_ids - held.keys(), fate))
                     elif held.keys().isdisjoint(row.aggregate_ids):
                         sent.append(row.seq)
-                left = [row for row in left if held.keys().isdisjoint(row.aggregate_ids)]
+                left = [row for row in left if not _is_held(row, held)]
         finally:  # also when the fate of some is not known: they are sent again
             self._settle(rows, sent, held)
 
@@ -211,6 +211,14 @@ class OutboxRelay(DependencyProvider):
             with self._store.transaction() as tx:
                 tx.mark_sent(self._claimant, self._sent)
             self._sent.clear()
+
+
+def _is_held(row: Outgoing, held: dict[str, Fate]) -> bool:
+    """Whether it waits behind another; then those of all its aggregates wait behind it."""
+    fates = [held[one] for one in row.aggregate_ids if one in held]
+    if fates:
+        held.update(dict.fromkeys(row.aggregate_ids - held.keys(), fates[0]))
+    return bool(fates)
 
 
 def _wave(rows: Sequence[Outgoing]) -> tuple[list[Outgoing], list[Outgoing]]:

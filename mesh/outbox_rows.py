@@ -29,31 +29,29 @@ class OutboxTransaction(Transaction):
     def claim(self, claimant: str, limit: int) -> list[Outgoing]:
         """The oldest unsent rows, now this claimant's, in order.
 
-        A row waits while an earlier one of one of its aggregates is in another's hands; claims are made
-        one after the other, so no relay overlooks what another is just claiming.
+        A row waits while an earlier one of one of its aggregates is in another's hands, or waits itself;
+        claims are made one after the other, so no relay overlooks what another is just claiming.
         """
         if self.connection.dialect.name == "postgresql":
             self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CLAIM_LOCK)))
         now = self.now()
-        earlier = outbox.alias()
-        held_up = (
-            sa.exists()
-            .where(earlier.c.seq < outbox.c.seq)
-            .where(earlier.c.sent_at.is_(None))
-            .where(earlier.c.claimed_until > now)
-            .where(_share_one(self.connection, earlier.c.aggregate_ids, outbox.c.aggregate_ids))
-        )
-        due = (
-            sa.select(outbox.c.seq)
-            .where(outbox.c.sent_at.is_(None))
-            .where(sa.or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= now))
-            .where(~held_up)
+        is_free = sa.or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= now)
+        oldest = sa.select(outbox.c.seq).where(unsent, is_free).order_by(outbox.c.seq).limit(2 * limit)
+        looked_at = (
+            sa.select(outbox.c.seq, outbox.c.aggregate_ids, is_free)
+            .where(unsent, sa.or_(~is_free, outbox.c.seq.in_(oldest)))
             .order_by(outbox.c.seq)
-            .limit(limit)
         )
+        due: list[int] = []
+        waiting: set[str] = set()
+        for seq, aggregate_ids, free in self.connection.execute(looked_at):
+            if not free or not waiting.isdisjoint(aggregate_ids):
+                waiting.update(aggregate_ids)
+            elif len(due) < limit:
+                due.append(seq)
         claimed = self.connection.execute(
             outbox.update()
-            .where(outbox.c.seq.in_(due))
+            .where(among(self.connection, outbox.c.seq, due) & unsent & is_free)
             .values(claimed_by=claimant, claimed_until=now + CLAIM)
             .returning(
                 outbox.c.seq, outbox.c.type, outbox.c.awaited, outbox.c.aggregate_ids, outbox.c.envelopes
@@ -90,14 +88,6 @@ def _one_due(dialect: str) -> sa.Select[int]:
     """Made once: to put a statement together takes longer than to execute this one."""
     is_due = sa.or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= clock(dialect))
     return sa.select(outbox.c.seq).where(unsent).where(is_due).limit(1)
-
-
-def _share_one(connection: sa.Connection, these: Any, those: Any) -> Any:
-    """Whether two columns of texts have one in common."""
-    if connection.dialect.name == "postgresql":
-        return these.bool_op("&&")(those)
-    one, other = (sa.func.json_each(texts).table_valued("value") for texts in (these, those))
-    return sa.exists().select_from(one.join(other, one.c.value == other.c.value))
 
 
 def _of_row(envelope: dict[str, Any]) -> tuple[str, bytes]:

@@ -116,6 +116,17 @@ def test_nothing_new_overtakes_what_is_in_other_hands(store_of: Any) -> None:
     assert mine.some_left_behind()
 
 
+def test_nothing_overtakes_a_bundle_that_waits_itself(store_of: Any) -> None:
+    publish(store_of(news_of("one")), Happened(thing="a", number=1))
+    mine = store_of(news_of("two"))
+    publish(mine, Happened(thing="a", number=2), Happened(thing="b", number=3))
+    publish(mine, Happened(thing="b", number=4), Happened(thing="c", number=5))
+    publish(mine, Happened(thing="c", number=6))
+    publish(store_of(News()), Happened(thing="d", number=7))
+    with mine.transaction() as tx:
+        assert [one.aggregate_ids for one in tx.claim("two", 10)] == [{"d"}]
+
+
 def test_what_was_rolled_back_is_told_to_nobody(store_of: Any) -> None:
     news = news_of("one")
     with pytest.raises(RuntimeError), store_of(news).transaction() as tx:
@@ -190,6 +201,20 @@ def test_a_fresh_event_waits_behind_one_that_nobody_takes_yet(container_factory:
     assert unsent(store) == 3
     container_factory(Waited).start()
     eventually(lambda: Waited.heard == [0, 1, 2])
+
+
+def test_nothing_overtakes_a_bundle_that_is_held_up_by_another(container_factory: Any, store_of: Any) -> None:
+    container_factory(Listener).start()
+    store = store_of(News())
+    publish(store, Awaited(thing="b", number=0))
+    publish(store, Happened(thing="a", number=1), Happened(thing="b", number=2))
+    publish(store, Happened(thing="a", number=3))
+    container_factory(Source).start()
+    eventually(lambda: unsent(store, outbox.c.claimed_until.is_not(None), outbox.c.claimed_by.is_(None)) == 3)
+    assert Listener.heard == []
+    container_factory(Waited).start()
+    eventually(lambda: len(Listener.heard) == 3)
+    assert [number for thing, number in Listener.heard if thing == "a"] == [1, 3]
 
 
 def _publish_and_fail(tx: Any) -> None:
