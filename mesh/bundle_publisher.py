@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
 
 from mesh import event_routes
 from mesh.confirms import ConfirmedPublisher, Fate, Parcel
@@ -32,21 +35,21 @@ class BundlePublisher:
         Raises Unavailable when not all fates are known in time.
         """
         joined = _joined(rows)
+        firsts = [_single(self._plain, one, one.rows[0].events[0], mandatory=True) for one in joined]
         wholes = [
-            Parcel(f"{one.events[0][0]}+", self._bundles, one.type, _whole(one), one.awaited)
-            for one in joined
+            Parcel(f"{first.message_id}+", self._bundles, one.type, _whole(one, first), one.awaited)
+            for one, first in zip(joined, firsts, strict=True)
         ]
-        firsts = [_single(self._plain, one, *one.events[0], mandatory=True) for one in joined]
         fates = self._publisher.publish([*wholes, *firsts], CONFIRM_SECONDS)
         both = list(zip(joined, fates, fates[len(joined) :], strict=False))
         heard = [(number, one) for number, (one, _, first) in enumerate(both) if first is Fate.KEPT]
         refused = self._publish_others(
-            [(number, _single(self._plain, one, *event)) for number, one in heard for event in one.events[1:]]
+            [(number, _single(self._plain, one, event)) for number, one in heard for event in _others(one)]
         )
         fate_of = {
-            seq: Fate.REFUSED if number in refused else _joint(whole, first, one.awaited)
+            row.seq: Fate.REFUSED if number in refused else _joint(whole, first, one.awaited)
             for number, (one, whole, first) in enumerate(both)
-            for seq in one.seqs
+            for row in one.rows
         }
         return [fate_of[row.seq] for row in rows]
 
@@ -66,11 +69,15 @@ class _Joined:
 
     type: str
     awaited: bool
-    seqs: list[int] = field(default_factory=list)
-    events: list[tuple[str, bytes]] = field(default_factory=list)
+    rows: list[Outgoing] = field(default_factory=list)
+    size: int = 0
 
     def has_room(self, row: Outgoing) -> bool:
-        return row.awaited == self.awaited and len(self.events) + len(row.events) <= MOST_TOGETHER
+        return row.awaited == self.awaited and self.size + row.size <= MOST_TOGETHER
+
+    def add(self, row: Outgoing) -> None:
+        self.rows.append(row)
+        self.size += row.size
 
 
 def _joined(rows: Iterable[Outgoing]) -> list[_Joined]:
@@ -83,27 +90,30 @@ def _joined(rows: Iterable[Outgoing]) -> list[_Joined]:
     for row in rows:
         number = open_one.get(row.type, -1)
         before = max(latest.get(aggregate_id, -1) for aggregate_id in row.aggregate_ids)
-        if len(row.events) == 1 or number <= before or not joined[number].has_room(row):
+        if row.size == 1 or number <= before or not joined[number].has_room(row):
             number = len(joined)
             joined.append(_Joined(row.type, row.awaited))
-            if len(row.events) > 1:
+            if row.size > 1:
                 open_one[row.type] = number
-        joined[number].seqs.append(row.seq)
-        joined[number].events += row.events
+        joined[number].add(row)
         latest |= dict.fromkeys(row.aggregate_ids, number)
     return joined
 
 
-def _whole(one: _Joined) -> bytes:
+def _whole(one: _Joined, first: Parcel) -> bytes:
     """One event as it is alone, several as a list of them."""
-    envelopes = [envelope for _, envelope in one.events]
-    return envelopes[0] if len(envelopes) == 1 else b"[" + b",".join(envelopes) + b"]"
+    if one.size == 1:
+        return first.body
+    return b"[" + b",".join([row.envelopes[1:-1] for row in one.rows]) + b"]"
 
 
-def _single(
-    exchange: str, one: _Joined, event_id: str, envelope: bytes, *, mandatory: bool = False
-) -> Parcel:
-    return Parcel(event_id, exchange, one.type, envelope, mandatory, event_routes.MARK)
+def _others(one: _Joined) -> list[Any]:
+    """All of its events but the first."""
+    return [event for row in one.rows for event in row.events][1:]
+
+
+def _single(exchange: str, one: _Joined, event: Any, *, mandatory: bool = False) -> Parcel:
+    return Parcel(event["event_id"], exchange, one.type, orjson.dumps(event), mandatory, event_routes.MARK)
 
 
 def _joint(whole: Fate, first: Fate, awaited: bool) -> Fate:

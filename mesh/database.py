@@ -31,9 +31,9 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from mesh import budget, outgoing, tables
 from mesh.engines import alone_if_first, open_engine, reading, writing
 from mesh.errors import DeadlineExceeded, Refused, Unavailable
-from mesh.events import Envelope, Event, seal, timestamp
+from mesh.events import Envelope, Event, sealed, timestamp
 from mesh.news import News
-from mesh.outgoing import Kept, Outgoing
+from mesh.outgoing import Outgoing
 from mesh.schema import check_migrated
 from mesh.sets import Stale, Writes
 from mesh.settings import database_url, required
@@ -54,7 +54,7 @@ class Transaction:
         self.writes = Writes()
         self.claimant: str | None = None
         """Whose relay takes the events of this transaction, when somebody's."""
-        self._events: list[Kept] = []
+        self._events: list[Envelope] = []
         self.claimed: list[Outgoing] = []
         """Bundles of events that were written and claimed."""
         self.left_behind = False
@@ -72,8 +72,7 @@ class Transaction:
 
     def publish(self, news: Iterable[tuple[Event, int]]) -> None:
         """Put events, each with the version of its aggregate, into the outbox."""
-        now = timestamp(datetime.now(UTC))
-        self._events += [_kept(seal(event, version, now), event.AWAITED) for event, version in news]
+        self._events += sealed(news, timestamp(datetime.now(UTC)))
 
     @property
     def has_kept(self) -> bool:
@@ -145,10 +144,6 @@ def insert_ignoring_conflicts(connection: sa.Connection, table: sa.Table) -> Any
     """An INSERT that leaves a row alone which is there already."""
     dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
     return dialect.insert(table).on_conflict_do_nothing()
-
-
-def _kept(envelope: Envelope, awaited: bool) -> Kept:
-    return Kept(envelope.event_id, envelope.type, envelope.aggregate_id, awaited, envelope.to_json())
 
 
 T = TypeVar("T", bound=Transaction)

@@ -34,7 +34,7 @@ class News:
     @property
     def has_many(self) -> bool:
         """Whether there are as many as a relay takes at once."""
-        return sum(len(bundle.events) for _, bundle in self._bundles) >= MANY
+        return sum(bundle.size for _, bundle in self._bundles) >= MANY
 
     def tell(self, claimed: Sequence[Outgoing], claimant: str | None, *, others: bool) -> None:
         """`others`: there are more, which the relay has to look for."""
@@ -63,7 +63,7 @@ class News:
         taken: list[Outgoing] = []
         while self._bundles and most > 0:
             taken.append(self._bundles.popleft()[1])
-            most -= len(taken[-1].events)
+            most -= taken[-1].size
         return sorted(taken)  # two threads may have told of their commits in another order
 
     def change_hands(self, claimant: str | None) -> list[Outgoing]:

@@ -233,6 +233,6 @@ def _wave(rows: Sequence[Outgoing]) -> tuple[list[Outgoing], list[Outgoing]]:
             wave.append(row)
         else:
             after.append(row)
-        if row.awaited or len(row.events) > 1:
+        if row.awaited or row.size > 1:
             unfinished |= row.aggregate_ids
     return wave, after

@@ -58,7 +58,7 @@ class OutboxTransaction(Transaction):
             )
         )
         return sorted(
-            Outgoing(seq, kind, awaited, frozenset(aggregate_ids), [_of_row(one) for one in envelopes])
+            Outgoing(seq, kind, awaited, frozenset(aggregate_ids), len(envelopes), orjson.dumps(envelopes))
             for seq, kind, awaited, aggregate_ids, envelopes in claimed
         )
 
@@ -88,10 +88,6 @@ def _one_due(dialect: str) -> sa.Select[int]:
     """Made once: to put a statement together takes longer than to execute this one."""
     is_due = sa.or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= clock(dialect))
     return sa.select(outbox.c.seq).where(unsent).where(is_due).limit(1)
-
-
-def _of_row(envelope: dict[str, Any]) -> tuple[str, bytes]:
-    return envelope["event_id"], orjson.dumps(envelope)
 
 
 class OutboxStore(Store[OutboxTransaction]):

@@ -16,6 +16,7 @@ import orjson
 import sqlalchemy as sa
 
 from mesh import tables
+from mesh.events import Envelope
 from mesh.sets import Row, Write
 
 CLAIM = timedelta(seconds=10)
@@ -59,100 +60,101 @@ json_agg(json_build_array(written.seq, written.first_event_id)) FILTER (WHERE wr
 _unclaimed = tables.outbox.insert()
 
 
-class Kept(NamedTuple):
-    """An event on its way into the outbox. `envelope` is JSON."""
-
-    event_id: str
-    type: str
-    aggregate_id: str
-    awaited: bool
-    envelope: bytes
-
-
 class Outgoing(NamedTuple):
-    """A bundle that is in the outbox, as the relay takes it: of each event its id and its envelope."""
+    """A bundle that is in the outbox, as the relay takes it: `size` envelopes, as the JSON of a list."""
 
     seq: int
     type: str
     awaited: bool
     aggregate_ids: frozenset[str]
-    events: Sequence[tuple[str, bytes]]
+    size: int
+    envelopes: bytes
+
+    @property
+    def events(self) -> list[Any]:
+        """The envelopes, each decoded."""
+        events: list[Any] = orjson.loads(self.envelopes)
+        return events
 
 
-def bundled(events: Iterable[Kept]) -> list[list[Kept]]:
+def bundled(events: Iterable[Envelope]) -> list[list[Envelope]]:
     """The events by type, as few bundles as keep the order of those of one aggregate."""
-    bundles: list[list[Kept]] = []
+    bundles: list[list[Envelope]] = []
     open_one: dict[str, int] = {}
     latest: dict[str, int] = {}
     for event in events:
-        number = open_one.get(event.type, -1)
-        before = latest.get(event.aggregate_id, -1)
+        kind, aggregate_id = event["type"], event["aggregate_id"]
+        number = open_one.get(kind, -1)
+        before = latest.get(aggregate_id, -1)
         if number < 0 or number < before or len(bundles[number]) == MOST_TOGETHER:
-            number = open_one[event.type] = len(bundles)
+            number = open_one[kind] = len(bundles)
             bundles.append([])
         bundles[number].append(event)
-        latest[event.aggregate_id] = number
+        latest[aggregate_id] = number
     return bundles
 
 
 def insert(
-    bundles: Sequence[Sequence[Kept]], claimant: str | None, claimed: Callable[[list[Outgoing]], None]
+    bundles: Sequence[Sequence[Envelope]], claimant: str | None, claimed: Callable[[list[Outgoing]], None]
 ) -> Write:
     """`claimed` gets the bundles that the statement has claimed: none without a claimant, or on SQLite."""
+    rows = [_row(bundle) for bundle in bundles]
 
     def execute(connection: sa.Connection) -> None:
-        connection.execute(_unclaimed, [_plain(bundle) for bundle in bundles])
+        connection.execute(_unclaimed, [_plain(row) for row in rows])
 
-    def hear(told: Sequence[Sequence[Any]] | None) -> None:
-        claimed(_claimed(told or (), bundles))
+    def hear(told: Iterable[tuple[int, str]] | None) -> None:
+        numbers = {first: seq for seq, first in told or ()}
+        claimed(
+            [_outgoing(numbers[row.first_event_id], row) for row in rows if row.first_event_id in numbers]
+        )
 
-    firsts = [bundle[0] for bundle in bundles]
     values = (
-        ("text[]", [first.event_id for first in firsts]),
-        ("text[]", [first.type for first in firsts]),
-        ("bool[]", [first.awaited for first in firsts]),
-        ("text[]", [orjson.dumps(_aggregate_ids(bundle)).decode() for bundle in bundles]),
-        ("text[]", [_envelopes(bundle).decode() for bundle in bundles]),
+        ("text[]", [row.first_event_id for row in rows]),
+        ("text[]", [row.type for row in rows]),
+        ("bool[]", [row.awaited for row in rows]),
+        ("text[]", [orjson.dumps(row.aggregate_ids).decode() for row in rows]),
+        ("text[]", [row.envelopes.decode() for row in rows]),
         ("text", claimant),
     )
     return Write(_INSERT, values, execute, _TOLD, hear)
 
 
-def _plain(bundle: Sequence[Kept]) -> Row:
-    """As SQLAlchemy takes it: SQLite's relay looks for what it sends, for it alone writes there."""
+class _Row(NamedTuple):
+    first_event_id: str
+    type: str
+    awaited: bool
+    aggregate_ids: list[str]
+    size: int
+    envelopes: bytes
+
+
+def _row(bundle: Sequence[Envelope]) -> _Row:
     first = bundle[0]
+    return _Row(
+        first["event_id"],
+        first["type"],
+        first["data"].AWAITED,
+        sorted({event["aggregate_id"] for event in bundle}),
+        len(bundle),
+        orjson.dumps(bundle),
+    )
+
+
+def _outgoing(seq: int, row: _Row) -> Outgoing:
+    return Outgoing(seq, row.type, row.awaited, frozenset(row.aggregate_ids), row.size, row.envelopes)
+
+
+def _plain(row: _Row) -> Row:
+    """As SQLAlchemy takes it: SQLite's relay looks for what it sends, for it alone writes there."""
     return {
-        "first_event_id": first.event_id,
-        "type": first.type,
-        "awaited": first.awaited,
-        "aggregate_ids": _aggregate_ids(bundle),
-        "envelopes": orjson.loads(_envelopes(bundle)),
+        "first_event_id": row.first_event_id,
+        "type": row.type,
+        "awaited": row.awaited,
+        "aggregate_ids": row.aggregate_ids,
+        "envelopes": orjson.loads(row.envelopes),
         "created_at": datetime.now(UTC),
     }
-
-
-def _aggregate_ids(bundle: Sequence[Kept]) -> list[str]:
-    return sorted({event.aggregate_id for event in bundle})
-
-
-def _envelopes(bundle: Sequence[Kept]) -> bytes:
-    return b"[" + b",".join([event.envelope for event in bundle]) + b"]"
-
-
-def _claimed(told: Iterable[Sequence[Any]], bundles: Sequence[Sequence[Kept]]) -> list[Outgoing]:
-    """Of the bundles, those of which a number is told with the first event's id, in their order."""
-    numbers = {first: seq for seq, first in told}
-    return [
-        Outgoing(
-            numbers[first.event_id],
-            first.type,
-            first.awaited,
-            frozenset(event.aggregate_id for event in bundle),
-            [(event.event_id, event.envelope) for event in bundle],
-        )
-        for bundle in bundles
-        if (first := bundle[0]).event_id in numbers
-    ]
 
 
 def clock(dialect: str) -> Any:

@@ -54,7 +54,7 @@ def document() -> dict[str, Any]:
 
 
 def _message(kind: type[Event]) -> dict[str, Any]:
-    envelope = {field.name: _schema(get_type_hints(Envelope)[field.name]) for field in fields(Envelope)}
+    envelope = {name: _schema(type_) for name, type_ in get_type_hints(Envelope).items()}
     envelope["type"] = {"const": kind.TYPE}
     envelope["version"] = {"const": kind.VERSION}
     envelope["event_id"] = {"type": "string", "format": "uuid"}

@@ -201,6 +201,8 @@ def leaks() -> None:
 @mutant
 def diverted() -> None:
     """no control but a tool of R8: events go to a queue of the harness, which delivers them its own way"""
+    import orjson
+
     from mesh.bundle_publisher import CONFIRM_SECONDS
     from mesh.confirms import ConfirmedPublisher, Fate, Parcel
     from mesh.outbox import OutboxRelay
@@ -209,7 +211,9 @@ def diverted() -> None:
 
     def divert(self: Any, rows: Any) -> list[Fate]:
         parcels = [
-            Parcel(one, "", DIVERTED, body, mandatory=True) for row in rows for one, body in row.events
+            Parcel(event["event_id"], "", DIVERTED, orjson.dumps(event), mandatory=True)
+            for row in rows
+            for event in row.events
         ]
         fates = set(publisher.publish(parcels, CONFIRM_SECONDS))
         return [Fate.KEPT if fates == {Fate.KEPT} else Fate.REFUSED] * len(rows)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from mesh.bundle_publisher import _joined
-from mesh.outgoing import MOST_TOGETHER, Kept, Outgoing, bundled
+from mesh.outgoing import MOST_TOGETHER, Outgoing, bundled
 
 
 def events(*named):
     """Each is named after its type and its aggregate."""
-    return [Kept(str(number), kind, thing, False, b"{}") for number, (kind, thing) in enumerate(named)]
+    return [{"type": kind, "aggregate_id": thing} for kind, thing in named]
 
 
 def shape(bundles):
-    return [" ".join(event.type + event.aggregate_id for event in bundle) for bundle in bundles]
+    return [" ".join(event["type"] + event["aggregate_id"] for event in bundle) for bundle in bundles]
 
 
 def test_events_of_one_type_make_one_bundle():
@@ -36,13 +36,13 @@ def test_nothing_makes_no_bundle():
 def rows(*named):
     """Each is named after its type and its aggregates."""
     return [
-        Outgoing(number, kind, False, frozenset(things), [(thing, b"{}") for thing in things])
+        Outgoing(number, kind, False, frozenset(things), len(things), b"[]")
         for number, (kind, *things) in enumerate(named)
     ]
 
 
 def messages(*named):
-    return [one.seqs for one in _joined(rows(*named))]
+    return [[row.seq for row in one.rows] for one in _joined(rows(*named))]
 
 
 def test_rows_of_one_type_share_a_message():

@@ -11,7 +11,7 @@ from nameko import config
 from mesh import errors, money, settings
 from mesh.backoff import back_off
 from mesh.context import deadline_of, validated_context
-from mesh.events import seal
+from mesh.events import sealed
 from mesh.log import Unexpected
 from mesh.paging import checked_limit, decode_cursor, page
 from services.orders.events import OrderPlaced
@@ -131,7 +131,7 @@ def test_every_service_has_a_database_of_its_own():
 
 def test_every_event_has_a_random_uuid_of_its_own():
     event = OrderPlaced(order_id="O1", user_id="U1", status="pending", items=[])
-    ids = [seal(event, 1, "2026-01-01T00:00:00.000000Z").event_id for _ in range(1000)]
+    ids = [one["event_id"] for one in sealed([(event, 1)] * 1000, "2026-01-01T00:00:00.000000Z")]
 
     assert len(set(ids)) == 1000
     assert ids == [str(uuid.UUID(each)) for each in ids]
