@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from struct import Struct
 from typing import Any
@@ -22,19 +22,20 @@ import eventlet
 import kombu.serialization
 import orjson
 from amqp import serialization, spec, transport
-from amqp.exceptions import UnexpectedFrame
+from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from kombu.connection import Connection
+from kombu.exceptions import DecodeError
 from kombu.transport import pyamqp
 from kombu.utils import json as kombu_json
+
+from mesh import frames
 
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 64 * 1024
 _HEAD = Struct(">BHI")
-_FRAME_END = 0xCE
 _TRANSIENT = 1
-_BASIC = 60
-"""The AMQP class of all messages with content."""
+JSON = "application/json"
 _AS_KOMBU = (
     orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
@@ -59,25 +60,23 @@ class _Coalescing:
 
     def read_frame(self, unpack: object = None) -> tuple[int, int, bytes]:
         """Raises socket.timeout, with nothing lost, and OSError when the connection is gone."""
-        while True:
-            data, start = self._received, self._position
-            if len(data) - start >= _HEAD.size:
-                kind, channel, size = _HEAD.unpack_from(data, start)
-                end = start + _HEAD.size + size
-                if len(data) > end:
-                    if data[end] != _FRAME_END:
-                        raise UnexpectedFrame(f"a frame ends with {data[end]:#04x}")
-                    self._position = end + 1
-                    return kind, channel, data[start + _HEAD.size : end]
-            self._received, self._position = data[start:] + self._read_some(), 0
+        while (frame := self.arrived()) is None:
+            self._received, self._position = self._received[self._position :] + self._read_some(), 0
+        return frame
 
-    @property
-    def has_frame(self) -> bool:
-        """Whether the next frame has arrived, all of it."""
+    def arrived(self) -> tuple[int, int, bytes] | None:
+        """The next frame, if all of it is here already."""
         data, start = self._received, self._position
         if len(data) - start < _HEAD.size:
-            return False
-        return bool(len(data) > start + _HEAD.size + _HEAD.unpack_from(data, start)[2])
+            return None
+        kind, channel, size = _HEAD.unpack_from(data, start)
+        end = start + _HEAD.size + size
+        if len(data) <= end:
+            return None
+        if data[end] != frames.END:
+            raise UnexpectedFrame(f"a frame ends with {data[end]:#04x}")
+        self._position = end + 1
+        return kind, channel, data[start + _HEAD.size : end]
 
     def _read_some(self) -> bytes:
         try:
@@ -136,7 +135,40 @@ class _TLS(_Coalescing, transport.SSLTransport):
     pass
 
 
+class _Message(pyamqp.Message):
+    def _decode(self) -> Any:
+        """Kombu's, which has more to decide than there is with JSON."""
+        if self.content_type != JSON or not self.body or not (self.accept is None or JSON in self.accept):
+            return super()._decode()  # type: ignore[no-untyped-call]
+        try:
+            return _loads(self.body)
+        except Exception as error:
+            raise DecodeError(f"the body is no JSON: {error}") from error
+
+
+class _Channel(pyamqp.Channel):
+    Message = _Message
+
+    def dispatch_method(self, method_sig: Any, payload: bytes, content: Any) -> None:
+        """py-amqp's, for what comes most often."""
+        if method_sig != spec.Basic.Deliver or self.is_closing:
+            super().dispatch_method(method_sig, payload, content)
+            return
+        if content.body and (encoding := content.properties.get("content_encoding")):
+            with suppress(LookupError, ValueError):
+                content.body = content.body.decode(encoding)
+        self._on_basic_deliver(*frames.read_delivery(payload), content)
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False, **options: Any) -> None:
+        if multiple:
+            super().basic_ack(delivery_tag, multiple, **options)
+        else:
+            _write(self, frames.ack(self.channel_id, delivery_tag))
+
+
 class _Connection(pyamqp.Connection):
+    Channel = _Channel
+
     def Transport(
         self, host: str, connect_timeout: float, ssl: Any = False, *timeouts: Any, **options: Any
     ) -> Any:
@@ -147,10 +179,15 @@ class _Connection(pyamqp.Connection):
 
     def blocking_read(self, timeout: float | None = None) -> Any:
         """py-amqp's, but no limit of a wait is set for what has arrived already."""
-        transport = self.transport
-        if transport.has_frame:
-            return self.on_inbound_frame(transport.read_frame())
+        if (frame := self.transport.arrived()) is not None:
+            return self.on_inbound_frame(frame)
         return super().blocking_read(timeout)
+
+
+def _write(channel: Any, data: bytes) -> None:
+    if channel.connection is None:
+        raise RecoverableConnectionError("the channel is closed")
+    channel.connection.transport.write(data)
 
 
 class _Transport(pyamqp.Transport):
@@ -168,39 +205,72 @@ def send(
     *,
     exchange: str,
     routing_key: str,
-    content_type: str = "application/json",
+    content_type: str = JSON,
     content_encoding: str = "utf-8",
     headers: Mapping[str, Any] | None = None,
     mandatory: bool = False,
     delivery_mode: int = _TRANSIENT,
-    **properties: Any,
+    correlation_id: str | None = None,
+    reply_to: str | None = None,
+    expiration: str | None = None,
+    message_id: str | None = None,
 ) -> None:
-    """Send soon, unconfirmed. Raises RecoverableConnectionError or OSError on a connection that is gone."""
-    message = channel.prepare_message(
-        body,
-        content_type=content_type,
-        content_encoding=content_encoding,
-        headers=headers,
-        properties={"delivery_mode": delivery_mode, **properties},
-    )
-    channel.send_method(spec.Basic.Publish, "Bssbb", (0, exchange, routing_key, mandatory, False), message)
+    """Send soon, unconfirmed. Raises RecoverableConnectionError or OSError on a connection that is gone, and
+    ValueError for what does not fit in a message."""
+    flags = frames.TYPE | frames.ENCODING | frames.DELIVERY_MODE
+    properties = [frames.short(content_type), frames.short(content_encoding)]
+    if headers:
+        flags |= frames.HEADERS
+        properties.append(_table(headers))
+    properties.append(bytes((delivery_mode,)))
+    for flag, text in (
+        (frames.CORRELATION_ID, correlation_id),
+        (frames.REPLY_TO, reply_to),
+        (frames.EXPIRATION, expiration),
+        (frames.MESSAGE_ID, message_id),
+    ):
+        if text is not None:
+            flags |= flag
+            properties.append(frames.short(text))
+    number, connection = channel.channel_id, channel.connection
+    if connection is None:
+        raise RecoverableConnectionError("the channel is closed")
+    method = frames.publish(number, exchange, routing_key, mandatory)
+    data = frames.message(number, connection.frame_max, method, flags, b"".join(properties), body)
+    connection.transport.write(data)
 
 
-def _forgiving(decode: Callable[..., Any]) -> Callable[..., Any]:
-    """Properties that are not what they say would end the loop that reads: without them the message is one
-    that can't be read, and is dealt with as such."""
-
-    def properties(buffer: Any, offset: int) -> Any:
-        try:
-            return decode(buffer, offset)
-        except Exception as error:
-            log.warning("a message with properties that can't be read: %s", error)
-            return {}, len(buffer)
-
-    return properties
+def _table(headers: Mapping[str, Any]) -> bytes:
+    try:
+        return frames.table(headers)
+    except TypeError:  # a date, or what else has a type in py-amqp
+        return bytes(serialization.dumps("F", (headers,)))
 
 
-serialization.PROPERTY_CLASSES[_BASIC] = _forgiving(serialization.PROPERTY_CLASSES[_BASIC])
+_general = serialization.PROPERTY_CLASSES[frames.BASIC]
+
+
+def _properties(buffer: bytes, offset: int) -> tuple[dict[str, Any], int]:
+    """Those that are not what they say would end the loop that reads: without them the message is one that
+    can't be read, and is dealt with as such."""
+    with suppress(Exception):
+        return frames.read_properties(buffer, offset)
+    try:
+        return _general(buffer, offset)  # type: ignore[no-any-return]
+    except Exception as error:
+        log.warning("a message with properties that can't be read: %s", error)
+        return {}, len(buffer)
+
+
+serialization.PROPERTY_CLASSES[frames.BASIC] = _properties
+
+
+def encoded(value: Any, serializer: str) -> tuple[str, str, bytes]:
+    """Content type, encoding and body. Raises what the serializer says of the value."""
+    if serializer == "json":
+        return JSON, "utf-8", _dumps(value)
+    content_type, content_encoding, body = kombu.serialization.dumps(value, serializer)
+    return content_type, content_encoding, body.encode(content_encoding) if isinstance(body, str) else body
 
 
 def _dumps(value: Any) -> bytes:
@@ -215,4 +285,4 @@ def _loads(text: str | bytes) -> Any:
     return kombu_json.loads(text) if mark in text else orjson.loads(text)  # type: ignore[operator]
 
 
-kombu.serialization.register("json", _dumps, _loads, "application/json", "utf-8")
+kombu.serialization.register("json", _dumps, _loads, JSON, "utf-8")

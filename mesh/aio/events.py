@@ -12,9 +12,9 @@ from uuid import uuid4
 import orjson
 from pamqp.commands import Basic, Exchange, Queue
 
+from mesh import frames
 from mesh.aio.channel import Channel
 from mesh.aio.link import CONNECT_TIMEOUT, LONGEST_BACKOFF, Link, backoff
-from mesh.aio.publish import encode_ack
 from mesh.aio.wire import Message, ProtocolError
 from mesh.errors import Unavailable
 
@@ -137,7 +137,7 @@ class Subscription:
             except Exception:
                 log.exception("%s: an event of %s was not handled", self._name, self.source)
             if not channel.closed.done():
-                channel.connection.write(encode_ack(channel.number, message.delivery_tag))
+                channel.connection.write(frames.ack(channel.number, message.delivery_tag))
         raise Unavailable(str(channel.closed.result()))
 
     def _tell_flowing(self) -> None:

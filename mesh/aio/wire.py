@@ -14,8 +14,8 @@ from struct import Struct
 from pamqp import base, frame
 from pamqp.exceptions import UnmarshalingException
 
-FRAME_END = 0xCE
-METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
+from mesh.frames import BODY, END, HEADER, HEARTBEAT, METHOD
+
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of the longest message that is kept. A longer one is read and dropped: it arrives empty."""
 
@@ -87,7 +87,7 @@ class Decoder:
             stop = start + 7 + size
             if stop >= end:
                 break
-            if data[stop] != FRAME_END:
+            if data[stop] != END:
                 raise ProtocolError("a frame without its end mark")
             if kind != HEARTBEAT:
                 if channel not in self.channels:

@@ -10,7 +10,8 @@ from pamqp import commands, frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from mesh.aio.publish import RequestEncoder, encode_ack
+from mesh.aio.publish import RequestEncoder
+from mesh.frames import ack
 
 FRAME_MAX = 4096
 
@@ -99,7 +100,7 @@ def test_what_no_frame_can_say_is_refused(changes: dict[str, Any]) -> None:
 
 
 def test_an_acknowledgement_names_one_delivery() -> None:
-    (ack,) = frames(encode_ack(1, 2**40))
+    (sent,) = frames(ack(1, 2**40))
 
-    assert isinstance(ack, commands.Basic.Ack)
-    assert (ack.delivery_tag, ack.multiple) == (2**40, False)
+    assert isinstance(sent, commands.Basic.Ack)
+    assert (sent.delivery_tag, sent.multiple) == (2**40, False)
