@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Any
 
@@ -21,6 +21,7 @@ from kombu.exceptions import KombuError
 from mesh import amqp
 from mesh.errors import Unavailable
 from mesh.settings import broker_options, required
+from mesh.values import value
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Fate(Enum):
     REFUSED = "it could not keep it"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Parcel:
     """A message in JSON. `message_id` is the id that no other message of its batch has."""
 

@@ -6,10 +6,10 @@ On the wire an outcome is `{"ok": value}` or `{"error": {"code", "message", "fie
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from mesh.errors import Refused, describe, from_public
+from mesh.values import value
 
 MOST_ITEMS = 1000
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome(Generic[T]):
     value: T | None = None
     error: Exception | None = None

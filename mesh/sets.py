@@ -9,7 +9,6 @@ in this process, has no round trips to save and is given row after row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from operator import itemgetter
@@ -21,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mesh import green_postgresql
+from mesh.values import value
 
 Row = Mapping[str, Any]
 """Plain values by column. A moment is aware; what a JSON column holds is as JSON has it, or dataclasses."""
@@ -84,7 +84,7 @@ def _pass(_: Any) -> None:
     """What is told is of no interest."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Write:
     """`postgresql` is a statement with `{0}`, `{1}` where the values go, each after its type; elsewhere
     `execute` does it.

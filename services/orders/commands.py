@@ -6,7 +6,6 @@ Placing an order takes two of them, `accept` and `settle`, with a call to produc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from mesh.database import expecting, settled
 from mesh.events import Event
 from mesh.outcome import Outcome
 from mesh.sets import Stale
+from mesh.values import value
 from services.orders import domain
 from services.orders.domain import Customer, Order, Request
 from services.orders.events import OrderCancelled, OrderConfirmed, OrderedLine, OrderPlaced, OrderRejected
@@ -29,7 +29,7 @@ LONGEST_REQUEST = timedelta(seconds=2.5)
 """After so long whoever asked first has an answer: that the outcome is not known yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Accepted:
     """What became of the requests: answers known already, pending orders to be driven on, and
     requests of users of whom there is no copy yet."""

@@ -11,9 +11,12 @@ import hashlib
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
+
+from mesh.uuids import id_of
+from mesh.values import value
 
 PENDING, CONFIRMED, REJECTED, CANCELLED = "pending", "confirmed", "rejected", "cancelled"
 
@@ -72,7 +75,7 @@ class Rejected(Refusal):
         self.slug = reason["code"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Line:
     product_id: str
     quantity: int
@@ -84,7 +87,7 @@ class Line:
         return None if self.unit_price_minor is None else self.quantity * self.unit_price_minor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Customer:
     """What orders knows of a user: a copy, as new as the last event or answer of users."""
 
@@ -94,7 +97,7 @@ class Customer:
     version: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Request:
     """A wish to place an order. The same user and key are the same order, however often asked."""
 
@@ -105,7 +108,7 @@ class Request:
     """Tells this request from another one under the same key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Order:
     """`version` grows with each change of state; `confirmed_at` stays when the order is cancelled."""
 
@@ -135,7 +138,7 @@ def new_request(user_id: Any, items: Any, idempotency_key: Any) -> Request:
     if idempotency_key is None:
         order_id = str(uuid.uuid4())
     elif isinstance(idempotency_key, str) and _KEY.fullmatch(idempotency_key):
-        order_id = str(uuid.uuid5(_ORDER_IDS, f"{user}\n{idempotency_key}"))
+        order_id = id_of(_ORDER_IDS, f"{user}\n{idempotency_key}")
     else:
         field = "idempotency_key"
         raise Invalid(f"{field}: expected 1 to {LONGEST_KEY} visible ASCII characters", field)
@@ -218,13 +221,18 @@ def confirmed(order: Order, reserved: Mapping[str, Any], now: datetime) -> Order
         Line(item["product_id"], item["quantity"], item["name"], item["unit_price_minor"])
         for item in reserved["items"]
     ]
-    return replace(
-        order,
+    return Order(  # in full, for every order gets here: `replace` takes twice as long
+        id=order.id,
+        user_id=order.user_id,
+        user_name=order.user_name,
+        user_email=order.user_email,
+        fingerprint=order.fingerprint,
         status=CONFIRMED,
         lines=tuple(lines),
         currency=reserved["currency"],
-        confirmed_at=now,
         version=order.version + 1,
+        created_at=order.created_at,
+        confirmed_at=now,
     )
 
 

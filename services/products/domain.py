@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+from mesh.values import value
 
 MOST_QUANTITY = 1_000_000
 MOST_LINES = 100
@@ -54,7 +56,7 @@ class ReservationReleased(Refusal):
     """The order was cancelled before its reservation arrived."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Product:
     id: str
     name: str
@@ -64,13 +66,13 @@ class Product:
     version: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Line:
     product_id: str
     quantity: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Order:
     """What somebody wants to have reserved: each product once, in id order."""
 
@@ -82,7 +84,7 @@ class Order:
         return [line.product_id for line in self.lines]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class ReservedLine:
     product_id: str
     name: str
@@ -93,7 +95,7 @@ class ReservedLine:
 RESERVED, REFUSED, RELEASED = "reserved", "refused", "released"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Reservation:
     """The decision about one order. It is made once; asking again gives the same answer."""
 
@@ -220,7 +222,15 @@ def release_all(products: Mapping[str, Product], reservations: Sequence[Reservat
 
 
 def _moved(product: Product, quantity: int) -> Product:
-    return replace(product, stock=product.stock + quantity, version=product.version + 1)
+    """In full, for every order gets here: `replace` takes twice as long."""
+    return Product(
+        id=product.id,
+        name=product.name,
+        price_minor=product.price_minor,
+        currency=product.currency,
+        stock=product.stock + quantity,
+        version=product.version + 1,
+    )
 
 
 def checked_id(value: Any, field: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from mesh.events import Event
+from mesh.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class ProductCreated(Event):
     TYPE: ClassVar[str] = "product_created"
     AGGREGATE: ClassVar[str] = "product_id"
@@ -20,7 +20,7 @@ class ProductCreated(Event):
     stock: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class ProductUpdated(Event):
     """The name or the price is another one now."""
 
@@ -33,7 +33,7 @@ class ProductUpdated(Event):
     currency: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class StockChanged(Event):
     """There is more or less on hand than before, for whatever reason."""
 
