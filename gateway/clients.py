@@ -24,6 +24,7 @@ from mesh.errors import (
     Unavailable,
     from_public,
 )
+from mesh.values import value
 
 from .copies import Copies, Found
 from .products_grpc import ProductsOverGrpc
@@ -39,7 +40,7 @@ _LONGEST_METADATA = 2048
 """Characters of the request ids of a batch: a server takes only so many headers."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Context:
     """What travels with all calls of one request. `deadline` is in Unix seconds."""
 

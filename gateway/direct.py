@@ -69,8 +69,11 @@ class DirectRoutes:
         """The route of a request, with its parameters in the scope; None if it is not for this way."""
         for route in self._routes.get(scope["method"], ()):
             if found := route.matches.match(scope["path"]):
-                if len(body) > self._body_bytes or any(name == b"origin" for name, _ in scope["headers"]):
+                if len(body) > self._body_bytes:
                     return None
+                for name, _ in scope["headers"]:
+                    if name == b"origin":
+                        return None
                 scope["path_params"] = found.groupdict()
                 return route
         return None

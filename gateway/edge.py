@@ -135,7 +135,10 @@ def request_id(headers: Headers) -> str:
 def added_headers(sent: Headers, path: str, own_id: str) -> list[tuple[bytes, bytes]]:
     """What every answer carries beside the headers that were `sent` with it."""
     added = [(b"x-request-id", own_id.encode()), (b"x-content-type-options", b"nosniff")]
-    if path.startswith(_PERSONAL) and not any(name == b"cache-control" for name, _ in sent):
+    if path.startswith(_PERSONAL):
+        for name, _ in sent:
+            if name == b"cache-control":
+                return added
         added.append((b"cache-control", b"no-store"))
     return added
 

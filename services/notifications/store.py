@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from mesh.database import Store, Transaction
 from mesh.outgoing import clock
 from mesh.sets import among
-from mesh.tables import as_row
 from services.notifications.domain import Mail
 from services.notifications.tables import mails, unsent
 
@@ -20,7 +19,7 @@ _columns = [mails.c[name] for name in Mail.__dataclass_fields__]
 class MailsTransaction(Transaction):
     def add(self, new: Iterable[Mail]) -> None:
         """Keep the mails for sending, but for those that are kept already."""
-        rows = [{**as_row(mail), "attempts": 0} for mail in sorted(new, key=lambda mail: mail.id)]
+        rows = [{**vars(mail), "attempts": 0} for mail in sorted(new, key=lambda mail: mail.id)]
         self.writes.insert(mails, rows, unless_there=True, due={"due_at": timedelta(0)})
 
     def lease_due(self, limit: int, lease: timedelta) -> list[tuple[Mail, int]]:

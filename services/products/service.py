@@ -153,8 +153,9 @@ class ProductsService:
         """A batch in which some orders are malformed: those get their error, the rest are reserved."""
         decoded = Outcome.of_each(wire.order_from_wire, orders)
         good = [outcome.unwrap() for outcome in decoded if outcome.error is None]
-        reserved = iter(commands.reserve_stocks(self.store, good) if good else ())
-        return [outcome.then(lambda _: wire.reserved(next(reserved))) for outcome in decoded]
+        reserved = commands.reserve_stocks(self.store, good) if good else []
+        answers = iter(Outcome.of_each(wire.reserved, reserved))
+        return [Outcome(error=one.error) if one.error else next(answers) for one in decoded]
 
     def _release(self, order_ids: list[Any]) -> list[Outcome[dict[str, Any]]]:
         checked = Outcome.of_each(partial(domain.checked_id, field="order_id"), order_ids)

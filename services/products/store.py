@@ -44,7 +44,7 @@ class ProductsTransaction(Transaction):
 
     def save(self, changed: Iterable[Product], before: Mapping[str, Product]) -> None:
         """Raises Stale at the end when one is not what it was `before`."""
-        rows = [{**as_row(product), "expected": before[product.id].version} for product in changed]
+        rows = [{**vars(product), "expected": before[product.id].version} for product in changed]
         self.writes.update(products, rows, ("name", "price_minor", "stock", "version"), if_still="version")
 
     def reservations(self, order_ids: Iterable[str], *, lock: bool = False) -> dict[str, Reservation]:
