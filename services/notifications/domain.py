@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from mesh.values import value
 
-
-@value(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Mail:
     """One mail for one event; `id` is the event's, so that the same event never makes a second one."""
 

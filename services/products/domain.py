@@ -1,13 +1,15 @@
-"""The rules of products: what they cost, what is on hand, and who has it reserved."""
+"""The rules of products: what they cost, what is on hand, and who has it reserved.
+
+Nobody changes one of these values; they are not frozen, for that would double the time it takes to make one,
+and an order makes half a dozen.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
-
-from mesh.values import value
 
 MOST_QUANTITY = 1_000_000
 MOST_LINES = 100
@@ -56,7 +58,7 @@ class ReservationReleased(Refusal):
     """The order was cancelled before its reservation arrived."""
 
 
-@value(kw_only=True)
+@dataclass(kw_only=True)
 class Product:
     id: str
     name: str
@@ -66,13 +68,13 @@ class Product:
     version: int = 1
 
 
-@value
+@dataclass
 class Line:
     product_id: str
     quantity: int
 
 
-@value
+@dataclass
 class Order:
     """What somebody wants to have reserved: each product once, in id order."""
 
@@ -84,7 +86,7 @@ class Order:
         return [line.product_id for line in self.lines]
 
 
-@value(kw_only=True)
+@dataclass(kw_only=True)
 class ReservedLine:
     product_id: str
     name: str
@@ -95,7 +97,7 @@ class ReservedLine:
 RESERVED, REFUSED, RELEASED = "reserved", "refused", "released"
 
 
-@value(kw_only=True)
+@dataclass(kw_only=True)
 class Reservation:
     """The decision about one order. It is made once; asking again gives the same answer."""
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeGuard
-
-from mesh.values import value
 
 LONGEST_NAME = 200
 LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, less the angle brackets
@@ -56,7 +54,7 @@ class WrongCredentials(Refusal):
     slug = "unauthenticated"
 
 
-@value(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class User:
     id: str
     name: str

@@ -15,7 +15,8 @@ import httpx
 from tests.chaos.cast import Account, Cast
 from tests.chaos.history import NO_ANSWER, Attempt, History, Items
 
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 180.0
+"""Of who insists: a broker that was away for a minute may be gone again as soon as one order got through."""
 """How long one asks again for the same order before giving up. More than any fault lasts."""
 FINAL = frozenset({200, 201, 401, 403, 404, 422})
 FINAL_CONFLICTS = frozenset({"out-of-stock", "conflict", "already-exists"})

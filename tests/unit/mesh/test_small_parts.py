@@ -14,7 +14,6 @@ from mesh.context import deadline_of, validated_context
 from mesh.events import sealed
 from mesh.log import Unexpected
 from mesh.paging import checked_limit, decode_cursor, page
-from mesh.uuids import id_of
 from mesh.values import value
 from services.orders.events import OrderPlaced
 
@@ -138,11 +137,6 @@ def test_every_event_has_a_random_uuid_of_its_own():
     assert len(set(ids)) == 1000
     assert ids == [str(uuid.UUID(each)) for each in ids]
     assert {(uuid.UUID(each).version, uuid.UUID(each).variant) for each in ids} == {(4, uuid.RFC_4122)}
-
-
-@pytest.mark.parametrize("name", ["", "u1\nkey", "größer", "x" * 500])
-def test_the_uuid_of_a_name_is_the_one_of_the_standard_library(name):
-    assert id_of(uuid.NAMESPACE_URL, name) == str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
 def test_values_are_equal_when_their_parts_are():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from services.orders import domain
@@ -10,6 +12,12 @@ from tests.builders import NOON, a_pending_order, a_request, a_reservation, line
 
 def test_the_same_user_and_key_are_the_same_order():
     assert a_request(key="k").order_id == a_request(key="k", items={"P002": 3}).order_id
+
+
+def test_the_id_of_a_key_is_the_uuid_of_its_name():
+    for key in ("k", "!", "x" * 255):
+        name = f"U001\n{key}"
+        assert a_request(key=key).order_id == str(uuid.uuid5(domain._ORDER_IDS, name))
 
 
 def test_two_users_may_use_the_same_key():
