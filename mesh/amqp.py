@@ -24,7 +24,6 @@ import orjson
 from amqp import serialization, spec, transport
 from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from kombu.connection import Connection
-from kombu.exceptions import DecodeError
 from kombu.transport import pyamqp
 from kombu.utils import json as kombu_json
 
@@ -135,20 +134,7 @@ class _TLS(_Coalescing, transport.SSLTransport):
     pass
 
 
-class _Message(pyamqp.Message):
-    def _decode(self) -> Any:
-        """Kombu's, which has more to decide than there is with JSON."""
-        if self.content_type != JSON or not self.body or not (self.accept is None or JSON in self.accept):
-            return super()._decode()  # type: ignore[no-untyped-call]
-        try:
-            return _loads(self.body)
-        except Exception as error:
-            raise DecodeError(f"the body is no JSON: {error}") from error
-
-
 class _Channel(pyamqp.Channel):
-    Message = _Message
-
     def dispatch_method(self, method_sig: Any, payload: bytes, content: Any) -> None:
         """py-amqp's, for what comes most often."""
         if method_sig != spec.Basic.Deliver or self.is_closing:
@@ -159,11 +145,11 @@ class _Channel(pyamqp.Channel):
                 content.body = content.body.decode(encoding)
         self._on_basic_deliver(*frames.read_delivery(payload), content)
 
-    def basic_ack(self, delivery_tag: int, multiple: bool = False, **options: Any) -> None:
-        if multiple:
-            super().basic_ack(delivery_tag, multiple, **options)
+    def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: str = "Lb") -> None:
+        if multiple or self.connection is None:
+            super().basic_ack(delivery_tag, multiple, argsig)
         else:
-            _write(self, frames.ack(self.channel_id, delivery_tag))
+            self.connection.transport.write(frames.ack(self.channel_id, delivery_tag))
 
 
 class _Connection(pyamqp.Connection):
@@ -182,12 +168,6 @@ class _Connection(pyamqp.Connection):
         if (frame := self.transport.arrived()) is not None:
             return self.on_inbound_frame(frame)
         return super().blocking_read(timeout)
-
-
-def _write(channel: Any, data: bytes) -> None:
-    if channel.connection is None:
-        raise RecoverableConnectionError("the channel is closed")
-    channel.connection.transport.write(data)
 
 
 class _Transport(pyamqp.Transport):
@@ -263,14 +243,6 @@ def _properties(buffer: bytes, offset: int) -> tuple[dict[str, Any], int]:
 
 
 serialization.PROPERTY_CLASSES[frames.BASIC] = _properties
-
-
-def encoded(value: Any, serializer: str) -> tuple[str, str, bytes]:
-    """Content type, encoding and body. Raises what the serializer says of the value."""
-    if serializer == "json":
-        return JSON, "utf-8", _dumps(value)
-    content_type, content_encoding, body = kombu.serialization.dumps(value, serializer)
-    return content_type, content_encoding, body.encode(content_encoding) if isinstance(body, str) else body
 
 
 def _dumps(value: Any) -> bytes:

@@ -18,6 +18,7 @@ from functools import partial
 from threading import Event
 from typing import Any
 
+import kombu.serialization
 from amqp.exceptions import AMQPError
 from eventlet import Timeout
 from eventlet.event import Event as Result
@@ -90,7 +91,7 @@ class ReplyListener(stock.ReplyListener):
 
         Raises Disconnected, UnknownService, and what the serializer says of the arguments.
         """
-        content_type, content_encoding, body = amqp.encoded(
+        content_type, content_encoding, body = kombu.serialization.dumps(
             {"args": (), "kwargs": arguments}, self.container.serializer
         )
         if self.consumer.channel is None:
@@ -103,7 +104,7 @@ class ReplyListener(stock.ReplyListener):
         try:
             amqp.send(
                 channel,
-                body,
+                body.encode(content_encoding) if isinstance(body, str) else body,
                 exchange=self.queue.exchange.name,
                 routing_key=f"{service}.{method}",
                 content_type=content_type,

@@ -56,7 +56,7 @@ def sealed(news: Iterable[tuple[Event, int]], occurred_at: str) -> list[Envelope
             "type": event.TYPE,
             "version": event.VERSION,
             "occurred_at": occurred_at,
-            "aggregate_id": getattr(event, event.AGGREGATE),
+            "aggregate_id": str(getattr(event, event.AGGREGATE)),
             "aggregate_version": aggregate_version,
             "data": event,
         }

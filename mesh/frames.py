@@ -19,7 +19,7 @@ BASIC = 60
 TYPE, ENCODING, HEADERS, DELIVERY_MODE = 0x8000, 0x4000, 0x2000, 0x1000
 CORRELATION_ID, REPLY_TO, EXPIRATION, MESSAGE_ID = 0x0400, 0x0200, 0x0100, 0x0080
 """The flags of the properties, which follow each other in this order."""
-_READ_HERE = 0xF780
+_READ_HERE = TYPE | ENCODING | HEADERS | DELIVERY_MODE | CORRELATION_ID | REPLY_TO | EXPIRATION | MESSAGE_ID
 
 _PUBLISH = (BASIC << 16) | 40
 _ACK = (BASIC << 16) | 80
@@ -76,7 +76,7 @@ def ack(channel: int, delivery_tag: int) -> bytes:
 
 def short(text: str) -> bytes:
     """Raises ValueError for more than 255 bytes."""
-    encoded = text.encode("utf-8", "surrogatepass")
+    encoded = text.encode()
     if len(encoded) > 255:
         raise ValueError(f"a name of {len(encoded)} bytes where AMQP takes 255: {text[:40]!r}")
     return bytes((len(encoded),)) + encoded
@@ -92,11 +92,11 @@ def value(one: Any) -> bytes:
     """One value of a table, in the few types that every client reads alike.
 
     pamqp would pick the shortest integer, `s` for 16 bits, which releases of py-amqp have read as a
-    string (celery/kombu#2354): 64 bits always, then.
+    string (celery/kombu#2354): 32 bits, then, and 64 for what does not fit, which some have read as unsigned.
     Raises TypeError for a value without such a type, ValueError for an integer beyond 64 bits.
     """
     if isinstance(one, str):
-        encoded = one.encode("utf-8", "surrogatepass")
+        encoded = one.encode()
         return b"S" + _long.pack(len(encoded)) + encoded
     if one is None:
         return b"V"
@@ -105,7 +105,7 @@ def value(one: Any) -> bytes:
     if isinstance(one, int):
         if not -(2**63) <= one < 2**63:
             raise ValueError(f"{one} in the headers of a message has more than 64 bits")
-        return b"l" + _signed.pack(one)
+        return b"I" + _int.pack(one) if -(2**31) <= one < 2**31 else b"l" + _signed.pack(one)
     if isinstance(one, float):
         return b"d" + _double.pack(one)
     if isinstance(one, Mapping):
@@ -130,7 +130,7 @@ def read_delivery(payload: bytes) -> tuple[str, int, bool, str, str]:
 
 def read_properties(data: bytes, at: int) -> tuple[dict[str, Any], int]:
     """Under py-amqp's names, and where they end. Raises Unusual for those that hardly anybody sends, and
-    IndexError, struct.error or UnicodeDecodeError for what is none."""
+    IndexError, struct.error, UnicodeDecodeError or RecursionError for what is none."""
     (flags,) = _short.unpack_from(data, at)
     if flags & ~_READ_HERE:
         raise Unusual
@@ -158,7 +158,7 @@ def read_properties(data: bytes, at: int) -> tuple[dict[str, Any], int]:
 
 def _read_short(data: bytes, at: int) -> tuple[str, int]:
     end = at + 1 + data[at]
-    return data[at + 1 : end].decode("utf-8", "surrogatepass"), end
+    return data[at + 1 : end].decode(), end
 
 
 def _read_table(data: bytes, at: int) -> tuple[dict[str, Any], int]:
@@ -176,7 +176,7 @@ def _read_value(data: bytes, at: int) -> tuple[Any, int]:
     at += 1
     if kind == b"S":
         end = at + 4 + _long.unpack_from(data, at)[0]
-        return data[at + 4 : end].decode("utf-8", "surrogatepass"), end
+        return data[at + 4 : end].decode(), end
     if kind == b"d":
         return _double.unpack_from(data, at)[0], at + 8
     if kind == b"I":  # what py-amqp writes for most integers

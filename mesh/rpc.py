@@ -86,7 +86,7 @@ class Responder(stock.Responder):
         content_type, content_encoding, body = reply
         amqp.send(
             self.message.channel,
-            body,
+            body.encode(content_encoding) if isinstance(body, str) else body,
             exchange=self.exchange,
             routing_key=reply_to,
             content_type=content_type,
@@ -96,10 +96,10 @@ class Responder(stock.Responder):
         return result, exc_info
 
 
-def _encoded(reply: Mapping[str, Any], serializer: str) -> tuple[str, str, bytes]:
+def _encoded(reply: Mapping[str, Any], serializer: str) -> tuple[str, str, str | bytes]:
     """Content type, encoding and body: an error in place of what can't be sent."""
     try:
-        encoded = amqp.encoded(reply, serializer)
+        encoded: tuple[str, str, str | bytes] = kombu.serialization.dumps(reply, serializer)
         if len(encoded[2]) <= MAX_REPLY_BYTES:
             return encoded
         problem = f"the result has more than {MAX_REPLY_BYTES} bytes"
@@ -107,7 +107,7 @@ def _encoded(reply: Mapping[str, Any], serializer: str) -> tuple[str, str, bytes
         log.exception("the result can't be sent as %s", serializer)
         problem = "result"
     error = wire_error(UnserializableValueError(problem))
-    return amqp.encoded({"result": None, "error": error}, serializer)
+    return kombu.serialization.dumps({"result": None, "error": error}, serializer)  # type: ignore[no-any-return]
 
 
 class RpcConsumer(stock.RpcConsumer):

@@ -82,5 +82,5 @@ def install(service_metadata: sa.MetaData, *tables: sa.Table) -> None:
 
 
 def as_row(value: Any) -> dict[str, Any]:
-    """A dataclass without slots as a row: its fields by name."""
-    return dict(vars(value))
+    """A dataclass as a row: its fields by name."""
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from nameko.events import EventDispatcher
@@ -11,9 +10,10 @@ from mesh.database import Database, Store, Transaction
 from mesh.events import Event
 from mesh.outbox import OutboxRelay
 from mesh.rpc import rpc
+from mesh.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Happened(Event):
     """As large as an event of an order."""
 

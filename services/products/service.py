@@ -155,7 +155,7 @@ class ProductsService:
         good = [outcome.unwrap() for outcome in decoded if outcome.error is None]
         reserved = commands.reserve_stocks(self.store, good) if good else []
         answers = iter(Outcome.of_each(wire.reserved, reserved))
-        return [Outcome(error=one.error) if one.error else next(answers) for one in decoded]
+        return [next(answers) if one.error is None else Outcome(error=one.error) for one in decoded]
 
     def _release(self, order_ids: list[Any]) -> list[Outcome[dict[str, Any]]]:
         checked = Outcome.of_each(partial(domain.checked_id, field="order_id"), order_ids)

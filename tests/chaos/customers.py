@@ -16,8 +16,8 @@ from tests.chaos.cast import Account, Cast
 from tests.chaos.history import NO_ANSWER, Attempt, History, Items
 
 PATIENCE_SECONDS = 180.0
-"""Of who insists: a broker that was away for a minute may be gone again as soon as one order got through."""
-"""How long one asks again for the same order before giving up. More than any fault lasts."""
+"""How long one asks again for the same order before giving up. More than any two faults last: a broker may be
+gone again, for a minute, as soon as one order got through."""
 FINAL = frozenset({200, 201, 401, 403, 404, 422})
 FINAL_CONFLICTS = frozenset({"out-of-stock", "conflict", "already-exists"})
 
@@ -115,6 +115,17 @@ class Shop:
     async def cancel(self, order_id: str, account: Account) -> None:
         """Until it is cancelled. Raises AssertionError when it can't be."""
         await self.insist("POST", f"/orders/{order_id}/cancel", account=account)
+
+    async def pending_order(self, account: Account) -> str:
+        """The id of the newest order of a customer, once there is a pending one. Raises AssertionError."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end:
+            status, _, text = await self._ask("GET", "/orders?limit=1", None, account.headers)
+            newest = json.loads(text)["items"] if status == 200 else []
+            if newest and newest[0]["status"] == "pending":
+                return str(newest[0]["order_id"])
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"no order of {account.user_id} was pending")
 
     async def place_and_cancel(self, items: Items, account: Account) -> None:
         attempt = await self.order(items, account)

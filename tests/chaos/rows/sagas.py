@@ -20,6 +20,8 @@ STEPS = {
     "products.reply.after": ("exit",),
     "orders.commit.after": ("raise", "exit"),
 }
+SLOW = 1.2
+"""Seconds: not too long yet, and long enough for the event of a cancel to come first."""
 SOON = 60.0
 
 
@@ -78,12 +80,15 @@ async def cancelled_before_reserved(stage: Stage) -> None:
         async with stage.faults.frozen(*stage.mesh.instances("products")):
             await _place_and_cancel(stage, product, orders)
         await stage.mesh_is_ready()
-        # Here the call has begun, so that no deadline stops it: the cancel overtakes the reservation.
         for _ in range(orders):  # one by one: those that come together would be one call
             stage.faults.points.arm("products.reserve_stocks.before", f"sleep={2 * TOO_SLOW}")
             await _place_and_cancel(stage, product, 1)
             await until(lambda: not stage.faults.points.armed(), SOON, "the slow reservation")
             stage.faults.count("reserve hangs")
+        for _ in range(orders):
+            stage.faults.points.arm("products.reserve_stocks.before", f"sleep={SLOW}")
+            await _cancel_first(stage, product)
+            stage.faults.count("reserve overtaken")
     await asyncio.sleep(2 * TOO_SLOW)  # the last of them goes on now; nothing tells when it has
     await stage.judge()
     on_hand = stage.books.stock[product]
@@ -99,3 +104,13 @@ async def _place_and_cancel(stage: Stage, product: str, orders: int) -> None:
         await stage.shop.cancel(attempt.order_id, account)
 
     await all_of(one() for _ in range(orders))
+
+
+async def _cancel_first(stage: Stage, product: str) -> None:
+    """Cancel an order while products is at it: what it reserves then, it has to give back, or never take."""
+    account = stage.rng.choice(stage.shop.cast.customers)
+    placing = asyncio.create_task(stage.shop.order([(product, 1)], account))
+    try:
+        await stage.shop.cancel(await stage.shop.pending_order(account), account)
+    finally:
+        await placing

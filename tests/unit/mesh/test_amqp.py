@@ -4,14 +4,16 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from struct import pack
+from struct import pack, unpack
+from types import SimpleNamespace
 from typing import Any
 
+import amqp as py_amqp
 import eventlet
 import kombu.serialization
 import pytest
 from amqp import serialization
-from amqp.exceptions import UnexpectedFrame
+from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from kombu.utils import json as kombu_json
 
 from mesh import amqp
@@ -143,3 +145,59 @@ def test_properties_that_can_not_be_read_are_none_at_all() -> None:
     correlation_id = pack(">H", 0x0400) + b"\x04AA\xff\xfe"
     properties, _ = serialization.PROPERTY_CLASSES[60](correlation_id, 0)
     assert properties == {}
+
+
+def test_a_channel_that_is_closed_takes_no_message_and_no_ack(ends: tuple[Any, Any]) -> None:
+    channel = amqp._Channel.__new__(amqp._Channel)
+    channel.channel_id = channel.connection = None
+    with pytest.raises(RecoverableConnectionError):
+        channel.basic_ack(1)
+    with pytest.raises(RecoverableConnectionError):
+        amqp.send(channel, b"{}", exchange="", routing_key="somewhere")
+
+
+def test_a_message_is_sent_as_py_amqp_would_read_it(ends: tuple[Any, Any]) -> None:
+    transport, broker = ends
+    channel = SimpleNamespace(channel_id=3, connection=SimpleNamespace(frame_max=4096, transport=transport))
+    headers = {
+        "stack": ["a", "b"],
+        "when": datetime(2026, 11, 26, tzinfo=UTC),
+    }  # a type that only py-amqp has
+    amqp.send(
+        channel,
+        b"x" * 5000,
+        exchange="there",
+        routing_key="to.whom",
+        mandatory=True,
+        headers=headers,
+        correlation_id="c-1",
+        reply_to="me",
+        expiration="1500",
+        message_id="m-1",
+    )
+    eventlet.sleep(0)
+    sent, payloads = broker.recv(65536), []
+    while sent:
+        kind, number, size = unpack(">BHI", sent[:7])
+        assert (number, sent[7 + size]) == (3, 0xCE)
+        payloads.append((kind, sent[7 : 7 + size]))
+        sent = sent[8 + size :]
+    (_, method), (_, header), *bodies = payloads
+    message = py_amqp.Message()
+    message.inbound_header(header)
+    for _, body in bodies:
+        message.inbound_body(body)
+
+    assert [kind for kind, _ in payloads] == [1, 2, 3, 3]
+    assert serialization.loads("Bssbb", method, 4)[0] == [0, "there", "to.whom", True, False]
+    assert message.body == b"x" * 5000
+    assert message.properties.pop("application_headers")["stack"] == ["a", "b"]
+    assert message.properties == {
+        "content_type": "application/json",
+        "content_encoding": "utf-8",
+        "delivery_mode": 1,
+        "correlation_id": "c-1",
+        "reply_to": "me",
+        "expiration": "1500",
+        "message_id": "m-1",
+    }

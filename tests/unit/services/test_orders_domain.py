@@ -34,6 +34,13 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_the_lines():
     assert one.fingerprint == other.fingerprint
 
 
+def test_confirming_an_order_changes_nothing_else():
+    before = a_pending_order()
+    after = domain.confirmed(before, a_reservation(quantity=2, unit_price_minor=500), NOON)
+    changed = {"status", "lines", "currency", "confirmed_at", "version"}
+    assert {name for name in vars(before) if getattr(before, name) != getattr(after, name)} == changed
+
+
 def test_a_confirmed_order_keeps_names_and_prices():
     order = domain.confirmed(a_pending_order(), a_reservation(quantity=2, unit_price_minor=500), NOON)
 
