@@ -119,12 +119,13 @@ def value(one: Any) -> bytes:
 def read_delivery(payload: bytes) -> tuple[str, int, bool, str, str]:
     """Consumer tag, delivery tag, whether it is redelivered, exchange and routing key of Basic.Deliver.
 
-    Raises IndexError, struct.error or UnicodeDecodeError for what is none.
+    A sender chooses the routing key, which need not be text: that must not end the loop that reads.
+    Raises IndexError or struct.error for what is none.
     """
     consumer_tag, at = _read_short(payload, 4)
     delivery_tag, redelivered = _tag.unpack_from(payload, at)
-    exchange, at = _read_short(payload, at + _tag.size)
-    routing_key, _ = _read_short(payload, at)
+    exchange, at = _read_short(payload, at + _tag.size, "replace")
+    routing_key, _ = _read_short(payload, at, "replace")
     return consumer_tag, delivery_tag, redelivered & 1 == 1, exchange, routing_key
 
 
@@ -156,9 +157,9 @@ def read_properties(data: bytes, at: int) -> tuple[dict[str, Any], int]:
     return found, at
 
 
-def _read_short(data: bytes, at: int) -> tuple[str, int]:
+def _read_short(data: bytes, at: int, errors: str = "strict") -> tuple[str, int]:
     end = at + 1 + data[at]
-    return data[at + 1 : end].decode(), end
+    return data[at + 1 : end].decode("utf-8", errors), end
 
 
 def _read_table(data: bytes, at: int) -> tuple[dict[str, Any], int]:

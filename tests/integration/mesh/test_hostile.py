@@ -97,6 +97,7 @@ UNREADABLE = [
     {"body": "\u00e9".encode("utf-16"), "content_type": "application/json", "content_encoding": "utf-16"},
 ]
 NOT_BEGUN = [
+    ("victim.\ud800", {"args": [], "kwargs": {}}),  # a key that is no text
     ("victim.echo", {"args": []}),
     ("victim.echo", ["args", "kwargs"]),
     ("victim.echo", {"args": 5, "kwargs": {}}),
@@ -147,6 +148,19 @@ def test_a_call_that_can_not_be_read_is_answered(victim, answer_to, properties):
 def test_a_call_that_no_method_can_take_is_answered(victim, answer_to, routing_key, body):
     error = answer_to(routing_key, body, serializer="json")
     assert error["exc_type"] in ("MalformedRequest", "IncorrectSignature", "MethodNotFound")
+
+
+def test_a_correlation_id_that_is_no_text_harms_nobody(victim, call):
+    publish_raw(
+        "victim.echo",
+        body=b'{"args": [], "kwargs": {"value": 1}}',
+        content_type="application/json",
+        content_encoding="utf-8",
+        correlation_id="\ud800",
+        reply_to="somewhere",
+    )
+    assert call(value=7) == 7
+    assert not victim._died.ready()
 
 
 def test_what_has_nobody_to_be_answered_is_parked_with_its_reason(victim, call):

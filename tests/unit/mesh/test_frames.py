@@ -92,6 +92,14 @@ def test_a_delivery_is_read() -> None:
     )
 
 
+@pytest.mark.parametrize("key", [b"orders.\xff", b"orders.\xed\xa0\x80"])
+def test_a_routing_key_that_is_no_text_is_read_all_the_same(key: bytes) -> None:
+    delivery = (
+        b"\0\x3c\0\x3c" + serialization.dumps("sLbs", ("tag", 1, False, "there")) + bytes([len(key)]) + key
+    )
+    assert frames.read_delivery(delivery)[4].startswith("orders.\ufffd")
+
+
 def test_a_message_is_cut_into_frames_of_the_agreed_size() -> None:
     data = frames.message(3, 4096, b"method", frames.TYPE, frames.short("x"), b"b" * 9000)
     sizes = []
