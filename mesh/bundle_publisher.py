@@ -28,30 +28,33 @@ class BundlePublisher:
     def close(self) -> None:
         self._publisher.close()
 
-    def publish(self, rows: Sequence[Outgoing]) -> list[Fate]:
-        """The fate of each. Rows of one type leave as one message. Whether anybody listens to single events
-        is told by the fate of the first.
+    def publish(self, messages: Sequence[Joined]) -> list[Fate]:
+        """The fate of each. Whether anybody listens to single events is told by the fate of the first.
 
         Raises Unavailable when not all fates are known in time.
         """
-        joined = _joined(rows)
-        firsts = [_single(self._plain, one, one.rows[0].events[0], mandatory=True) for one in joined]
         wholes = [
-            Parcel(f"{first.message_id}+", self._bundles, one.type, _whole(one, first), one.awaited)
-            for one, first in zip(joined, firsts, strict=True)
+            Parcel(f"{one.first.first_event_id}+", self._bundles, one.type, _whole(one), one.awaited)
+            for one in messages
         ]
+        firsts = [self._single(one, one.first.first_event_id, one.first.first, True) for one in messages]
         fates = self._publisher.publish([*wholes, *firsts], CONFIRM_SECONDS)
-        both = list(zip(joined, fates, fates[len(joined) :], strict=False))
+        both = list(zip(messages, fates, fates[len(messages) :], strict=False))
         heard = [(number, one) for number, (one, _, first) in enumerate(both) if first is Fate.KEPT]
         refused = self._publish_others(
-            [(number, _single(self._plain, one, event)) for number, one in heard for event in _others(one)]
+            [
+                (number, self._single(one, event["event_id"], orjson.dumps(event)))
+                for number, one in heard
+                for event in _others(one)
+            ]
         )
-        fate_of = {
-            row.seq: Fate.REFUSED if number in refused else _joint(whole, first, one.awaited)
+        return [
+            Fate.REFUSED if number in refused else _joint(whole, first, one.awaited)
             for number, (one, whole, first) in enumerate(both)
-            for row in one.rows
-        }
-        return [fate_of[row.seq] for row in rows]
+        ]
+
+    def _single(self, one: Joined, event_id: str, body: bytes, mandatory: bool = False) -> Parcel:
+        return Parcel(event_id, self._plain, one.type, body, mandatory, event_routes.MARK)
 
     def _publish_others(self, parcels: Sequence[tuple[int, Parcel]]) -> set[int]:
         """Returns the numbers of those of which the broker refused one."""
@@ -64,56 +67,58 @@ class BundlePublisher:
 
 
 @dataclass(slots=True)
-class _Joined:
+class Joined:
     """Rows of one type, as one message."""
 
     type: str
     awaited: bool
     rows: list[Outgoing] = field(default_factory=list)
+    aggregate_ids: set[str] = field(default_factory=set)
     size: int = 0
+
+    @property
+    def first(self) -> Outgoing:
+        return self.rows[0]
 
     def has_room(self, row: Outgoing) -> bool:
         return row.awaited == self.awaited and self.size + row.size <= MOST_TOGETHER
 
     def add(self, row: Outgoing) -> None:
         self.rows.append(row)
+        self.aggregate_ids |= row.aggregate_ids
         self.size += row.size
 
 
-def _joined(rows: Iterable[Outgoing]) -> list[_Joined]:
-    """As few as keep the order of the events of one aggregate. Two of those share a message only when they
-    were committed together, and one that was committed alone travels alone: a handler begins with messages
-    in their order, and works on several at once."""
-    joined: list[_Joined] = []
+def joined(rows: Iterable[Outgoing]) -> list[Joined]:
+    """As few messages as keep the order of the events of one aggregate: a handler takes those of a message
+    one after the other. An event that was committed alone travels alone, for of several messages a handler
+    has several in work at once."""
+    messages: list[Joined] = []
     open_one: dict[str, int] = {}
     latest: dict[str, int] = {}
     for row in rows:
         number = open_one.get(row.type, -1)
         before = max(latest.get(aggregate_id, -1) for aggregate_id in row.aggregate_ids)
-        if row.size == 1 or number <= before or not joined[number].has_room(row):
-            number = len(joined)
-            joined.append(_Joined(row.type, row.awaited))
+        if row.size == 1 or number < before or number < 0 or not messages[number].has_room(row):
+            number = len(messages)
+            messages.append(Joined(row.type, row.awaited))
             if row.size > 1:
                 open_one[row.type] = number
-        joined[number].add(row)
+        messages[number].add(row)
         latest |= dict.fromkeys(row.aggregate_ids, number)
-    return joined
+    return messages
 
 
-def _whole(one: _Joined, first: Parcel) -> bytes:
+def _whole(one: Joined) -> bytes:
     """One event as it is alone, several as a list of them."""
     if one.size == 1:
-        return first.body
+        return one.first.first
     return b"[" + b",".join([row.envelopes[1:-1] for row in one.rows]) + b"]"
 
 
-def _others(one: _Joined) -> list[Any]:
+def _others(one: Joined) -> list[Any]:
     """All of its events but the first."""
     return [event for row in one.rows for event in row.events][1:]
-
-
-def _single(exchange: str, one: _Joined, event: Any, *, mandatory: bool = False) -> Parcel:
-    return Parcel(event["event_id"], exchange, one.type, orjson.dumps(event), mandatory, event_routes.MARK)
 
 
 def _joint(whole: Fate, first: Fate, awaited: bool) -> Fate:

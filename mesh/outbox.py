@@ -20,7 +20,7 @@ from typing import Any
 from nameko.extensions import DependencyProvider
 
 from mesh.backoff import back_off
-from mesh.bundle_publisher import BundlePublisher
+from mesh.bundle_publisher import BundlePublisher, Joined, joined
 from mesh.confirms import Fate
 from mesh.database import Engine
 from mesh.news import MANY
@@ -163,21 +163,21 @@ class OutboxRelay(DependencyProvider):
         held: dict[str, Fate] = {}
         """Aggregates of which an event did not get through: their later ones wait behind it."""
         end = time.monotonic() + CLAIM.total_seconds() / 2
-        left = rows
+        left = joined(rows)
         try:
             while left and time.monotonic() < end:
                 wave, left = _wave(left)
-                for row, fate in zip(wave, self._publish(wave), strict=True):
+                for one, fate in zip(wave, self._publish(wave), strict=True):
                     if fate is not Fate.KEPT:
-                        held.update(dict.fromkeys(row.aggregate_ids - held.keys(), fate))
-                    elif held.keys().isdisjoint(row.aggregate_ids):
-                        sent.append(row.seq)
-                left = [row for row in left if not _is_held(row, held)]
+                        held.update(dict.fromkeys(one.aggregate_ids - held.keys(), fate))
+                    elif held.keys().isdisjoint(one.aggregate_ids):
+                        sent += [row.seq for row in one.rows]
+                left = [one for one in left if not _is_held(one, held)]
         finally:  # also when the fate of some is not known: they are sent again
             self._settle(rows, sent, held)
 
-    def _publish(self, rows: Sequence[Outgoing]) -> list[Fate]:
-        return self._publisher.publish(rows)
+    def _publish(self, messages: Sequence[Joined]) -> list[Fate]:
+        return self._publisher.publish(messages)
 
     def _settle(self, rows: Sequence[Outgoing], sent: Sequence[int], held: Mapping[str, Fate]) -> None:
         if not self._sent:
@@ -213,26 +213,26 @@ class OutboxRelay(DependencyProvider):
             self._sent.clear()
 
 
-def _is_held(row: Outgoing, held: dict[str, Fate]) -> bool:
+def _is_held(one: Joined, held: dict[str, Fate]) -> bool:
     """Whether it waits behind another; then those of all its aggregates wait behind it."""
-    fates = [held[one] for one in row.aggregate_ids if one in held]
+    fates = [held[aggregate_id] for aggregate_id in one.aggregate_ids if aggregate_id in held]
     if fates:
-        held.update(dict.fromkeys(row.aggregate_ids - held.keys(), fates[0]))
+        held.update(dict.fromkeys(one.aggregate_ids - held.keys(), fates[0]))
     return bool(fates)
 
 
-def _wave(rows: Sequence[Outgoing]) -> tuple[list[Outgoing], list[Outgoing]]:
+def _wave(messages: Sequence[Joined]) -> tuple[list[Joined], list[Joined]]:
     """What can go out together, and what has to wait for it: an event that somebody must receive may
-    come back, and others of a bundle may follow its first; the later ones of their aggregates must not
+    come back, and others of a message may follow its first; the later ones of their aggregates must not
     have gone before."""
-    wave: list[Outgoing] = []
-    after: list[Outgoing] = []
+    wave: list[Joined] = []
+    after: list[Joined] = []
     unfinished: set[str] = set()
-    for row in rows:
-        if unfinished.isdisjoint(row.aggregate_ids):
-            wave.append(row)
+    for one in messages:
+        if unfinished.isdisjoint(one.aggregate_ids):
+            wave.append(one)
         else:
-            after.append(row)
-        if row.awaited or row.size > 1:
-            unfinished |= row.aggregate_ids
+            after.append(one)
+        if one.awaited or one.size > 1:
+            unfinished |= one.aggregate_ids
     return wave, after

@@ -57,10 +57,7 @@ class OutboxTransaction(Transaction):
                 outbox.c.seq, outbox.c.type, outbox.c.awaited, outbox.c.aggregate_ids, outbox.c.envelopes
             )
         )
-        return sorted(
-            Outgoing(seq, kind, awaited, frozenset(aggregate_ids), len(envelopes), orjson.dumps(envelopes))
-            for seq, kind, awaited, aggregate_ids, envelopes in claimed
-        )
+        return sorted(_outgoing(*row) for row in claimed)
 
     def mark_sent(self, claimant: str, seqs: Sequence[int]) -> None:
         """What has changed hands meanwhile stays as it is."""
@@ -81,6 +78,13 @@ class OutboxTransaction(Transaction):
     def _mine(self, claimant: str, seqs: Sequence[int], **values: Any) -> None:
         mine = among(self.connection, outbox.c.seq, seqs) & (outbox.c.claimed_by == claimant)
         self.connection.execute(outbox.update().where(mine).values(**values))
+
+
+def _outgoing(
+    seq: int, kind: str, awaited: bool, aggregate_ids: Sequence[str], envelopes: Sequence[dict[str, Any]]
+) -> Outgoing:
+    whole, first, ids = orjson.dumps(envelopes), envelopes[0], frozenset(aggregate_ids)
+    return Outgoing(seq, kind, awaited, ids, len(envelopes), whole, first["event_id"], orjson.dumps(first))
 
 
 @cache

@@ -61,7 +61,8 @@ _unclaimed = tables.outbox.insert()
 
 
 class Outgoing(NamedTuple):
-    """A bundle that is in the outbox, as the relay takes it: `size` envelopes, as the JSON of a list."""
+    """A bundle that is in the outbox, as the relay takes it: `size` envelopes, as the JSON of a list, and
+    the first of them for itself."""
 
     seq: int
     type: str
@@ -69,6 +70,8 @@ class Outgoing(NamedTuple):
     aggregate_ids: frozenset[str]
     size: int
     envelopes: bytes
+    first_event_id: str
+    first: bytes
 
     @property
     def events(self) -> list[Any]:
@@ -127,6 +130,7 @@ class _Row(NamedTuple):
     aggregate_ids: list[str]
     size: int
     envelopes: bytes
+    first: bytes
 
 
 def _row(bundle: Sequence[Envelope]) -> _Row:
@@ -138,11 +142,13 @@ def _row(bundle: Sequence[Envelope]) -> _Row:
         sorted({event["aggregate_id"] for event in bundle}),
         len(bundle),
         orjson.dumps(bundle),
+        orjson.dumps(first),
     )
 
 
 def _outgoing(seq: int, row: _Row) -> Outgoing:
-    return Outgoing(seq, row.type, row.awaited, frozenset(row.aggregate_ids), row.size, row.envelopes)
+    ids = frozenset(row.aggregate_ids)
+    return Outgoing(seq, row.type, row.awaited, ids, row.size, row.envelopes, row.first_event_id, row.first)
 
 
 def _plain(row: _Row) -> Row:

@@ -94,6 +94,7 @@ def sent_before_published() -> None:
     """the relay marks events as sent, and publishes them a moment later"""
     import eventlet
 
+    from mesh.bundle_publisher import joined
     from mesh.confirms import Fate
     from mesh.outbox import OutboxRelay
 
@@ -103,9 +104,9 @@ def sent_before_published() -> None:
         settle(self, rows, [row.seq for row in rows], {})
         self._mark_sent()
         eventlet.sleep(1.5)  # or a broker would have to die within a millisecond to be noticed
-        publish(self, rows)
+        publish(self, joined(rows))
 
-    _put(OutboxRelay, "_publish", lambda self, rows: [Fate.KEPT] * len(rows))
+    _put(OutboxRelay, "_publish", lambda self, messages: [Fate.KEPT] * len(messages))
     _put(OutboxRelay, "_settle", published_last)
 
 
@@ -209,13 +210,14 @@ def diverted() -> None:
 
     publisher = ConfirmedPublisher()
 
-    def divert(self: Any, rows: Any) -> list[Fate]:
+    def divert(self: Any, messages: Any) -> list[Fate]:
         parcels = [
             Parcel(event["event_id"], "", DIVERTED, orjson.dumps(event), mandatory=True)
-            for row in rows
+            for one in messages
+            for row in one.rows
             for event in row.events
         ]
         fates = set(publisher.publish(parcels, CONFIRM_SECONDS))
-        return [Fate.KEPT if fates == {Fate.KEPT} else Fate.REFUSED] * len(rows)
+        return [Fate.KEPT if fates == {Fate.KEPT} else Fate.REFUSED] * len(messages)
 
     _put(OutboxRelay, "_publish", divert)

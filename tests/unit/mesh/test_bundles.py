@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh.bundle_publisher import _joined
+from mesh.bundle_publisher import joined
 from mesh.outgoing import MOST_TOGETHER, Outgoing, bundled
 
 
@@ -36,21 +36,24 @@ def test_nothing_makes_no_bundle():
 def rows(*named):
     """Each is named after its type and its aggregates."""
     return [
-        Outgoing(number, kind, False, frozenset(things), len(things), b"[]")
+        Outgoing(number, kind, False, frozenset(things), len(things), b"[]", str(number), b"{}")
         for number, (kind, *things) in enumerate(named)
     ]
 
 
 def messages(*named):
-    return [[row.seq for row in one.rows] for one in _joined(rows(*named))]
+    return [[row.seq for row in one.rows] for one in joined(rows(*named))]
 
 
 def test_rows_of_one_type_share_a_message():
     assert messages("a12", "b34", "a56", "b78") == [[0, 2], [1, 3]]
 
 
-def test_two_rows_of_one_aggregate_share_none():
-    assert messages("a12", "a23", "a45") == [[0], [1, 2]]
+def test_two_rows_of_one_aggregate_share_one_too():
+    assert messages("a12", "a23", "a45") == [[0, 1, 2]]
+
+
+def test_no_message_has_what_another_that_comes_later_must_go_before():
     assert messages("a12", "b23", "a34", "a56") == [[0], [1], [2, 3]]
 
 
