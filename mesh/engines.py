@@ -34,9 +34,13 @@ from mesh.green_postgresql import (
 from mesh.turn import Turn
 
 POOL_SIZE = 10
-_BY_INDEX = "-c random_page_cost=1.1 -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+_BY_INDEX = (
+    "-c random_page_cost=1.1 -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
+    "-c plan_cache_mode=force_generic_plan"
+)
 """A service asks for rows by their keys. PostgreSQL keeps the plan of a prepared statement, and one that was
-made while the table was small reads all of it ever after, until the next ANALYZE."""
+made while the table was small reads all of it ever after, until the next ANALYZE. Where it thinks that a plan
+for the values in hand would be better, it makes one each time: that takes longer than to look up a row."""
 
 T = TypeVar("T")
 

@@ -54,6 +54,7 @@ outbox = sa.Table(
 )
 unsent = outbox.c.sent_at.is_(None)
 sa.Index("outbox_unsent", outbox.c.seq, postgresql_where=unsent, sqlite_where=unsent)
+sa.Index("outbox_claimed", outbox.c.claimed_by, postgresql_where=unsent, sqlite_where=unsent)
 
 inbox = sa.Table(
     "inbox",
