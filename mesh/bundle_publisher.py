@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
@@ -29,7 +28,8 @@ class BundlePublisher:
         self._publisher.close()
 
     def publish(self, messages: Sequence[Joined]) -> list[Fate]:
-        """The fate of each. Whether anybody listens to single events is told by the fate of the first.
+        """The fate of each. Whether anybody listens to single events of a type is told by the fate of one:
+        the first of the first message.
 
         Raises Unavailable when not all fates are known in time.
         """
@@ -37,24 +37,30 @@ class BundlePublisher:
             Parcel(f"{one.first.first_event_id}+", self._bundles, one.type, _whole(one), one.awaited)
             for one in messages
         ]
-        firsts = [self._single(one, one.first.first_event_id, one.first.first, True) for one in messages]
-        fates = self._publisher.publish([*wholes, *firsts], CONFIRM_SECONDS)
-        both = list(zip(messages, fates, fates[len(messages) :], strict=False))
-        heard = [(number, one) for number, (one, _, first) in enumerate(both) if first is Fate.KEPT]
+        asking: dict[str, Joined] = {}
+        for one in messages:
+            asking.setdefault(one.type, one)
+        questions = [
+            self._single(kind, one.first.first_event_id, one.first.first, True)
+            for kind, one in asking.items()
+        ]
+        fates = self._publisher.publish([*wholes, *questions], CONFIRM_SECONDS)
+        answers = dict(zip(asking, fates[len(messages) :], strict=True))
         refused = self._publish_others(
             [
-                (number, self._single(one, event["event_id"], orjson.dumps(event)))
-                for number, one in heard
-                for event in _others(one)
+                (number, self._single(one.type, event_id, body))
+                for number, one in enumerate(messages)
+                if answers[one.type] is Fate.KEPT
+                for event_id, body in _events(one, but_the_first=one is asking[one.type])
             ]
         )
         return [
-            Fate.REFUSED if number in refused else _joint(whole, first, one.awaited)
-            for number, (one, whole, first) in enumerate(both)
+            Fate.REFUSED if number in refused else _joint(whole, answers[one.type], one.awaited)
+            for number, (one, whole) in enumerate(zip(messages, fates, strict=False))
         ]
 
-    def _single(self, one: Joined, event_id: str, body: bytes, mandatory: bool = False) -> Parcel:
-        return Parcel(event_id, self._plain, one.type, body, mandatory, event_routes.MARK)
+    def _single(self, kind: str, event_id: str, body: bytes, mandatory: bool = False) -> Parcel:
+        return Parcel(event_id, self._plain, kind, body, mandatory, event_routes.MARK)
 
     def _publish_others(self, parcels: Sequence[tuple[int, Parcel]]) -> set[int]:
         """Returns the numbers of those of which the broker refused one."""
@@ -116,13 +122,14 @@ def _whole(one: Joined) -> bytes:
     return b"[" + b",".join([row.envelopes[1:-1] for row in one.rows]) + b"]"
 
 
-def _others(one: Joined) -> list[Any]:
-    """All of its events but the first."""
-    return [event for row in one.rows for event in row.events][1:]
+def _events(one: Joined, *, but_the_first: bool) -> list[tuple[str, bytes]]:
+    """Its events, each by its id and as JSON."""
+    events = [event for row in one.rows for event in row.events]
+    return [(event["event_id"], orjson.dumps(event)) for event in events[but_the_first:]]
 
 
-def _joint(whole: Fate, first: Fate, awaited: bool) -> Fate:
+def _joint(whole: Fate, single: Fate, awaited: bool) -> Fate:
     """Of a message, by the fates of its two ways."""
-    if Fate.REFUSED in (whole, first):
+    if Fate.REFUSED in (whole, single):
         return Fate.REFUSED
-    return Fate.UNROUTABLE if awaited and whole is first is Fate.UNROUTABLE else Fate.KEPT
+    return Fate.UNROUTABLE if awaited and whole is single is Fate.UNROUTABLE else Fate.KEPT

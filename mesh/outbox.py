@@ -222,17 +222,15 @@ def _is_held(one: Joined, held: dict[str, Fate]) -> bool:
 
 
 def _wave(messages: Sequence[Joined]) -> tuple[list[Joined], list[Joined]]:
-    """What can go out together, and what has to wait for it: an event that somebody must receive may
-    come back, and others of a message may follow its first; the later ones of their aggregates must not
-    have gone before."""
+    """What can go out together, and what has to wait for it. Messages of one type leave in their order; of
+    two types, single events of the first may leave after the second. An event that somebody must receive may
+    come back: what follows of its aggregate must not have gone before."""
     wave: list[Joined] = []
     after: list[Joined] = []
-    unfinished: set[str] = set()
+    left: dict[str, str] = {}
+    """By aggregate, the type of what leaves; nothing where no type may follow."""
     for one in messages:
-        if unfinished.isdisjoint(one.aggregate_ids):
-            wave.append(one)
-        else:
-            after.append(one)
-        if one.awaited or one.size > 1:
-            unfinished |= one.aggregate_ids
+        may_leave = all(left.get(aggregate_id, one.type) == one.type for aggregate_id in one.aggregate_ids)
+        (wave if may_leave else after).append(one)
+        left |= dict.fromkeys(one.aggregate_ids, one.type if may_leave and not one.awaited else "")
     return wave, after

@@ -54,8 +54,8 @@ RETURNING seq, first_event_id, claimed_by
 """  # noqa: S608 - no part of it comes from outside
 """Of an aggregate that has an event in other hands no new one is claimed: it has to wait behind that.
 Whoever publishes for an aggregate has changed its row, if it was still what this statement can see: so none
-is overlooked. The others are looked for on both sides of the claimant's own name in the index, for under load
-most of what is unsent is its own; to be sorted keeps PostgreSQL from another index that it thinks as good. The
+is overlooked. The others are looked for on both sides of the claimant's own name in the index, for most of
+what is unsent is its own; the order is asked for because PostgreSQL thinks another index as good. The
 envelopes are a value of their own: in a document PostgreSQL would read them three times over."""
 _TOLD = """
 json_agg(json_build_array(written.seq, written.first_event_id)) FILTER (WHERE written.claimed_by IS NOT NULL)

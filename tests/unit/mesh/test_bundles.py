@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from mesh.bundle_publisher import joined
+import orjson
+import pytest
+
+from mesh.bundle_publisher import BundlePublisher, joined
+from mesh.confirms import Fate
+from mesh.outbox import _wave
 from mesh.outgoing import MOST_TOGETHER, Outgoing, bundled
 
 
@@ -34,11 +39,17 @@ def test_nothing_makes_no_bundle():
 
 
 def rows(*named):
-    """Each is named after its type and its aggregates."""
+    """Each is named after its type, in capitals if it is awaited, and its aggregates."""
     return [
-        Outgoing(number, kind, False, frozenset(things), len(things), b"[]", str(number), b"{}")
+        _row(number, kind, [{"event_id": f"{number}{thing}"} for thing in things])
         for number, (kind, *things) in enumerate(named)
     ]
+
+
+def _row(number, kind, events):
+    things = frozenset(event["event_id"][-1] for event in events)
+    whole, first = orjson.dumps(events), orjson.dumps(events[0])
+    return Outgoing(number, kind, kind.isupper(), things, len(events), whole, events[0]["event_id"], first)
 
 
 def messages(*named):
@@ -65,3 +76,84 @@ def test_a_message_of_several_rows_has_the_bound_of_a_bundle():
     half = [f"{number}-" for number in range(MOST_TOGETHER // 2 + 1)]
     other = [f"{number}+" for number in range(MOST_TOGETHER // 2 + 1)]
     assert messages(("a", *half), ("a", *other)) == [[0], [1]]
+
+
+def waves(*named):
+    """The types and numbers of rows that leave together; a type in capitals is awaited."""
+    found, left = [], joined(rows(*named))
+    while left:
+        wave, left = _wave(left)
+        found.append([row.seq for one in wave for row in one.rows])
+    return found
+
+
+def test_events_of_one_aggregate_leave_together_if_they_are_of_one_type():
+    assert waves("a1", "a1", "a12", "a3") == [[0, 1, 2, 3]]
+    assert waves("a1", "b1", "b2", "a1") == [[0, 2], [1], [3]]
+
+
+def test_what_waits_for_another_is_waited_for():
+    assert waves("a12", "b23", "b34", "b4") == [[0], [1, 2, 3]]
+
+
+def test_nothing_leaves_with_an_awaited_event_of_its_aggregate():
+    assert waves("A1", "A1", "A2") == [[0, 2], [1]]
+
+
+class Broker:
+    """In the place of ConfirmedPublisher. `listened` are the types that somebody takes as single events,
+    `refused` the messages that are not kept."""
+
+    def __init__(self, *listened, refused=()):
+        self.listened, self.refused = listened, refused
+        self.sent = []
+
+    def publish(self, parcels, seconds):
+        self.sent += [(one.exchange.removeprefix("source.events"), one.message_id) for one in parcels]
+        return [self._fate(one) for one in parcels]
+
+    def _fate(self, one):
+        if one.message_id in self.refused:
+            return Fate.REFUSED
+        is_taken = one.exchange.endswith("bundles") or not one.mandatory or one.routing_key in self.listened
+        return Fate.KEPT if is_taken else Fate.UNROUTABLE
+
+
+@pytest.fixture
+def published():
+    def publish(broker, *named):
+        publisher = BundlePublisher("source")
+        publisher._publisher = broker
+        return [fate.name for fate in publisher.publish(joined(rows(*named)))]
+
+    return publish
+
+
+def test_where_nobody_takes_single_events_one_of_each_type_asks(published):
+    broker = Broker()
+    assert published(broker, "a1", "a2", "b34", "b56") == ["KEPT", "KEPT", "KEPT"]
+    wholes = [(".bundles", "01+"), (".bundles", "12+"), (".bundles", "23+")]
+    assert broker.sent == [*wholes, ("", "01"), ("", "23")]
+
+
+def test_who_takes_single_events_gets_each_once_in_their_order(published):
+    broker = Broker("b")
+    published(broker, "a1", "b2", "b34", "b56", "b2")
+    singles = [message_id for exchange, message_id in broker.sent if not exchange]
+    assert singles == ["01", "12", "23", "24", "35", "36", "42"]
+
+
+def test_a_type_whose_question_was_refused_is_sent_again(published):
+    assert published(Broker(refused=["01"]), "a1", "b2", "a3") == ["REFUSED", "KEPT", "REFUSED"]
+
+
+def test_a_message_of_which_a_single_event_was_refused_is_sent_again(published):
+    assert published(Broker("a", refused=["22"]), "a1", "a3", "a2") == ["KEPT", "KEPT", "REFUSED"]
+
+
+def test_an_awaited_event_that_single_handlers_alone_take_is_kept(published):
+    broker = Broker("A")
+    broker._fate = lambda one: Fate.KEPT if one.exchange == "source.events" else Fate.UNROUTABLE
+    assert published(broker, "A1") == ["KEPT"]
+    broker._fate = lambda one: Fate.UNROUTABLE
+    assert published(broker, "A1") == ["UNROUTABLE"]
