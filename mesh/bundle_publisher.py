@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -46,30 +46,31 @@ class BundlePublisher:
         ]
         fates = self._publisher.publish([*wholes, *questions], CONFIRM_SECONDS)
         answers = dict(zip(asking, fates[len(messages) :], strict=True))
-        refused = self._publish_others(
+        others = self._publish_others(
             [
-                (number, self._single(one.type, event_id, body))
+                (number, self._single(one.type, event_id, body, one.awaited))
                 for number, one in enumerate(messages)
                 if answers[one.type] is Fate.KEPT
                 for event_id, body in _events(one, but_the_first=one is asking[one.type])
             ]
         )
         return [
-            Fate.REFUSED if number in refused else _joint(whole, answers[one.type], one.awaited)
+            _joint([whole, answers[one.type], *others.get(number, ())], one.awaited)
             for number, (one, whole) in enumerate(zip(messages, fates, strict=False))
         ]
 
     def _single(self, kind: str, event_id: str, body: bytes, mandatory: bool = False) -> Parcel:
         return Parcel(event_id, self._plain, kind, body, mandatory, event_routes.MARK)
 
-    def _publish_others(self, parcels: Sequence[tuple[int, Parcel]]) -> set[int]:
-        """Returns the numbers of those of which the broker refused one."""
-        refused: set[int] = set()
+    def _publish_others(self, parcels: Sequence[tuple[int, Parcel]]) -> Mapping[int, set[Fate]]:
+        """What became of them, by number."""
+        found: dict[int, set[Fate]] = {}
         for start in range(0, len(parcels), MOST_AT_ONCE):
             some = parcels[start : start + MOST_AT_ONCE]
             fates = self._publisher.publish([parcel for _, parcel in some], CONFIRM_SECONDS)
-            refused |= {number for (number, _), fate in zip(some, fates, strict=True) if fate is Fate.REFUSED}
-        return refused
+            for (number, _), fate in zip(some, fates, strict=True):
+                found.setdefault(number, set()).add(fate)
+        return found
 
 
 @dataclass(slots=True)
@@ -128,8 +129,11 @@ def _events(one: Joined, *, but_the_first: bool) -> list[tuple[str, bytes]]:
     return [(event["event_id"], orjson.dumps(event)) for event in events[but_the_first:]]
 
 
-def _joint(whole: Fate, single: Fate, awaited: bool) -> Fate:
-    """Of a message, by the fates of its two ways."""
-    if Fate.REFUSED in (whole, single):
+def _joint(fates: Sequence[Fate], awaited: bool) -> Fate:
+    """Of a message, by that of the whole and those of its single events."""
+    whole, *singles = fates
+    if Fate.REFUSED in fates:
         return Fate.REFUSED
-    return Fate.UNROUTABLE if awaited and whole is single is Fate.UNROUTABLE else Fate.KEPT
+    if awaited and whole is Fate.UNROUTABLE and Fate.UNROUTABLE in singles:
+        return Fate.UNROUTABLE
+    return Fate.KEPT

@@ -20,7 +20,7 @@ from typing import Any
 from nameko.extensions import DependencyProvider
 
 from mesh.backoff import back_off
-from mesh.bundle_publisher import BundlePublisher, Joined, joined
+from mesh.bundle_publisher import MOST_AT_ONCE, BundlePublisher, Joined, joined
 from mesh.confirms import Fate
 from mesh.database import Engine
 from mesh.news import MANY
@@ -170,9 +170,11 @@ class OutboxRelay(DependencyProvider):
                 for one, fate in zip(wave, self._publish(wave), strict=True):
                     if fate is not Fate.KEPT:
                         held.update(dict.fromkeys(one.aggregate_ids - held.keys(), fate))
-                    elif held.keys().isdisjoint(one.aggregate_ids):
-                        sent += [row.seq for row in one.rows]
-                left = [one for one in left if not _is_held(one, held)]
+                    else:
+                        sent += [row.seq for row in one.rows if held.keys().isdisjoint(row.aggregate_ids)]
+                if held:  # what only shares a message with what waits need not wait
+                    rest = sorted(row for one in left for row in one.rows)
+                    left = joined(row for row in rest if not _is_held(row, held))
         finally:  # also when the fate of some is not known: they are sent again
             self._settle(rows, sent, held)
 
@@ -213,24 +215,34 @@ class OutboxRelay(DependencyProvider):
             self._sent.clear()
 
 
-def _is_held(one: Joined, held: dict[str, Fate]) -> bool:
+def _is_held(row: Outgoing, held: dict[str, Fate]) -> bool:
     """Whether it waits behind another; then those of all its aggregates wait behind it."""
-    fates = [held[aggregate_id] for aggregate_id in one.aggregate_ids if aggregate_id in held]
+    fates = [held[aggregate_id] for aggregate_id in row.aggregate_ids if aggregate_id in held]
     if fates:
-        held.update(dict.fromkeys(one.aggregate_ids - held.keys(), fates[0]))
+        held.update(dict.fromkeys(row.aggregate_ids - held.keys(), fates[0]))
     return bool(fates)
 
 
 def _wave(messages: Sequence[Joined]) -> tuple[list[Joined], list[Joined]]:
-    """What can go out together, and what has to wait for it. Messages of one type leave in their order; of
-    two types, single events of the first may leave after the second. An event that somebody must receive may
-    come back: what follows of its aggregate must not have gone before."""
+    """What can go out together, and what has to wait for it. Single events leave when one of their type has
+    told that somebody listens, those of another type perhaps before; a message of several events, or one
+    that somebody must receive, may come back. The later ones of their aggregates must not have gone before.
+
+    Nor are they so many that their claims could end meanwhile.
+    """
     wave: list[Joined] = []
     after: list[Joined] = []
     left: dict[str, str] = {}
     """By aggregate, the type of what leaves; nothing where no type may follow."""
+    room = MOST_AT_ONCE
     for one in messages:
-        may_leave = all(left.get(aggregate_id, one.type) == one.type for aggregate_id in one.aggregate_ids)
-        (wave if may_leave else after).append(one)
-        left |= dict.fromkeys(one.aggregate_ids, one.type if may_leave and not one.awaited else "")
+        may_follow = all(left.get(aggregate_id, one.type) == one.type for aggregate_id in one.aggregate_ids)
+        if may_follow and room > 0:
+            wave.append(one)
+            room -= one.size
+            follower = one.type if one.size == 1 and not one.awaited else ""
+        else:
+            after.append(one)
+            follower = ""
+        left |= dict.fromkeys(one.aggregate_ids, follower)
     return wave, after

@@ -26,12 +26,6 @@ from mesh.http2.vigil import Vigil
 
 log = logging.getLogger(__name__)
 
-_CONFIGURATION = H2Configuration(
-    client_side=False,
-    # What comes in is looked at; what goes out is our own, in lower case.
-    validate_outbound_headers=False,
-    normalize_outbound_headers=False,
-)
 _READ_BYTES = 64 * 1024
 _WINDOW_BYTES = 65535
 _GONE = (StreamClosedError, StreamIDTooLowError)
@@ -50,7 +44,7 @@ class Connection(ServerConnectionManager):
     def __init__(self, sock: Any, handle_request: Callable[[Any, Any], None], shared: limits.Shared) -> None:
         super().__init__(sock, handle_request)
         self.run: bool
-        self.conn = H2Connection(config=_CONFIGURATION)
+        self.conn = H2Connection(config=H2Configuration(client_side=False))
         self.conn.local_settings = limits.ServerSettings()
         self.conn.decoder.max_header_list_size = limits.MAX_HEADER_BYTES
         self._sender = Sender(sock, self._to_send, self._all_sent)

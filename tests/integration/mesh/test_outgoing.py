@@ -106,8 +106,10 @@ def test_what_a_process_commits_is_its_own_to_relay(store_of: Any) -> None:
         assert tx.claim("another", 200) == []
 
 
-def test_nothing_new_overtakes_what_is_in_other_hands(store_of: Any) -> None:
-    publish(store_of(news_of("one")), Happened(thing="a", number=1))
+@pytest.mark.parametrize("other", [None, "one", "zwei"])
+def test_nothing_new_overtakes_what_is_in_other_hands(store_of: Any, other: str | None) -> None:
+    """Whether their name comes before the own one, after it, or there is none."""
+    publish(store_of(News() if other is None else news_of(other)), Happened(thing="a", number=1))
     mine = news_of("two")
     publish(store_of(mine), Happened(thing="a", number=2), Happened(thing="c", number=3))
     publish(store_of(mine), Happened(thing="b", number=4))
@@ -214,6 +216,18 @@ def test_nothing_overtakes_a_bundle_that_is_held_up_by_another(container_factory
     container_factory(Waited).start()
     eventually(lambda: len(Listener.heard) == 3)
     assert [number for thing, number in Listener.heard if thing == "a"] == [1, 3]
+
+
+def test_what_shares_a_message_with_what_waits_does_not_wait(container_factory: Any, store_of: Any) -> None:
+    container_factory(Listener).start()
+    store = store_of(News())
+    publish(store, Awaited(thing="b", number=0))
+    publish(store, Happened(thing="a", number=1), Happened(thing="b", number=2))
+    publish(store, Happened(thing="c", number=3), Happened(thing="d", number=4))
+    publish(store, Happened(thing="d", number=5), Happened(thing="e", number=6))
+    container_factory(Source).start()
+    eventually(lambda: unsent(store) == 2)
+    assert [number for _, number in Listener.heard] == [3, 4, 5, 6]
 
 
 def _publish_and_fail(tx: Any) -> None:

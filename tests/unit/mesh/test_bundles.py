@@ -41,13 +41,13 @@ def test_nothing_makes_no_bundle():
 def rows(*named):
     """Each is named after its type, in capitals if it is awaited, and its aggregates."""
     return [
-        _row(number, kind, [{"event_id": f"{number}{thing}"} for thing in things])
+        _row(number, kind, [{"event_id": f"{number}{thing}", "thing": thing} for thing in things])
         for number, (kind, *things) in enumerate(named)
     ]
 
 
 def _row(number, kind, events):
-    things = frozenset(event["event_id"][-1] for event in events)
+    things = frozenset(event["thing"] for event in events)
     whole, first = orjson.dumps(events), orjson.dumps(events[0])
     return Outgoing(number, kind, kind.isupper(), things, len(events), whole, events[0]["event_id"], first)
 
@@ -93,7 +93,17 @@ def test_events_of_one_aggregate_leave_together_if_they_are_of_one_type():
 
 
 def test_what_waits_for_another_is_waited_for():
-    assert waves("a12", "b23", "b34", "b4") == [[0], [1, 2, 3]]
+    assert waves("a12", "b23", "b34", "b4") == [[0], [1, 2], [3]]
+
+
+def test_nothing_of_its_aggregates_leaves_with_a_message_that_may_come_back():
+    hundred = [f"{number}-" for number in range(MOST_TOGETHER)]
+    assert waves(("a", *hundred), "a12", ("a", "0-", "x")) == [[0], [1, 2]]
+
+
+def test_so_many_leave_together_as_are_published_in_time():
+    many = [("a", *(f"{name}{number}" for number in range(MOST_TOGETHER))) for name in "abcdefgh"]
+    assert waves(*many) == [[0, 1, 2, 3, 4], [5, 6, 7]]
 
 
 def test_nothing_leaves_with_an_awaited_event_of_its_aggregate():
@@ -155,5 +165,12 @@ def test_an_awaited_event_that_single_handlers_alone_take_is_kept(published):
     broker = Broker("A")
     broker._fate = lambda one: Fate.KEPT if one.exchange == "source.events" else Fate.UNROUTABLE
     assert published(broker, "A1") == ["KEPT"]
+    assert published(broker, "A1", "A2") == ["KEPT", "KEPT"]
     broker._fate = lambda one: Fate.UNROUTABLE
     assert published(broker, "A1") == ["UNROUTABLE"]
+
+
+def test_an_awaited_event_whose_handler_left_after_the_question_is_kept_here(published):
+    broker = Broker("A")
+    broker._fate = lambda one: Fate.KEPT if one.message_id == "01" else Fate.UNROUTABLE
+    assert published(broker, "A1", "A2") == ["KEPT", "UNROUTABLE"]
