@@ -1,0 +1,80 @@
+"""Whatever leaves together, and whatever does not get through: the order of each aggregate is kept."""
+
+from __future__ import annotations
+
+import random
+
+import orjson
+import pytest
+
+from mesh.bundle_publisher import BundlePublisher
+from mesh.confirms import Fate
+from mesh.outbox import OutboxRelay
+from mesh.outgoing import Outgoing
+
+TYPES = "abA"
+"""The last of them is awaited."""
+
+
+class Broker:
+    """In the place of ConfirmedPublisher. Takes the types given, by each of the two ways."""
+
+    def __init__(self, single, whole):
+        self.takes = {"source.events": single, "source.events.bundles": whole}
+        self.taken = {way: [] for way in self.takes}
+
+    def publish(self, parcels, seconds):
+        return [self._take(parcel) for parcel in parcels]
+
+    def _take(self, parcel):
+        if parcel.routing_key not in self.takes[parcel.exchange]:
+            return Fate.UNROUTABLE if parcel.mandatory else Fate.KEPT
+        body = orjson.loads(parcel.body)
+        for event in body if isinstance(body, list) else [body]:
+            self.taken[parcel.exchange].append((event["aggregate_id"], event["number"]))
+        return Fate.KEPT
+
+
+class Relay(OutboxRelay):
+    def __init__(self, broker):
+        self._publisher = BundlePublisher("source")
+        self._publisher._publisher = broker
+        self.sent = []
+
+    def _settle(self, rows, sent, held):
+        self.sent += sent
+
+
+def row(number, kind, things):
+    events = [{"event_id": f"{number}{thing}", "aggregate_id": thing, "number": number} for thing in things]
+    whole, first = orjson.dumps(events), orjson.dumps(events[0])
+    ids = frozenset(things)
+    return Outgoing(number, kind, kind.isupper(), ids, len(things), whole, f"{number}{things[0]}", first)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_the_order_of_each_aggregate_is_kept_on_both_ways(seed):
+    chance = random.Random(seed)
+    rows = [
+        row(number, chance.choice(TYPES), chance.sample("uvwxyz", chance.choice([1, 1, 2, 3])))
+        for number in range(chance.randint(1, 14))
+    ]
+    single, whole = ({kind for kind in TYPES if chance.random() < 0.65} for _ in range(2))
+    broker = Broker(single, whole)
+    relay = Relay(broker)
+    relay._send(rows)
+
+    sent = {one.seq for one in rows if one.seq in relay.sent}
+    held = set()
+    for one in rows:  # an awaited event that nobody takes is kept, and so is what comes after it
+        if (one.type == "A" and "A" not in single | whole) or not held.isdisjoint(one.aggregate_ids):
+            held |= one.aggregate_ids
+            assert one.seq not in sent
+    for exchange, types in broker.takes.items():
+        taken = broker.taken[exchange]
+        for thing in "uvwxyz":
+            numbers = [number for whose, number in taken if whose == thing]
+            assert numbers == sorted(set(numbers))
+        for one in rows:
+            if one.seq in sent and one.type in types:
+                assert {(thing, one.seq) for thing in one.aggregate_ids} <= set(taken)
