@@ -95,8 +95,9 @@ class EchoService:
             case "unpackable":
                 return object()
             case "metadata":
-                context.send_initial_metadata([("first", "one"), ("packed-bin", b"\0\xff")])
-                context.set_trailing_metadata([("last", "two")])
+                # Not as HTTP/2 wants it: names in lower case, no space at the ends of a value.
+                context.send_initial_metadata([("First", "one "), ("packed-bin", b"\0\xff")])
+                context.set_trailing_metadata([("Last", " two")])
                 return pb.Heard(text=json.dumps(self._told(context)))
             case "code":
                 context.set_code(grpc.StatusCode.OUT_OF_RANGE)
