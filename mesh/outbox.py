@@ -167,14 +167,14 @@ class OutboxRelay(DependencyProvider):
         try:
             while left and time.monotonic() < end:
                 wave, left = _wave(left)
-                failed: set[str] = set()
+                failed: dict[str, Fate] = {}
                 for one, fate in zip(wave, self._publish(wave), strict=True):
                     if fate is not Fate.KEPT:
-                        failed |= one.aggregate_ids
-                        held.update(dict.fromkeys(one.aggregate_ids - held.keys(), fate))
-                    else:  # behind one that failed it is sent again
-                        sent += [row.seq for row in one.rows if failed.isdisjoint(row.aggregate_ids)]
+                        failed |= dict.fromkeys(one.aggregate_ids - failed.keys(), fate)
+                    else:  # what has left behind one that failed leaves again
+                        sent += [row.seq for row in one.rows if not _is_held(row, failed)]
                 if failed:  # what only shares a message with what waits need not wait
+                    held = failed | held
                     rest = sorted(row for one in left for row in one.rows)
                     left = joined(row for row in rest if not _is_held(row, held))
         finally:  # also when the fate of some is not known: they are sent again

@@ -17,16 +17,20 @@ TYPES = "abA"
 
 
 class Broker:
-    """In the place of ConfirmedPublisher. Takes the types given, by each of the two ways."""
+    """In the place of ConfirmedPublisher. Takes the types given, by each of the two ways; `refuses` is
+    asked of each message."""
 
-    def __init__(self, single, whole):
+    def __init__(self, single, whole, refuses=lambda: False):
         self.takes = {"source.events": single, "source.events.bundles": whole}
         self.taken = {way: [] for way in self.takes}
+        self.refuses = refuses
 
     def publish(self, parcels, seconds):
         return [self._take(parcel) for parcel in parcels]
 
     def _take(self, parcel):
+        if self.refuses():
+            return Fate.REFUSED
         if parcel.routing_key not in self.takes[parcel.exchange]:
             return Fate.UNROUTABLE if parcel.mandatory else Fate.KEPT
         body = orjson.loads(parcel.body)
@@ -52,13 +56,17 @@ def row(number, kind, things):
     return Outgoing(number, kind, kind.isupper(), ids, len(things), whole, f"{number}{things[0]}", first)
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_the_order_of_each_aggregate_is_kept_on_both_ways(seed):
-    chance = random.Random(seed)
-    rows = [
+def some_rows(chance):
+    return [
         row(number, chance.choice(TYPES), chance.sample("uvwxyz", chance.choice([1, 1, 2, 3])))
         for number in range(chance.randint(1, 14))
     ]
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_the_order_of_each_aggregate_is_kept_on_both_ways(seed):
+    chance = random.Random(seed)
+    rows = some_rows(chance)
     single, whole = ({kind for kind in TYPES if chance.random() < 0.65} for _ in range(2))
     broker = Broker(single, whole)
     relay = Relay(broker)
@@ -78,3 +86,23 @@ def test_the_order_of_each_aggregate_is_kept_on_both_ways(seed):
         for one in rows:
             if one.seq in sent and one.type in types:
                 assert {(thing, one.seq) for thing in one.aggregate_ids} <= set(taken)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_what_was_refused_comes_again_and_what_follows_it_too(seed):
+    chance = random.Random(seed)
+    rows = some_rows(chance)
+    broker = Broker(set(TYPES), set(TYPES), refuses=lambda: chance.random() < 0.1)
+    relay = Relay(broker)
+    relay._send(rows)
+
+    again = [one for one in rows if one.seq not in relay.sent]
+    for one in again:
+        later = [other for other in rows if other.seq > one.seq and other.aggregate_ids & one.aggregate_ids]
+        assert {other.seq for other in later}.isdisjoint(relay.sent)
+    broker.refuses = lambda: False
+    if again:
+        relay._send(again)
+    assert sorted(relay.sent) == [one.seq for one in rows]
+    for taken in broker.taken.values():
+        assert {(thing, one.seq) for one in rows for thing in one.aggregate_ids} == set(taken)
