@@ -5,8 +5,11 @@
 
 Alone, an item leaves at once: there is no timer, so nobody waits for company that may not come. The
 busier the other side, the larger the batches, and the less each item costs it. A batch that leaves while
-another is under way has at least half as many items: the first few who come back from the one before
-would else leave by themselves, at the price of a whole batch.
+others are under way is full, or has as many items as all of them: the first few who come back from the
+one before would else leave by themselves, at the price of a whole batch.
+
+When a batch is back, the next one leaves before its answers are dealt out: who gets them has work to do
+with each, and the other side would have none meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from math import inf
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +25,9 @@ from mesh.errors import DeadlineExceeded, Overloaded, RemoteFault, Unavailable
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+_TURNS_TO_LEAVE = 3
+"""Of the event loop, until what leaves is on the wire: its task begins, writes, and what it wrote is sent."""
 
 Send = Callable[[Sequence[Item], float], Awaitable[Sequence[Answer | Exception]]]
 """Carries a batch, with the latest deadline of its items in Unix seconds, and brings an answer or an
@@ -122,12 +127,14 @@ class Batcher(Generic[Item, Answer]):
         return waiting / (self._pace * self._lanes) + self._most / self._pace > left
 
     def _is_stalled(self, now: float) -> bool:
-        may_leave = self._free_lanes and 2 * (len(self._waiting) + 1) >= self._travelling
-        return not may_leave and now - self._moved_at > self._stalled_after
+        return not self._may_leave(len(self._waiting) + 1) and now - self._moved_at > self._stalled_after
+
+    def _may_leave(self, waiting: int) -> bool:
+        return self._free_lanes > 0 and waiting >= min(self._most, self._travelling)
 
     def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """After this turn of the loop: what came in with it, from other sockets, goes along."""
-        if self._free_lanes and not self._leaving and 2 * len(self._waiting) >= self._travelling:
+        if not self._leaving and self._may_leave(len(self._waiting)):
             self._leaving = True
             loop.call_soon(self._leave)
 
@@ -147,21 +154,32 @@ class Batcher(Generic[Item, Answer]):
         self._moved_at = loop.time()
         task = loop.create_task(self._carry(batch))
         self._under_way.add(task)
-        task.add_done_callback(partial(self._arrived, len(batch)))
+        task.add_done_callback(self._under_way.discard)
         if self._waiting:
             self._leave_soon(loop)
 
-    def _arrived(self, size: int, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        self._moved_at = task.get_loop().time()
+    async def _carry(self, batch: Sequence[_Ticket[Item, Answer]]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            answers = await self._answers(batch, loop)
+        finally:
+            self._arrived(len(batch), loop)
+        for _ in range(_TURNS_TO_LEAVE if self._leaving else 0):
+            await asyncio.sleep(0)
+        for ticket, answer in zip(batch, answers, strict=True):
+            if not ticket.answer.done():
+                ticket.answer.set_result(answer)
+
+    def _arrived(self, size: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._moved_at = loop.time()
         self._free_lanes += 1
         self._travelling -= size
         if self._waiting:
-            self._leave_soon(task.get_loop())
+            self._leave_soon(loop)
 
-    async def _carry(self, batch: Sequence[_Ticket[Item, Answer]]) -> None:
-        answers: Sequence[Any]
-        loop = asyncio.get_running_loop()
+    async def _answers(
+        self, batch: Sequence[_Ticket[Item, Answer]], loop: asyncio.AbstractEventLoop
+    ) -> Sequence[Answer | Exception]:
         began = loop.time()
         try:
             answers = await self._send(
@@ -173,10 +191,8 @@ class Batcher(Generic[Item, Answer]):
                 pace = len(batch) / max(loop.time() - began, 1e-6)
                 self._pace = (self._pace + pace) / 2 if self._pace else pace
         except Exception as error:  # whatever it is concerns all of these, and no later batch
-            answers = [error] * len(batch)
-        for ticket, answer in zip(batch, answers, strict=True):
-            if not ticket.answer.done():
-                ticket.answer.set_result(answer)
+            return [error] * len(batch)
+        return answers
 
     def _forget_done(self) -> None:
         """Who gave up in the queue holds no place against those who come."""

@@ -102,25 +102,60 @@ async def test_as_many_are_under_way_as_there_are_lanes(line, batcher_of):
     assert await asyncio.gather(*asked) == [4, 8, 12]
 
 
-async def test_a_batch_beside_another_has_half_as_many_items_or_waits(line, batcher_of):
-    batcher = batcher_of(line.send, lanes=2)
-    asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6, 8)]
+async def test_a_batch_beside_others_has_as_many_items_or_waits(line, batcher_of):
+    batcher = batcher_of(line.send, lanes=3)
+    asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4)]
     await turns()
-    asked.append(asyncio.ensure_future(batcher(10, soon())))
+    asked.append(asyncio.ensure_future(batcher(6, soon())))
     await turns()
-    assert line.batches == [[2, 4, 6, 8]]
+    assert line.batches == [[2, 4]]
 
-    asked.append(asyncio.ensure_future(batcher(12, soon())))
+    asked.append(asyncio.ensure_future(batcher(8, soon())))
     await turns()
-    assert line.batches == [[2, 4, 6, 8], [10, 12]]
+    assert line.batches == [[2, 4], [6, 8]]
 
-    asked.append(asyncio.ensure_future(batcher(14, soon())))
-    line.go(2)
-    await turns(10)
-    assert line.batches == [[2, 4, 6, 8], [10, 12], [14]]
+    asked += [asyncio.ensure_future(batcher(number, soon())) for number in (10, 12)]
+    await turns()
+    assert line.batches == [[2, 4], [6, 8]]  # four are under way
 
-    line.go()
-    assert await asyncio.gather(*asked) == [4, 8, 12, 16, 20, 24, 28]
+    line.go(3)
+    assert await asyncio.gather(*asked) == [4, 8, 12, 16, 20, 24]
+    assert line.batches == [[2, 4], [6, 8], [10, 12]]
+
+
+async def test_a_full_batch_waits_for_no_more_than_a_lane(line, batcher_of):
+    batcher = batcher_of(line.send, most=2, lanes=3)
+    asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6, 8, 10, 12)]
+    await turns()
+    assert line.batches == [[2, 4], [6, 8], [10, 12]]
+
+    line.go(3)
+    await asyncio.gather(*asked)
+
+
+async def test_the_next_batch_is_on_its_way_before_the_answers_of_the_last_are_dealt_out(batcher_of):
+    happened: list[str] = []
+    back = {1: asyncio.Event(), 2: asyncio.Event()}
+
+    async def send(items, deadline):
+        asyncio.get_running_loop().call_soon(happened.append, f"{items} on the wire")  # as connections do
+        await back[items[0]].wait()
+        return items
+
+    async def ask(number):
+        happened.append(f"{await batcher(number, soon())} answered")
+
+    batcher = batcher_of(send)
+    asked = [asyncio.ensure_future(ask(1))]
+    await turns()
+    asked.append(asyncio.ensure_future(ask(2)))
+    await turns()
+    back[1].set()
+    await asked[0]
+    back[2].set()
+    await asked[1]
+
+    assert happened == ["[1] on the wire", "[2] on the wire", "1 answered", "2 answered"]
 
 
 async def test_a_refusal_is_its_items_own(line, batcher_of):
