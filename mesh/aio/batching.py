@@ -3,13 +3,13 @@
     place = Batcher(send, most=100)          # async def send(items, deadline) -> outcomes
     order = await place(item, deadline=...)
 
-Alone, an item leaves at once: there is no timer, so nobody waits for company that may not come. The
-busier the other side, the larger the batches, and the less each item costs it. A batch that leaves while
-others are under way is full, or has as many items as all of them: the first few who come back from the
-one before would else leave by themselves, at the price of a whole batch.
+Alone, an item leaves at once. The busier the other side, the larger the batches, and the less each item
+costs it. While others are under way a batch leaves when it is full, or as large as all of them: the first
+few who come back from the one before would else leave by themselves, at the price of a whole batch. When
+nothing leaves or comes back for COMPANY_SECONDS, who waits takes a free lane all the same.
 
-When a batch is back, the next one leaves before its answers are dealt out: who gets them has work to do
-with each, and the other side would have none meanwhile.
+When a batch is back and the next one may leave, it does so before the answers are dealt out: who gets
+them has work to do with each, and the other side would have none meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from math import inf
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +26,9 @@ from mesh.errors import DeadlineExceeded, Overloaded, RemoteFault, Unavailable
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+COMPANY_SECONDS = 0.1
+"""How long the first few wait for others, with a lane free: those under way may be stuck."""
 
 _TURNS_TO_LEAVE = 3
 """Of the event loop, until what leaves is on the wire: its task begins, writes, and what it wrote is sent."""
@@ -37,12 +41,19 @@ error for each item, in their order. What it raises is the answer of all."""
 class _Ticket(Generic[Item, Answer]):
     """One item, and the future of who waits for it. A future that is done needs nothing any more."""
 
-    __slots__ = ("answer", "deadline", "item")
+    __slots__ = ("answer", "deadline", "item", "outcome")
 
     def __init__(self, item: Item, deadline: float, answer: asyncio.Future[Answer | Exception]) -> None:
         self.item = item
         self.deadline = deadline
         self.answer = answer
+        self.outcome: Answer | Exception | None = None
+        """What has come back for it, and is not dealt out yet."""
+
+    def tell(self) -> None:
+        if not self.answer.done():
+            late = DeadlineExceeded("no answer in time")
+            self.answer.set_result(late if self.outcome is None else self.outcome)
 
 
 class Batcher(Generic[Item, Answer]):
@@ -73,9 +84,11 @@ class Batcher(Generic[Item, Answer]):
         self._on_batch = on_batch
         self._waiting: deque[_Ticket[Item, Answer]] = deque()
         self._leaving = False
+        self._waking: asyncio.TimerHandle | None = None
+        """Set while items wait for company."""
         self._travelling = 0
         """Items that are under way."""
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[Sequence[Answer | Exception]]] = set()
 
     async def __call__(self, item: Item, deadline: float) -> Answer:
         """The item's answer. `deadline` is Unix seconds, the item's own; who is cancelled before the
@@ -97,9 +110,10 @@ class Batcher(Generic[Item, Answer]):
         if self._is_stalled(loop.time()):
             raise Unavailable(f"those before have had no answer for {self._stalled_after:g} s")
         answer: asyncio.Future[Answer | Exception] = loop.create_future()
-        self._waiting.append(_Ticket(item, deadline, answer))
+        ticket = _Ticket(item, deadline, answer)
+        self._waiting.append(ticket)
         self._leave_soon(loop)
-        timer = loop.call_later(left, _expire, answer)
+        timer = loop.call_later(left, ticket.tell)
         try:
             outcome = await answer
         finally:
@@ -113,8 +127,8 @@ class Batcher(Generic[Item, Answer]):
 
     async def stop(self) -> None:
         """Wait for what is under way, which its deadlines bound; nothing may be asked meanwhile."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        while self._under_way or self._leaving:
+            await (asyncio.wait(self._under_way) if self._under_way else asyncio.sleep(0))
 
     def _is_full(self, left: float) -> bool:
         """Whether there is no room for one more, or no answer to be expected in the seconds that it has
@@ -127,16 +141,28 @@ class Batcher(Generic[Item, Answer]):
         return waiting / (self._pace * self._lanes) + self._most / self._pace > left
 
     def _is_stalled(self, now: float) -> bool:
-        return not self._may_leave(len(self._waiting) + 1) and now - self._moved_at > self._stalled_after
+        return not self._free_lanes and now - self._moved_at > self._stalled_after
 
-    def _may_leave(self, waiting: int) -> bool:
-        return self._free_lanes > 0 and waiting >= min(self._most, self._travelling)
+    def _may_leave(self, now: float) -> bool:
+        if not self._free_lanes:
+            return False
+        company = min(self._most, self._bound, self._travelling)
+        return len(self._waiting) >= company or now >= self._moved_at + COMPANY_SECONDS
 
     def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """After this turn of the loop: what came in with it, from other sockets, goes along."""
-        if not self._leaving and self._may_leave(len(self._waiting)):
+        if self._leaving:
+            return
+        if self._may_leave(loop.time()):
             self._leaving = True
             loop.call_soon(self._leave)
+        elif self._free_lanes and self._waking is None:
+            self._waking = loop.call_at(self._moved_at + COMPANY_SECONDS, self._wake, loop)
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._waking = None
+        if self._waiting:
+            self._leave_soon(loop)
 
     def _leave(self) -> None:
         self._leaving = False
@@ -149,33 +175,29 @@ class Batcher(Generic[Item, Answer]):
             return
         self._free_lanes -= 1
         self._travelling += len(batch)
-        self._on_batch(len(batch))
         loop = asyncio.get_running_loop()
         self._moved_at = loop.time()
-        task = loop.create_task(self._carry(batch))
+        task = loop.create_task(self._answers(batch, loop))
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(partial(self._arrived, batch))
+        self._on_batch(len(batch))
         if self._waiting:
             self._leave_soon(loop)
 
-    async def _carry(self, batch: Sequence[_Ticket[Item, Answer]]) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            answers = await self._answers(batch, loop)
-        finally:
-            self._arrived(len(batch), loop)
-        for _ in range(_TURNS_TO_LEAVE if self._leaving else 0):
-            await asyncio.sleep(0)
-        for ticket, answer in zip(batch, answers, strict=True):
-            if not ticket.answer.done():
-                ticket.answer.set_result(answer)
-
-    def _arrived(self, size: int, loop: asyncio.AbstractEventLoop) -> None:
+    def _arrived(
+        self, batch: Sequence[_Ticket[Item, Answer]], task: asyncio.Task[Sequence[Answer | Exception]]
+    ) -> None:
+        loop = task.get_loop()
+        self._under_way.discard(task)
         self._moved_at = loop.time()
         self._free_lanes += 1
-        self._travelling -= size
+        self._travelling -= len(batch)
         if self._waiting:
             self._leave_soon(loop)
+        if not task.cancelled():
+            for ticket, answer in zip(batch, task.result(), strict=True):
+                ticket.outcome = answer
+            _deal_out(batch, loop, after=_TURNS_TO_LEAVE if self._leaving else 0)
 
     async def _answers(
         self, batch: Sequence[_Ticket[Item, Answer]], loop: asyncio.AbstractEventLoop
@@ -199,6 +221,10 @@ class Batcher(Generic[Item, Answer]):
         self._waiting = deque(ticket for ticket in self._waiting if not ticket.answer.done())
 
 
-def _expire(answer: asyncio.Future[Any]) -> None:
-    if not answer.done():
-        answer.set_result(DeadlineExceeded("no answer in time"))
+def _deal_out(batch: Sequence[_Ticket[Any, Any]], loop: asyncio.AbstractEventLoop, after: int) -> None:
+    """After so many turns of the loop."""
+    if after:
+        loop.call_soon(_deal_out, batch, loop, after - 1)
+        return
+    for ticket in batch:
+        ticket.tell()

@@ -322,3 +322,50 @@ async def test_a_batch_that_takes_its_time_alone_turns_nobody_away(line, batcher
     line.go(2)
 
     assert await asyncio.gather(*asked) == [4, 8]
+
+
+async def test_beside_a_batch_that_does_not_come_back_the_few_take_a_free_lane(line, batcher_of):
+    left = asyncio.Event()
+    batcher = batcher_of(line.send, lanes=2, on_batch=lambda size: size == 1 and left.set())
+    asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6)]
+    await turns()
+    asked.append(asyncio.ensure_future(batcher(8, soon())))
+    await turns()
+    assert line.batches == [[2, 4, 6]]
+
+    await asyncio.wait_for(left.wait(), 5)
+
+    line.go(2)
+    assert await asyncio.gather(*asked) == [4, 8, 12, 16]
+
+
+async def test_an_answer_that_has_come_is_dealt_out_though_its_time_ends_meanwhile(batcher_of):
+    back = asyncio.Event()
+
+    async def send(items, deadline):
+        await back.wait()
+        asyncio.get_running_loop().call_soon(time.sleep, 0.1)  # others have much to do
+        return items
+
+    batcher = batcher_of(send)
+    first = asyncio.ensure_future(batcher(1, soon(0.05)))
+    await turns()
+    second = asyncio.ensure_future(batcher(2, soon()))
+    await turns()
+    back.set()
+
+    assert await asyncio.gather(first, second) == [1, 2]
+
+
+async def test_a_batch_that_is_cancelled_gives_its_lane_back(line, batcher_of):
+    batcher = batcher_of(line.send)
+    lost = asyncio.ensure_future(batcher(2, soon(0.2)))
+    await turns()
+    for task in asyncio.all_tasks() - {asyncio.current_task(), lost}:
+        task.cancel()
+    await turns()
+    line.go()
+
+    assert await batcher(4, soon()) == 8
+    with pytest.raises(DeadlineExceeded):
+        await lost
