@@ -149,8 +149,6 @@ class _Native:
             # The script becomes the node instead of waiting for it: a kill reaches the node itself.
             "RABBITMQ_ALLOW_INPUT": "true",
             "RABBITMQ_SERVER_START_ARGS": "-noinput +B i",
-            # It shares its cores: a scheduler bound to one waits behind others there while the next is idle.
-            "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
             "ERL_INETRC": str(data / "inetrc"),
             "ERL_EPMD_PORT": str(ports.epmd),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
