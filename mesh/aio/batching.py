@@ -5,8 +5,8 @@
 
 Alone, an item leaves at once. The busier the other side, the larger the batches, and the less each item
 costs it. While others are under way a batch leaves when it is full, or as large as all of them: the first
-few who come back from the one before would else leave by themselves, at the price of a whole batch. When
-nothing leaves or comes back for COMPANY_SECONDS, who waits takes a free lane all the same.
+few who come back from the one before would else leave by themselves, at the price of a whole batch. Those
+that left more than COMPANY_SECONDS ago don't count: who waits takes a free lane beside them.
 
 When a batch is back and the next one may leave, it does so before the answers are dealt out: who gets
 them has work to do with each, and the other side would have none meanwhile.
@@ -27,8 +27,8 @@ from mesh.errors import DeadlineExceeded, Overloaded, RemoteFault, Unavailable
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-COMPANY_SECONDS = 0.1
-"""How long the first few wait for others, with a lane free: those under way may be stuck."""
+COMPANY_SECONDS = 0.2
+"""A batch that is under way for longer may be stuck."""
 
 _TURNS_TO_LEAVE = 3
 """Of the event loop, until what leaves is on the wire: its task begins, writes, and what it wrote is sent."""
@@ -36,6 +36,9 @@ _TURNS_TO_LEAVE = 3
 Send = Callable[[Sequence[Item], float], Awaitable[Sequence[Answer | Exception]]]
 """Carries a batch, with the latest deadline of its items in Unix seconds, and brings an answer or an
 error for each item, in their order. What it raises is the answer of all."""
+
+
+_NOTHING: Any = object()
 
 
 class _Ticket(Generic[Item, Answer]):
@@ -47,13 +50,13 @@ class _Ticket(Generic[Item, Answer]):
         self.item = item
         self.deadline = deadline
         self.answer = answer
-        self.outcome: Answer | Exception | None = None
+        self.outcome: Answer | Exception = _NOTHING
         """What has come back for it, and is not dealt out yet."""
 
     def tell(self) -> None:
         if not self.answer.done():
             late = DeadlineExceeded("no answer in time")
-            self.answer.set_result(late if self.outcome is None else self.outcome)
+            self.answer.set_result(late if self.outcome is _NOTHING else self.outcome)
 
 
 class Batcher(Generic[Item, Answer]):
@@ -86,9 +89,8 @@ class Batcher(Generic[Item, Answer]):
         self._leaving = False
         self._waking: asyncio.TimerHandle | None = None
         """Set while items wait for company."""
-        self._travelling = 0
-        """Items that are under way."""
-        self._under_way: set[asyncio.Task[Sequence[Answer | Exception]]] = set()
+        self._under_way: dict[asyncio.Task[Sequence[Answer | Exception]], tuple[float, int]] = {}
+        """When each batch left, and its size."""
 
     async def __call__(self, item: Item, deadline: float) -> Answer:
         """The item's answer. `deadline` is Unix seconds, the item's own; who is cancelled before the
@@ -129,6 +131,8 @@ class Batcher(Generic[Item, Answer]):
         """Wait for what is under way, which its deadlines bound; nothing may be asked meanwhile."""
         while self._under_way or self._leaving:
             await (asyncio.wait(self._under_way) if self._under_way else asyncio.sleep(0))
+        for _ in range(_TURNS_TO_LEAVE):  # of the last the answers may not be dealt out yet
+            await asyncio.sleep(0)
 
     def _is_full(self, left: float) -> bool:
         """Whether there is no room for one more, or no answer to be expected in the seconds that it has
@@ -146,18 +150,20 @@ class Batcher(Generic[Item, Answer]):
     def _may_leave(self, now: float) -> bool:
         if not self._free_lanes:
             return False
-        company = min(self._most, self._bound, self._travelling)
-        return len(self._waiting) >= company or now >= self._moved_at + COMPANY_SECONDS
+        company = sum(size for left_at, size in self._under_way.values() if now < left_at + COMPANY_SECONDS)
+        return len(self._waiting) >= min(self._most, self._bound, company)
 
     def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """After this turn of the loop: what came in with it, from other sockets, goes along."""
         if self._leaving:
             return
-        if self._may_leave(loop.time()):
+        now = loop.time()
+        if self._may_leave(now):
             self._leaving = True
             loop.call_soon(self._leave)
         elif self._free_lanes and self._waking is None:
-            self._waking = loop.call_at(self._moved_at + COMPANY_SECONDS, self._wake, loop)
+            ends = (left_at + COMPANY_SECONDS for left_at, _ in self._under_way.values())
+            self._waking = loop.call_at(min(end for end in ends if end > now), self._wake, loop)
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waking = None
@@ -174,24 +180,22 @@ class Batcher(Generic[Item, Answer]):
         if not batch:
             return
         self._free_lanes -= 1
-        self._travelling += len(batch)
         loop = asyncio.get_running_loop()
         self._moved_at = loop.time()
         task = loop.create_task(self._answers(batch, loop))
-        self._under_way.add(task)
+        self._under_way[task] = self._moved_at, len(batch)
         task.add_done_callback(partial(self._arrived, batch))
-        self._on_batch(len(batch))
         if self._waiting:
             self._leave_soon(loop)
+        self._on_batch(len(batch))
 
     def _arrived(
         self, batch: Sequence[_Ticket[Item, Answer]], task: asyncio.Task[Sequence[Answer | Exception]]
     ) -> None:
         loop = task.get_loop()
-        self._under_way.discard(task)
+        del self._under_way[task]
         self._moved_at = loop.time()
         self._free_lanes += 1
-        self._travelling -= len(batch)
         if self._waiting:
             self._leave_soon(loop)
         if not task.cancelled():

@@ -339,6 +339,35 @@ async def test_beside_a_batch_that_does_not_come_back_the_few_take_a_free_lane(l
     assert await asyncio.gather(*asked) == [4, 8, 12, 16]
 
 
+async def test_a_batch_that_does_not_come_back_holds_up_nobody_twice(batcher_of):
+    stuck = asyncio.Event()
+    sizes: list[int] = []
+
+    async def send(items, deadline):
+        if 0 in items:
+            await stuck.wait()
+        return items
+
+    batcher = batcher_of(send, lanes=2, on_batch=sizes.append)
+    asked = [asyncio.ensure_future(batcher(0, soon())) for _ in range(50)]
+    await turns()
+    began = time.monotonic()
+    for number in range(1, 101):
+        assert await batcher(number, soon()) == number
+    assert time.monotonic() - began < 5  # a hundred times COMPANY_SECONDS would be twenty
+
+    stuck.set()
+    assert await asyncio.gather(*asked) == [0] * 50
+    assert sizes == [50, *[1] * 100]
+
+
+async def test_nothing_is_an_answer_too(batcher_of):
+    async def send(items, deadline):
+        return [None] * len(items)
+
+    assert await batcher_of(send)(1, soon()) is None
+
+
 async def test_an_answer_that_has_come_is_dealt_out_though_its_time_ends_meanwhile(batcher_of):
     back = asyncio.Event()
 
