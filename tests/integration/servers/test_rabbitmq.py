@@ -72,10 +72,17 @@ def test_a_message_survives_a_restart_and_so_does_the_address(installation, tmp_
         assert take(again) == "remember me"
 
 
+def knows_queue(folder, name):
+    """Whether a queue is in a file of Mnesia, which writes some moments after it has answered."""
+    files = [*folder.rglob("LATEST.LOG"), *folder.rglob("rabbit_durable_queue.DC?")]
+    return any(name.encode() in file.read_bytes() for file in files)
+
+
 def test_a_confirmed_message_survives_a_kill_that_leaves_no_process(node, tmp_path, logs):
     with running(*node.programs, log_dir=logs) as processes:
         processes.wait_until(node.is_ready, PATIENCE, "RabbitMQ")
         publish(node, "remember me")
+        wait_until(lambda: knows_queue(tmp_path, "kept"), PATIENCE, "the queue in the node's files")
         processes["rabbitmq"].kill()
         only_epmd = {processes["rabbitmq-epmd"].pid, processes["rabbitmq"].pid}
         wait_until(lambda: processes_of(tmp_path) <= only_epmd, STRAGGLERS, "the end of the node's helpers")
