@@ -124,7 +124,7 @@ class Batcher(Generic[Item, Answer]):
             try:
                 raise outcome
             finally:
-                del outcome  # an error that its own traceback holds would wait for the collector
+                del outcome, answer, ticket  # an error that its own traceback holds waits for the collector
         return outcome
 
     async def stop(self) -> None:
@@ -217,7 +217,9 @@ class Batcher(Generic[Item, Answer]):
                 pace = len(batch) / max(loop.time() - began, 1e-6)
                 self._pace = (self._pace + pace) / 2 if self._pace else pace
         except Exception as error:  # whatever it is concerns all of these, and no later batch
-            return [error] * len(batch)
+            size = len(batch)
+            del batch  # for the same reason: it leads to the error
+            return [error] * size
         return answers
 
     def _forget_done(self) -> None:

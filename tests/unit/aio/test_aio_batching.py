@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 
 import pytest
 
@@ -398,3 +400,29 @@ async def test_a_batch_that_is_cancelled_gives_its_lane_back(line, batcher_of):
     assert await batcher(4, soon()) == 8
     with pytest.raises(DeadlineExceeded):
         await lost
+
+
+@pytest.mark.parametrize("as_a_whole", [False, True])
+async def test_errors_are_gone_when_they_have_been_told(batcher_of, as_a_whole):
+    errors: list[weakref.ref] = []
+
+    def an_error():
+        error = Refused("conflict", "no")
+        errors.append(weakref.ref(error))
+        return error
+
+    async def send(items, deadline):
+        if as_a_whole:
+            raise an_error()
+        return [an_error()]
+
+    batcher = batcher_of(send)
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(Refused):
+                await batcher(1, soon())
+        await turns()
+        assert [error() for error in errors] == [None] * 3
+    finally:
+        gc.enable()
