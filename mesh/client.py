@@ -34,7 +34,7 @@ from mesh.self_call import SelfCalling
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 0.15
-"""What is kept of a request's time to answer it after a call of its own has timed out."""
+"""What is kept of a request's time, to answer it after a call of its own has timed out."""
 
 
 class ReplyConsumer(SelfCalling, stock.ReplyListener.ReplyConsumer):
@@ -147,13 +147,14 @@ class ReplyListener(stock.ReplyListener):
 
 class ServiceClient(DependencyProvider):
     """Injects a client of another service whose calls end within `timeout` seconds, or sooner when
-    the request in hand has less time left."""
+    the request in hand has less time left: `spare` seconds of it are for what comes after the call."""
 
     reply_listener = ReplyListener()
 
-    def __init__(self, target_service: str, timeout: float = 2.0) -> None:
+    def __init__(self, target_service: str, timeout: float = 2.0, spare: float = ANSWER_SECONDS) -> None:
         self.target_service = target_service
         self.timeout = timeout
+        self.spare = spare
 
     def get_dependency(self, worker_ctx: Any) -> Caller:
         return Caller(self, dict(worker_ctx.context_data))
@@ -179,7 +180,7 @@ class Caller:
         now = time.time()
         deadline = now + self._provider.timeout
         if (inherited := deadline_of(self._context)) is not None:
-            deadline = min(deadline, inherited - ANSWER_SECONDS)
+            deadline = min(deadline, inherited - self._provider.spare)
         seconds = deadline - now
         if seconds <= 0:
             raise errors.DeadlineExceeded(f"no time is left to call {service}.{method}")

@@ -22,9 +22,11 @@ def stock_of(*found: products.Product) -> dict[str, products.Product]:
     return {product.id: product for product in found}
 
 
-def an_order(order_id: str = "o-1", items: Mapping[str, int] | None = None) -> products.Order:
+def an_order(
+    order_id: str = "o-1", items: Mapping[str, int] | None = None, user_id: str | None = None
+) -> products.Order:
     """What products is asked to reserve."""
-    return products.new_order(order_id, lines(items or {"P001": 1}))
+    return products.new_order(order_id, lines(items or {"P001": 1}), user_id)
 
 
 def lines(items: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from mesh.outcome import Outcome
 from mesh.sets import Stale
 from mesh.values import value
 from services.orders import domain
-from services.orders.domain import Customer, Order, Request
+from services.orders.domain import Customer, Order, Request, Reserved
 from services.orders.events import OrderCancelled, OrderConfirmed, OrderedLine, OrderPlaced, OrderRejected
 from services.orders.store import OrdersStore
 
@@ -92,6 +92,58 @@ def _accept_any(store: OrdersStore, requests: Mapping[int, Request], news: Itera
         if ours and answers[index].error is None:
             to_drive[index] = before
     return Accepted(answers, to_drive, strangers)
+
+
+def known_customers(store: OrdersStore, user_ids: Iterable[str]) -> dict[str, Customer]:
+    """Those of whom there is a copy, by id: as this process remembers it, or as it is."""
+    wanted = set(user_ids)
+    known = store.memory.recall(wanted)
+    if unknown := wanted - known.keys():
+        with store.transaction(read_only=True) as tx:
+            read = tx.customers(unknown)
+        store.memory.remember(read.values())
+        known |= read
+    return known
+
+
+def confirm_at_once(
+    store: OrdersStore, reserved: Sequence[Reserved], customers: Mapping[str, Customer]
+) -> dict[str, Order] | None:
+    """Write new orders whose stock is reserved, in one statement: all of them, by id, or none.
+
+    None is returned when one is not new, or of a customer who is not as remembered.
+    """
+
+    def not_so() -> None:
+        store.memory.forget(customers)
+
+    return expecting(lambda: _confirm_at_once(store, reserved, customers), not_so)
+
+
+def _confirm_at_once(
+    store: OrdersStore, reserved: Sequence[Reserved], customers: Mapping[str, Customer]
+) -> dict[str, Order]:
+    now = datetime.now(UTC)
+    orders: dict[str, Order] = {}
+    for request, reservation in reserved:
+        customer = customers[request.user_id]
+        pending = domain.pending(request, customer.name, customer.email, now)
+        orders[request.order_id] = domain.confirmed(pending, reservation, now)
+    with store.transaction() as tx:
+        tx.add_confirmed(list(orders.values()), customers)
+        tx.publish(_placed(request) for request, _ in reserved)
+        tx.publish(map(_news, orders.values()))
+    store.memory.note_written(orders)
+    return orders
+
+
+def unwritten(store: OrdersStore, order_ids: Iterable[str]) -> set[str]:
+    """Those of which there is no order."""
+    wanted = store.memory.not_written(order_ids)
+    if not wanted:
+        return wanted
+    with store.transaction(read_only=True) as tx:
+        return wanted - tx.known(wanted)
 
 
 def _by_order(requests: Iterable[Request]) -> dict[str, Request]:

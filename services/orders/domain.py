@@ -108,6 +108,10 @@ class Request:
     """Tells this request from another one under the same key."""
 
 
+Reserved = tuple[Request, Mapping[str, Any]]
+"""A request, and what products has reserved for it."""
+
+
 @dataclass(kw_only=True)
 class Order:
     """`version` grows with each change of state; `confirmed_at` stays when the order is cancelled."""
@@ -144,6 +148,12 @@ def new_request(user_id: Any, items: Any, idempotency_key: Any) -> Request:
         raise Invalid(f"{field}: expected 1 to {LONGEST_KEY} visible ASCII characters", field)
     lines = _checked_lines(items)
     return Request(order_id=order_id, user_id=user, lines=lines, fingerprint=_fingerprint(user, lines))
+
+
+def told_request(order_id: str, user_id: str, items: Sequence[Mapping[str, Any]]) -> Request:
+    """The request for an order, by what others tell of it."""
+    lines = tuple([Line(item["product_id"], item["quantity"]) for item in items])
+    return Request(order_id=order_id, user_id=user_id, lines=lines, fingerprint=_fingerprint(user_id, lines))
 
 
 def _order_id(user_id: str, key: str) -> str:
@@ -207,13 +217,17 @@ def pending(request: Request, name: str, email: str, now: datetime) -> Order:
     )
 
 
+def key_reused() -> KeyReused:
+    return KeyReused("Idempotency-Key: it was used for another order", "Idempotency-Key")
+
+
 def replayed(order: Order, request: Request) -> Order:
     """The first answer to a request that came before. Raises KeyReused, or Rejected as the first time.
 
     An order that was cancelled later was confirmed when it was answered, and that answer is repeated.
     """
     if order.fingerprint != request.fingerprint:
-        raise KeyReused("Idempotency-Key: it was used for another order", "Idempotency-Key")
+        raise key_reused()
     if order.status == REJECTED and order.reason is not None:
         raise Rejected(order.reason)
     if order.status == CANCELLED and order.confirmed_at is None:
@@ -221,10 +235,22 @@ def replayed(order: Order, request: Request) -> Order:
     return replace(order, status=CONFIRMED) if order.status == CANCELLED else order
 
 
+def is_for(lines: Sequence[Line], reserved: Mapping[str, Any]) -> bool:
+    """Whether the reservation is for these lines: under a key that is used for two orders at once, the other
+    one may have come first."""
+    wanted = [(line.product_id, line.quantity) for line in lines]
+    return wanted == [(item["product_id"], item["quantity"]) for item in reserved["items"]]
+
+
 def confirmed(order: Order, reserved: Mapping[str, Any], now: datetime) -> Order:
-    """The order with names and prices as products answered them; unchanged when it was settled before."""
+    """The order with names and prices as products answered them; unchanged when it was settled before.
+
+    It is cancelled when what is reserved is for another order under its key: that is given back.
+    """
     if order.status != PENDING:
         return order
+    if not is_for(order.lines, reserved):
+        return cancelled(order)
     lines = [
         Line(item["product_id"], item["quantity"], item["name"], item["unit_price_minor"])
         for item in reserved["items"]

@@ -1,27 +1,34 @@
 """Placing an order across orders, users and products, so that every order ends, whatever dies.
 
-    step      here                              elsewhere
-    accept    the order is committed pending    users is asked about an unknown customer
-    reserve                                     products takes the stock, idempotent by order id
-    settle    confirmed or rejected, with the outbox row of the event
+    at once   reserve    products takes the stock, idempotent by order id, and tells of it in an event
+              confirm    the order is committed confirmed, with the outbox rows of its events
 
-No remote call happens inside a transaction. What dies between the steps leaves a pending order
-whose lease runs out; `sweep` then drives it on, with the same id, until products has answered.
+What dies in between, or can't write, leaves a reservation of which an event is on its way; `complete`
+then writes the order. What can't be had at once goes step by step:
+
+              accept     the order is committed pending; users is asked about an unknown customer
+              reserve    unless products has been asked
+              settle     confirmed or rejected, with the outbox row of the event
+
+What dies between these leaves a pending order whose lease runs out; `sweep` then drives it on, with the
+same id, until products has answered. No remote call happens inside a transaction.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
 from mesh.backoff import back_off
 from mesh.errors import DeadlineExceeded, MeshError, Refused, Unavailable
 from mesh.outcome import Outcome
+from mesh.values import value
 from services.orders import commands, domain
-from services.orders.domain import Customer, Order, Request
+from services.orders.domain import Customer, Line, Order, Request, Reserved
 from services.orders.store import OrdersStore
 
 log = logging.getLogger(__name__)
@@ -30,9 +37,17 @@ SWEEP_BATCH = 100
 LONGEST_DELAY = 8.0
 """Seconds: an order is terminal within 30 s of the last fault, so it is asked about more often."""
 ALERT_ATTEMPTS = 10
+WRITE_SECONDS = 0.4
+"""What is kept of a request's time, to write an order that products has not decided."""
+MOMENT_SECONDS = 0.5
+"""What products tells of a reservation may come before its answer has been made use of."""
 
 # Answers that settle nothing: products, or the way to it, was not able to decide.
 _UNDECIDED = frozenset({"unavailable", "deadline-exceeded", "internal"})
+
+
+class LeftBehind(Exception):
+    """It has to be tried again."""
 
 
 class Products(Protocol):
@@ -43,6 +58,18 @@ class Users(Protocol):
     def get_users(self, *, user_ids: list[str]) -> list[dict[str, Any]]: ...
 
 
+@value
+class Ahead:
+    """What products was asked before anything was written: for which requests, and what it has decided."""
+
+    customers: Mapping[str, Customer]
+    asked: Mapping[str, Request]
+    decided: Mapping[str, Outcome[Mapping[str, Any]]]
+
+
+_NOTHING_ASKED = Ahead({}, {}, {})
+
+
 def place(
     store: OrdersStore, products: Products, users: Users, wishes: Sequence[Outcome[Request]]
 ) -> list[Outcome[Order]]:
@@ -51,34 +78,128 @@ def place(
         index: Outcome(error=wish.error) for index, wish in enumerate(wishes) if wish.error
     }
     requests = {index: wish.unwrap() for index, wish in enumerate(wishes) if not wish.error}
-    to_drive: dict[int, Order] = {}
     if requests:
-        accepted = commands.accept(store, requests)
-        answers |= accepted.answers
-        to_drive |= accepted.to_drive
-        if accepted.strangers:
-            customers, failed = _ask_users(users, accepted.strangers)
-            answers |= failed
-            known = {index: one for index, one in accepted.strangers.items() if index not in failed}
-            accepted = commands.accept(store, known, customers)
-            answers |= accepted.answers
-            to_drive |= accepted.to_drive
-    settled = drive(store, products, list({order.id: order for order in to_drive.values()}.values()))
-    for index, order in to_drive.items():
-        answers[index] = Outcome.of(partial(domain.replayed, settled[order.id], requests[index]))
+        ahead = _ask_ahead(store, products, requests.values())
+        answers |= _confirm_at_once(store, requests, ahead)
+        rest = {index: request for index, request in requests.items() if index not in answers}
+        try:
+            answers |= _step_by_step(store, products, users, rest, ahead) if rest else {}
+        except (Unavailable, DeadlineExceeded) as error:
+            answers |= {
+                index: Outcome(error=_why_unwritten(one, ahead, error)) for index, one in rest.items()
+            }
     return [answers[index] for index in range(len(wishes))]
 
 
-def drive(store: OrdersStore, products: Products, orders: Sequence[Order]) -> dict[str, Order]:
+def _ask_ahead(store: OrdersStore, products: Products, requests: Iterable[Request]) -> Ahead:
+    """Reserve for all customers who are known. Whoever dies now has not written their orders: products tells
+    of the reservations, and `complete` writes them then."""
+    customers = commands.known_customers(store, (request.user_id for request in requests))
+    asked: dict[str, Request] = {}
+    for request in requests:
+        if request.user_id in customers:
+            asked.setdefault(request.order_id, request)
+    wanted = [_wanted(one.order_id, one.lines) | {"user_id": one.user_id} for one in asked.values()]
+    return Ahead(customers, asked, _reserve(products, wanted) if wanted else {})
+
+
+def _confirm_at_once(
+    store: OrdersStore, requests: Mapping[int, Request], ahead: Ahead
+) -> dict[int, Outcome[Order]]:
+    """Answers for requests whose stock is reserved, if all of them are new."""
+    answers: dict[int, Outcome[Order]] = {}
+    reserved: dict[int, Reserved] = {}
+    for index, request in requests.items():
+        decision = ahead.decided.get(request.order_id)
+        if decision is None or decision.error or request is not ahead.asked[request.order_id]:
+            continue
+        reservation = decision.unwrap()
+        if domain.is_for(request.lines, reservation):
+            reserved[index] = (request, reservation)
+        else:
+            answers[index] = Outcome(error=domain.key_reused())
+    if not reserved:
+        return answers
+    try:
+        orders = commands.confirm_at_once(store, list(reserved.values()), ahead.customers)
+    except (Unavailable, DeadlineExceeded) as error:
+        log.warning("%d orders are written later: %s", len(reserved), error)
+        orders = {request.order_id: _promised(request, ahead) for request, _ in reserved.values()}
+    if orders is not None:
+        answers |= {index: Outcome(orders[request.order_id]) for index, (request, _) in reserved.items()}
+    return answers
+
+
+def _promised(request: Request, ahead: Ahead) -> Order:
+    """An order that is nowhere yet, except that products has told that its stock is reserved."""
+    customer = ahead.customers[request.user_id]
+    return domain.pending(request, customer.name, customer.email, datetime.now(UTC))
+
+
+def _why_unwritten(request: Request, ahead: Ahead, error: Exception) -> Exception:
+    """Who has asked products, and not heard that it refuses, may get the order yet."""
+    decision = ahead.decided.get(request.order_id)
+    is_refused = decision is not None and decision.error is not None
+    if is_refused or request.order_id not in ahead.asked:
+        return error
+    return DeadlineExceeded("whether the order can be had is not known yet")
+
+
+def _step_by_step(
+    store: OrdersStore, products: Products, users: Users, requests: Mapping[int, Request], ahead: Ahead
+) -> dict[int, Outcome[Order]]:
+    accepted = commands.accept(store, requests)
+    answers, to_drive = dict(accepted.answers), dict(accepted.to_drive)
+    if accepted.strangers:
+        customers, failed = _ask_users(users, accepted.strangers)
+        answers |= failed
+        known = {index: one for index, one in accepted.strangers.items() if index not in failed}
+        accepted = commands.accept(store, known, customers)
+        answers |= accepted.answers
+        to_drive |= accepted.to_drive
+    orders = {order.id: order for order in to_drive.values()}
+    settled = drive(store, products, list(orders.values()), ahead)
+    for index, order in to_drive.items():
+        answers[index] = Outcome.of(partial(domain.replayed, settled[order.id], requests[index]))
+    return answers
+
+
+def drive(
+    store: OrdersStore, products: Products, orders: Sequence[Order], ahead: Ahead = _NOTHING_ASKED
+) -> dict[str, Order]:
     """Reserve and settle. An order that products did not decide stays pending, and is returned so."""
     after = {order.id: order for order in orders}
-    decided = _reserve(products, list(after.values())) if orders else {}
+    decided = {order_id: one for order_id, one in ahead.decided.items() if order_id in after}
+    wanted = [_wanted(order.id, order.lines) for order in orders if order.id not in ahead.asked]
+    if wanted:
+        decided |= _reserve(products, wanted)
     if decided:
         try:
             after |= commands.settle(store, after, decided)
         except (Unavailable, DeadlineExceeded) as error:
             log.warning("%d orders stay pending: %s", len(decided), error)
     return after
+
+
+def left_behind(store: OrdersStore, order_ids: Iterable[str]) -> set[str]:
+    """Of orders for which products tells that their stock is reserved, those that nobody has written: now,
+    and a moment later."""
+    missing = commands.unwritten(store, order_ids)
+    if missing:  # most likely somebody is just at it
+        time.sleep(MOMENT_SECONDS)
+        missing = commands.unwritten(store, missing)
+    return missing
+
+
+def complete(store: OrdersStore, products: Products, users: Users, requests: Sequence[Request]) -> None:
+    """Place orders that were left behind with their stock reserved: products gives the answer that it gave.
+
+    Raises LeftBehind when one can't be written now.
+    """
+    log.warning("%d orders were left behind with their stock reserved", len(requests))
+    place(store, products, users, [Outcome(request) for request in requests])
+    if missing := commands.unwritten(store, [request.order_id for request in requests]):
+        raise LeftBehind(f"{len(missing)} orders have their stock reserved, and are not written yet")
 
 
 def sweep(store: OrdersStore, products: Products) -> int:
@@ -102,21 +223,21 @@ def _delay(attempts: int) -> timedelta:
     return timedelta(seconds=back_off(attempts, first=0.5, longest=LONGEST_DELAY))
 
 
-def _reserve(products: Products, orders: Sequence[Order]) -> dict[str, Outcome[Mapping[str, Any]]]:
+def _wanted(order_id: str, lines: Iterable[Line]) -> dict[str, Any]:
+    items = [{"product_id": line.product_id, "quantity": line.quantity} for line in lines]
+    return {"order_id": order_id, "items": items}
+
+
+def _reserve(products: Products, wanted: list[dict[str, Any]]) -> dict[str, Outcome[Mapping[str, Any]]]:
     """What products has decided, by order."""
-    asked = [
-        {
-            "order_id": order.id,
-            "items": [{"product_id": line.product_id, "quantity": line.quantity} for line in order.lines],
-        }
-        for order in orders
-    ]
     try:
-        answers = products.reserve_stocks(orders=asked)
+        answers = products.reserve_stocks(orders=wanted)
     except MeshError as error:
-        log.warning("%d orders stay pending: products: %s", len(orders), error)
+        log.warning("%d orders stay pending: products: %s", len(wanted), error)
         return {}
-    outcomes = {order.id: Outcome.from_wire(answer) for order, answer in zip(orders, answers, strict=True)}
+    outcomes = {
+        one["order_id"]: Outcome.from_wire(answer) for one, answer in zip(wanted, answers, strict=True)
+    }
     return {
         order_id: one
         for order_id, one in outcomes.items()

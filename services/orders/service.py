@@ -13,7 +13,7 @@ from mesh.outbox import OutboxRelay
 from mesh.outcome import Outcome
 from mesh.paging import checked_limit, decode_cursor, page
 from mesh.rpc import rpc
-from mesh.subscription import event_handler
+from mesh.subscription import batch_handler, event_handler
 from services.orders import commands, domain, saga, wire
 from services.orders.store import OrdersStore
 
@@ -22,7 +22,7 @@ class OrdersService:
     name = "orders"
 
     store = Database(OrdersStore)
-    products = ServiceClient("products", timeout=1.5)
+    products = ServiceClient("products", timeout=1.5, spare=saga.WRITE_SECONDS)
     users = ServiceClient("users", timeout=1.0)
     relay = OutboxRelay()
     presence = Presence()
@@ -60,6 +60,13 @@ class OrdersService:
     @event_handler("users", "user_updated")
     def on_user_updated(self, event: dict[str, Any]) -> None:
         commands.learn_customer(self.store, wire.customer_from_event(event))
+
+    @batch_handler("products", "stocks_reserved", for_ever=True)
+    def on_stocks_reserved(self, events: list[dict[str, Any]]) -> None:
+        told = {one["order_id"]: one for event in events for one in event["data"]["orders"]}
+        if missing := saga.left_behind(self.store, told):
+            requests = [wire.request_from_told(told[order_id]) for order_id in missing]
+            saga.complete(self.store, self.products, self.users, requests)
 
     @timer(interval=1)
     def sweep(self) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from mesh.database import Store, Transaction, insert_ignoring_conflicts
+from mesh.news import News
 from mesh.sets import Stale, Write, document, select_among
 from mesh.tables import as_row
 from services.orders import domain
 from services.orders.domain import Customer, Line, Order, Request
+from services.orders.memory import Memory
 from services.orders.tables import customers, orders
 
 _CHANGING = ("status", "lines", "currency", "reason", "version", "confirmed_at")
@@ -38,6 +40,20 @@ def _add(lease: timedelta) -> str:
     """  # noqa: S608 - constants of our own
 
 
+_ADD_CONFIRMED = f"""
+    INSERT INTO orders (id, user_id, user_name, user_email, fingerprint, lines, currency, status, version,
+                        created_at, confirmed_at, attempts)
+    SELECT id, user_id, user_name, user_email, fingerprint, lines, currency, '{domain.CONFIRMED}', version,
+           created_at, confirmed_at, 0
+    FROM json_to_recordset({{0}}) AS new(id text, user_id text, user_name text, user_email text,
+                                         fingerprint text, lines json, currency text, version int,
+                                         created_at timestamptz, confirmed_at timestamptz,
+                                         customer_version int)
+    WHERE (SELECT version FROM customers WHERE customers.id = new.user_id) = new.customer_version
+    ORDER BY id
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+"""  # noqa: S608 - constants of our own
 _ADDED = "json_agg(json_build_array(id, user_name, user_email, created_at))"
 
 
@@ -53,6 +69,11 @@ class OrdersTransaction(Transaction):
         """Those that exist, by id."""
         rows = select_among(self.connection, _columns, orders.c.id, order_ids, lock=lock)
         return {order.id: order for order in map(_order, rows)}
+
+    def known(self, order_ids: Iterable[str]) -> set[str]:
+        """The ids of those that exist."""
+        rows = select_among(self.connection, (orders.c.id,), orders.c.id, order_ids)
+        return {order_id for (order_id,) in rows}
 
     def page(self, user_id: str, before: tuple[datetime, str] | None, limit: int) -> list[Order]:
         """Up to `limit` orders of a user, the newest first, older than the (created_at, id) given."""
@@ -98,6 +119,23 @@ class OrdersTransaction(Transaction):
         if all_or_none and len(added) < len(requests):
             raise Stale
         return added
+
+    def add_confirmed(self, confirmed: Sequence[Order], customers: Mapping[str, Customer]) -> None:
+        """Write orders that have been confirmed before they were written at all. Raises Stale at the end when
+        one is not new, or a customer has changed."""
+        rows = [{**vars(order), "customer_version": customers[order.user_id].version} for order in confirmed]
+        execute = partial(self._add_confirmed_each, rows)
+        self.writes.add(Write(_ADD_CONFIRMED, (document(rows),), execute, at_least=len(rows)))
+
+    def _add_confirmed_each(self, rows: Sequence[dict[str, Any]], _: sa.Connection) -> None:
+        known = self.customers(row["user_id"] for row in rows)
+        insert = insert_ignoring_conflicts(self.connection, orders)
+        for row in rows:
+            customer = known.get(row["user_id"])
+            is_as_read = customer is not None and customer.version == row["customer_version"]
+            new = {name: row[name] for name in Order.__dataclass_fields__} | {"attempts": 0}
+            if not is_as_read or not self.connection.execute(insert, new).rowcount:
+                raise Stale
 
     def save(self, changed: Iterable[Order]) -> None:
         """Orders that are one step further than when they were read. Raises Stale at the end when one has
@@ -150,6 +188,10 @@ class OrdersTransaction(Transaction):
 
 class OrdersStore(Store[OrdersTransaction]):
     transaction_cls = OrdersTransaction
+
+    def __init__(self, engine: sa.Engine, news: News | None = None) -> None:
+        super().__init__(engine, news)
+        self.memory = Memory()
 
 
 def _literals(before: tuple[datetime, str]) -> tuple[Any, Any]:

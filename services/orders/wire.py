@@ -48,6 +48,10 @@ def customer_from_event(event: Mapping[str, Any]) -> Customer:
     )
 
 
+def request_from_told(told: Mapping[str, Any]) -> Request:
+    return domain.told_request(told["order_id"], told["user_id"], told["items"])
+
+
 def position_of(order: Order) -> Sequence[str]:
     return [timestamp(order.created_at), order.id]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,8 +12,15 @@ from mesh.outcome import Outcome
 from mesh.sets import Stale
 from mesh.tables import as_row
 from services.products import domain
-from services.products.domain import Order, Product, Reservation
-from services.products.events import ProductCreated, ProductUpdated, StockChanged
+from services.products.domain import Order, Product, Reservation, ReservedLine
+from services.products.events import (
+    ProductCreated,
+    ProductUpdated,
+    ReservedItem,
+    ReservedOrder,
+    StockChanged,
+    StocksReserved,
+)
 from services.products.store import ProductsStore, ProductsTransaction
 
 STREAM_PAGE = 100
@@ -117,6 +124,7 @@ def _reserve_by_memory(store: ProductsStore, orders: Sequence[Order]) -> list[Re
                 tx.decide(decisions)
                 tx.save(changed.values(), before)
                 tx.publish(_stock_changes(changed.values()))
+                tx.publish(_reserved(orders_by_id, decisions))
         except Stale:
             store.memory.was_wrong()
             raise
@@ -136,6 +144,7 @@ def _reserve(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]
         tx.decide(decisions)
         tx.save(changed.values(), on_hand)
         tx.publish(_stock_changes(changed.values()))
+        tx.publish(_reserved(orders_by_id, decisions))
     store.memory.remember((on_hand | changed).values())
     decided |= {decision.order_id: decision for decision in decisions}
     return [decided[order.order_id] for order in orders]
@@ -173,6 +182,23 @@ def _once(store: ProductsStore, command_id: str | None, command: tuple[Any, ...]
 
 def _stock_changes(changed: Any) -> list[tuple[StockChanged, int]]:
     return [(StockChanged(product_id=one.id, stock=one.stock), one.version) for one in changed]
+
+
+def _reserved(
+    orders: Mapping[str, Order], decisions: Sequence[Reservation]
+) -> list[tuple[StocksReserved, int]]:
+    """What is told of new reservations: in one event, for they are told for the sake of few."""
+    told: list[ReservedOrder] = []
+    for one in decisions:
+        user_id = orders[one.order_id].user_id
+        if user_id is not None and one.status == domain.RESERVED:
+            items = [_item(line) for line in one.lines]
+            told.append({"order_id": one.order_id, "user_id": user_id, "items": items})
+    return [(StocksReserved(batch_id=uuid.uuid4().hex, orders=told), 1)] if told else []
+
+
+def _item(line: ReservedLine) -> ReservedItem:
+    return {"product_id": line.product_id, "quantity": line.quantity}
 
 
 def all_products(store: ProductsStore, text: str | None = None) -> Iterator[Product]:

@@ -80,6 +80,8 @@ class Order:
 
     order_id: str
     lines: tuple[Line, ...]
+    user_id: str | None = None
+    """Whose order it is, when the reservation is to be told to the world."""
 
     @property
     def product_ids(self) -> list[str]:
@@ -145,7 +147,7 @@ def restocked(product: Product, quantity: Any) -> Product:
     return replace(product, stock=product.stock + more, version=product.version + 1)
 
 
-def new_order(order_id: Any, items: Any) -> Order:
+def new_order(order_id: Any, items: Any, user_id: Any = None) -> Order:
     """An order from outside: the same product twice becomes one line. Raises Invalid."""
     if not isinstance(items, list | tuple) or not 1 <= len(items) <= MOST_LINES:
         raise Invalid(f"items: expected a list of 1 to {MOST_LINES} lines", "items")
@@ -160,7 +162,8 @@ def new_order(order_id: Any, items: Any) -> Order:
             field = f"items[{index}].quantity"
             raise Invalid(f"{field}: expected at most {MOST_QUANTITY} of {product_id} in all", field)
     lines = [Line(product_id, quantity) for product_id, quantity in sorted(wanted.items())]
-    return Order(checked_id(order_id, "order_id"), tuple(lines))
+    user = None if user_id is None else checked_id(user_id, "user_id")
+    return Order(checked_id(order_id, "order_id"), tuple(lines), user)
 
 
 def reserve(products: Mapping[str, Product], order: Order) -> Reservation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 from mesh.events import Event
 from mesh.values import value
@@ -42,3 +42,30 @@ class StockChanged(Event):
 
     product_id: str
     stock: int
+
+
+class ReservedItem(TypedDict):
+    product_id: str
+    quantity: int
+
+
+class ReservedOrder(TypedDict):
+    order_id: str
+    user_id: str
+    items: list[ReservedItem]
+
+
+@value(kw_only=True)
+class StocksReserved(Event):
+    """These orders have their stock.
+
+    Published in the transaction that reserved it, of orders that were said to be somebody's. Awaited: should
+    whoever asked have died since, the orders are written by what is said here.
+    """
+
+    TYPE: ClassVar[str] = "stocks_reserved"
+    AGGREGATE: ClassVar[str] = "batch_id"
+    AWAITED: ClassVar[bool] = True
+
+    batch_id: str
+    orders: list[ReservedOrder]

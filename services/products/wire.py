@@ -28,7 +28,7 @@ def product_to_wire(product: Product) -> dict[str, Any]:
 def order_from_wire(wire: Any) -> Order:
     if not isinstance(wire, dict):
         raise domain.Invalid("orders: expected objects with order_id and items", "orders")
-    return domain.new_order(wire.get("order_id"), wire.get("items"))
+    return domain.new_order(wire.get("order_id"), wire.get("items"), wire.get("user_id"))
 
 
 def reserved(reservation: Reservation) -> dict[str, Any]:

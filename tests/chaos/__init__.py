@@ -6,7 +6,7 @@
     mutants     one-line sabotages of the code: a row that does not notice its own is worthless
     customers   who order meanwhile; `history` keeps every request and answer
     books       what the databases say afterwards; `checker` compares the two
-    rows        R1 to R14: a load, a fault, and when it passes
+    rows        R1 to R15: a load, a fault, and when it passes
 
 `python -m tests.chaos` runs it all; `test_rows` runs each row shortened, as part of `make test`.
 """

@@ -116,17 +116,6 @@ class Shop:
         """Until it is cancelled. Raises AssertionError when it can't be."""
         await self.insist("POST", f"/orders/{order_id}/cancel", account=account)
 
-    async def pending_order(self, account: Account) -> str:
-        """The id of the newest order of a customer, once there is a pending one. Raises AssertionError."""
-        end = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < end:
-            status, _, text = await self._ask("GET", "/orders?limit=1", None, account.headers)
-            newest = json.loads(text)["items"] if status == 200 else []
-            if newest and newest[0]["status"] == "pending":
-                return str(newest[0]["order_id"])
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"no order of {account.user_id} was pending")
-
     async def place_and_cancel(self, items: Items, account: Account) -> None:
         attempt = await self.order(items, account)
         if attempt.status == 201:

@@ -149,6 +149,13 @@ def no_sweeper() -> None:
 
 
 @mutant
+def no_completion() -> None:
+    """orders does not look at what products tells of reserved stock"""
+    if saga := _module("services.orders.saga"):
+        _put(saga, "left_behind", lambda *_: set())
+
+
+@mutant
 def no_tombstone() -> None:
     """a cancel that overtakes its reservation leaves no trace"""
     if commands := _module("services.products.commands"):

@@ -1,4 +1,4 @@
-"""R1 to R14. A row is a coroutine that plays on a stage; its table of figures is in its call of `row`."""
+"""R1 to R15. A row is a coroutine that plays on a stage; its table of figures is in its call of `row`."""
 
 from __future__ import annotations
 

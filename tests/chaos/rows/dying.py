@@ -1,10 +1,11 @@
-"""R1, R3, R4: processes that die under load, anywhere, at an exact line, and in good order."""
+"""R1, R3, R4, R15: processes that die under load, anywhere, at an exact line, and in good order."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 
+from tests.chaos.faults import until
 from tests.chaos.load import Load, Progress, rename, while_ordering
 from tests.chaos.rows import row
 from tests.chaos.stage import Stage, all_of, at_once
@@ -148,3 +149,32 @@ async def rolling_restarts(stage: Stage) -> None:
         stage.expect(last.status in (201, 409), f"key {last.key}: {last.status} after all retries")
     stage.figures["slowest exit"] = f"{max(exits):.1f} s"
     stage.figures["executions"] = calls.total()
+
+
+IN_A_ROW = 6
+EXITED_SECONDS = 90.0
+
+
+@row(
+    "R15",
+    load="orders exits 6 times in a row just before it commits, the stock being reserved, 5 times; nobody asks "
+    "again",
+    passes="every order whose stock is reserved is there, 30 s after the last exit",
+    control="no-completion",
+    sabotaged="orders",
+)
+async def dies_with_the_stock_reserved(stage: Stage) -> None:
+    times = stage.choose(5, 1)
+    products = await stage.shop.stock_up(1000, 1000)
+
+    async def exit_again_and_again() -> None:
+        for _ in range(times):
+            await all_of(stage.faults.wait_until_up(name) for name in stage.mesh.instances("orders"))
+            # The broker gives a call that one died of to the next, as long as the call lives.
+            stage.faults.points.arm("orders.commit.before", "exit", IN_A_ROW)
+            await until(lambda: not stage.faults.points.armed(), EXITED_SECONDS, "the exits of orders")
+            stage.faults.count("exit at orders.commit.before", IN_A_ROW)
+
+    load = Load(products, clients=4, at_least=times, pause=0.3, patience=0)
+    await while_ordering(stage, exit_again_and_again(), load)
+    await stage.judge()

@@ -74,7 +74,7 @@ async def cancel_everything(stage: Stage) -> None:
     sabotaged="products",
 )
 async def cancelled_before_reserved(stage: Stage) -> None:
-    rounds, orders = stage.choose((5, 5), (1, 3))
+    rounds, orders, overtaken = stage.choose((5, 5, 2), (1, 3, 1))
     (product,) = await stage.shop.stock_up(1000)
     for _ in range(rounds):
         async with stage.faults.frozen(*stage.mesh.instances("products")):
@@ -85,8 +85,7 @@ async def cancelled_before_reserved(stage: Stage) -> None:
             await _place_and_cancel(stage, product, 1)
             await until(lambda: not stage.faults.points.armed(), SOON, "the slow reservation")
             stage.faults.count("reserve hangs")
-        for _ in range(orders):
-            stage.faults.points.arm("products.reserve_stocks.before", f"sleep={SLOW}")
+        for _ in range(overtaken):
             await _cancel_first(stage, product)
             stage.faults.count("reserve overtaken")
     await asyncio.sleep(2 * TOO_SLOW)  # the last of them goes on now; nothing tells when it has
@@ -107,10 +106,11 @@ async def _place_and_cancel(stage: Stage, product: str, orders: int) -> None:
 
 
 async def _cancel_first(stage: Stage, product: str) -> None:
-    """Cancel an order while products is at it: what it reserves then, it has to give back, or never take."""
+    """Cancel a pending order just as products is asked again: what it reserves then, it has to give back, or
+    never take."""
     account = stage.rng.choice(stage.shop.cast.customers)
-    placing = asyncio.create_task(stage.shop.order([(product, 1)], account))
-    try:
-        await stage.shop.cancel(await stage.shop.pending_order(account), account)
-    finally:
-        await placing
+    stage.faults.points.arm("products.reserve_stocks.before", "unavailable")
+    attempt = await stage.shop.order([(product, 1)], account, patience=0)
+    stage.expect(attempt.status == 202, f"products said nothing, but the answer was {attempt.status}")
+    await stage.faults.hit("products.reserve_stocks.before", f"sleep={SLOW}")
+    await stage.shop.cancel(attempt.order_id, account)

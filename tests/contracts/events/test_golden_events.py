@@ -24,6 +24,9 @@ EVENTS = [
     products.ProductCreated(product_id="P001", name="Laptop", price_minor=120050, currency="USD", stock=10),
     products.ProductUpdated(product_id="P001", name="Laptop", price_minor=99900, currency="USD"),
     products.StockChanged(product_id="P001", stock=8),
+    products.StocksReserved(
+        batch_id="b-1", orders=[{**ORDER, "items": [{"product_id": "P001", "quantity": 2}]}]
+    ),
     users.UserRegistered(user_id="U001", **CUSTOMER),
     users.UserUpdated(user_id="U001", **CUSTOMER),
     orders.OrderPlaced(**ORDER, status="pending", items=[UNPRICED]),

@@ -14,7 +14,7 @@ from mesh.errors import DeadlineExceeded, Refused, Unavailable
 from mesh.outcome import Outcome
 from services.orders import commands, domain, saga
 from services.orders.tables import orders
-from tests.builders import a_customer, a_request
+from tests.builders import a_customer, a_request, lines
 from tests.integration.services.published import published, types
 
 
@@ -32,8 +32,10 @@ class Products:
         self.stock = stock
         self.away = away
         self.decided = {}
+        self.asked = []
 
     def reserve_stocks(self, *, orders):
+        self.asked += [order["order_id"] for order in orders]
         if self.away:
             raise self.away
         return [self.decided.setdefault(order["order_id"], self._decide(order)) for order in orders]
@@ -211,7 +213,8 @@ def test_one_order_cancelled_meanwhile_spoils_none_of_its_batch(store):
             commands.cancel_order(store, orders[0]["order_id"])
             return super().reserve_stocks(orders=orders)
 
-    first, *others = place(store, *[a_request(key=f"k-{n}") for n in range(3)], products=Cancelling())
+    requests = [a_request("U002", key=f"k-{n}") for n in range(3)]
+    first, *others = place(store, *requests, products=Cancelling(), users=Users([BOB]))
 
     assert isinstance(first.error, domain.Refusal)
     assert [one.unwrap().status for one in others] == [domain.CONFIRMED] * 2
@@ -236,20 +239,168 @@ def test_an_order_is_pending_while_products_is_away_and_then_swept(store, away):
     assert types(store) == ["order_placed", "order_confirmed"]
 
 
-def test_an_order_whose_time_ends_before_it_is_settled_is_pending_and_then_swept(store):
-    class Slow(Products):
-        def reserve_stocks(self, *, orders):
-            answers = super().reserve_stocks(orders=orders)
-            budget.begin(time.time() - 1)
-            return answers
+class Slow(Products):
+    """Its answer comes when nobody waits for the outcome any longer."""
 
-    products = Slow()
-    (outcome,) = eventlet.spawn(place, store, a_request(key="k"), products=products).wait()
+    def reserve_stocks(self, *, orders):
+        answers = super().reserve_stocks(orders=orders)
+        budget.begin(time.time() - 1)
+        return answers
+
+
+def test_an_order_whose_time_ends_before_it_is_settled_is_pending_and_then_swept(store):
+    products, users = Slow(), Users([BOB])
+    request = a_request("U002", key="k")
+    (outcome,) = eventlet.spawn(place, store, request, products=products, users=users).wait()
     assert outcome.unwrap().status == domain.PENDING
 
     due_now(store)
     saga.sweep(store, Products(stock=products.stock))
     assert commands.get_order(store, outcome.unwrap().id).status == domain.CONFIRMED
+
+
+def test_an_order_whose_time_ends_before_it_is_written_is_pending_and_then_completed(store, at_once):
+    request, products = a_request(key="k"), Slow()
+    (outcome,) = eventlet.spawn(place, store, request, products=products).wait()
+    assert outcome.unwrap().status == domain.PENDING
+    assert saga.left_behind(store, [request.order_id]) == {request.order_id}
+
+    products = already_asked(products)
+    saga.complete(store, products, Users(), [request])
+
+    assert commands.get_order(store, request.order_id).status == domain.CONFIRMED
+    assert saga.left_behind(store, [request.order_id]) == set()
+    assert place(store, request, products=products)[0].unwrap().status == domain.CONFIRMED
+    assert types(store) == ["order_placed", "order_confirmed"]
+    assert products.stock == 99
+
+
+def already_asked(before):
+    """The same products, which keeps to what it has decided."""
+    products = Products(stock=before.stock)
+    products.decided = before.decided
+    return products
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Nobody waits for those who might be just at it."""
+    monkeypatch.setattr(saga, "MOMENT_SECONDS", 0)
+
+
+def test_an_order_of_a_known_customer_is_written_once_and_products_asked_once(store, monkeypatch):
+    monkeypatch.setattr(commands, "accept", None)
+    products = Products()
+    request = a_request(key="k")
+    (outcome,) = place(store, request, products=products)
+    assert outcome.unwrap().status == domain.CONFIRMED
+    assert products.asked == [request.order_id]
+
+
+@pytest.mark.parametrize(
+    ("products", "status"),
+    [(Products(stock=0), domain.REJECTED), (Products(away=Unavailable("away")), domain.PENDING)],
+    ids=["refused", "away"],
+)
+def test_products_is_asked_once_whatever_it_says(store, products, status):
+    products.asked.clear()
+    request = a_request(items={"P001": 1})
+    place(store, request, products=products)
+    assert commands.get_order(store, request.order_id).status == status
+    assert products.asked == [request.order_id]
+
+
+def test_an_order_that_dies_with_its_stock_reserved_is_completed_from_what_products_tells(
+    store, at_once, monkeypatch
+):
+    class Died(BaseException):
+        pass
+
+    def die(*_):
+        raise Died
+
+    products, requests = Products(), [a_request(key="k-1"), a_request(key="k-2", items={"P001": 2})]
+    ids = {request.order_id for request in requests}
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "confirm_at_once", die)
+        with pytest.raises(Died):
+            place(store, *requests, products=products)
+    assert types(store) == []
+
+    for _ in range(2):  # what is told twice is done once
+        missing = saga.left_behind(store, ids)
+        saga.complete(store, products, Users(), [one for one in requests if one.order_id in missing])
+
+    assert {commands.get_order(store, one).status for one in ids} == {domain.CONFIRMED}
+    assert sorted(types(store)) == ["order_confirmed"] * 2 + ["order_placed"] * 2
+    assert products.stock == 97
+
+
+def test_what_another_instance_has_written_was_not_left_behind(store, at_once):
+    request = a_request()
+    place(type(store)(store._engine), request)
+    assert saga.left_behind(store, [request.order_id, "o-404"]) == {"o-404"}
+
+
+def test_what_can_not_be_completed_is_told_again(store, at_once, monkeypatch):
+    def away(*_):
+        raise Unavailable("away")
+
+    monkeypatch.setattr(commands, "confirm_at_once", away)
+    with pytest.raises(saga.LeftBehind):
+        saga.complete(store, Products(), Users(), [a_request()])
+    assert types(store) == []
+
+
+def test_the_order_of_a_customer_who_has_changed_elsewhere_has_what_is_new(store):
+    place(store, a_request())
+    commands.learn_customer(type(store)(store._engine), a_customer(name="Alicia", version=2))
+    for _ in range(2):
+        (outcome,) = place(store, a_request())
+        assert outcome.unwrap().user_name == "Alicia"
+    assert [event["data"]["name"] for event in published(store) if event["type"] == "order_confirmed"] == [
+        "Alice", "Alicia", "Alicia",
+    ]  # fmt: skip
+
+
+def test_a_key_that_has_just_reserved_another_order_is_not_placed(store):
+    products = Products()
+    first, second = a_request(key="k"), a_request(key="k", items={"P002": 5})
+    products.reserve_stocks(orders=[{"order_id": first.order_id, "items": lines({"P001": 1})}])
+    (outcome,) = place(store, second, products=products)
+    assert isinstance(outcome.error, domain.KeyReused)
+    assert types(store) == []
+
+
+def test_an_order_that_another_under_its_key_has_overtaken_gives_its_stock_back(store):
+    products = Products(away=Unavailable("away"))
+    first, second = a_request(key="k"), a_request(key="k", items={"P002": 5})
+    place(store, first, products=products)
+    products.away = None
+    (outcome,) = place(store, second, products=products)
+    assert isinstance(outcome.error, domain.KeyReused)
+
+    due_now(store)
+    saga.sweep(store, products)
+
+    assert commands.get_order(store, first.order_id).status == domain.CANCELLED
+    assert types(store) == ["order_placed", "order_cancelled"]
+
+
+def test_a_database_that_fails_half_way_spoils_no_answer_that_was_given(store, monkeypatch):
+    def away(*_):
+        raise Unavailable("away")
+
+    monkeypatch.setattr(commands, "accept", away)
+    products = Products(stock=1)
+    confirmed, refused, stranger = place(
+        store, a_request(), a_request(items={"P001": 9}), a_request("U002"), products=products
+    )
+    assert confirmed.unwrap().status == domain.CONFIRMED
+    assert isinstance(refused.error, Unavailable)
+    assert isinstance(stranger.error, Unavailable)
+    (undecided,) = place(store, a_request(), products=Products(away=Unavailable("away")))
+    assert isinstance(undecided.error, DeadlineExceeded)  # products may have it by now
 
 
 def test_a_retry_drives_an_order_on_that_was_left_behind(store):

@@ -107,6 +107,33 @@ def test_a_reservation_takes_stock_and_tells(store):
     assert published(store)[-1]["data"] == {"product_id": "P001", "stock": 3}
 
 
+@pytest.mark.parametrize("remembered", [True, False])
+def test_reservations_of_somebodys_orders_are_told_once_in_one_event(store, remembered):
+    stocked(store, stock=5)
+    if not remembered:
+        store.memory.was_wrong()
+    orders = [
+        an_order("o-1", {"P001": 2}, user_id="U001"),
+        an_order("o-2"),
+        an_order("o-3", user_id="U002"),
+        *([] if remembered else [an_order("o-4", {"P001": 9}, user_id="U001")]),
+    ]
+    commands.reserve_stocks(store, orders)
+    commands.reserve_stocks(store, orders)
+    (told,) = [event for event in published(store) if event["type"] == "stocks_reserved"]
+    assert told["aggregate_id"] == told["data"]["batch_id"]
+    assert told["data"]["orders"] == [
+        {"order_id": "o-1", "user_id": "U001", "items": [{"product_id": "P001", "quantity": 2}]},
+        {"order_id": "o-3", "user_id": "U002", "items": [{"product_id": "P001", "quantity": 1}]},
+    ]
+
+
+def test_a_malformed_user_of_an_order_is_refused():
+    with pytest.raises(domain.Invalid) as refused:
+        an_order(user_id="not an id")
+    assert refused.value.field == "user_id"
+
+
 def test_a_repeated_order_reserves_once(store):
     stocked(store, stock=5)
     first = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
