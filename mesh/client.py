@@ -147,7 +147,8 @@ class ReplyListener(stock.ReplyListener):
 
 class ServiceClient(DependencyProvider):
     """Injects a client of another service whose calls end within `timeout` seconds, or sooner when
-    the request in hand has less time left: `spare` seconds of it are for what comes after the call."""
+    the request in hand has less time left: `spare` seconds of it, or half where there are not so many, are
+    for what comes after the call."""
 
     reply_listener = ReplyListener()
 
@@ -180,7 +181,8 @@ class Caller:
         now = time.time()
         deadline = now + self._provider.timeout
         if (inherited := deadline_of(self._context)) is not None:
-            deadline = min(deadline, inherited - self._provider.spare)
+            spare = max(ANSWER_SECONDS, min(self._provider.spare, (inherited - now) / 2))
+            deadline = min(deadline, inherited - spare)
         seconds = deadline - now
         if seconds <= 0:
             raise errors.DeadlineExceeded(f"no time is left to call {service}.{method}")

@@ -1,6 +1,6 @@
 """What can be done with orders: each function is one transaction, and a batch is the normal case.
 
-Placing an order takes two of them, `accept` and `settle`, with a call to products between: see saga.
+Placing an order takes one of them, `confirm_at_once`, or two, `accept` and `settle`: see saga.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from mesh.database import expecting, settled
+from mesh.errors import DeadlineExceeded, Unavailable
 from mesh.events import Event
 from mesh.outcome import Outcome
 from mesh.sets import Stale
@@ -24,6 +25,9 @@ LEASE = timedelta(seconds=5)
 """A pending order is left alone for so long by others than the one who works on it: more than
 the whole deadline of a request."""
 
+
+MOST_PENDING = 1000
+"""Of so many pending orders this process is to know that they are there, whoever has written them."""
 
 LONGEST_REQUEST = timedelta(seconds=2.5)
 """After so long whoever asked first has an answer: that the outcome is not known yet."""
@@ -50,7 +54,7 @@ def accept(store: OrdersStore, requests: Mapping[int, Request], news: Iterable[C
 
 
 def _accept_new(store: OrdersStore, requests: Mapping[int, Request]) -> Accepted:
-    """What nearly all batches are, in one statement. Raises Stale when not all orders are new, or of
+    """In one statement. Raises Stale when not all orders are new, or of
     customers who are known."""
     firsts = _by_order(requests.values())
     if len(firsts) < len(requests):
@@ -58,6 +62,7 @@ def _accept_new(store: OrdersStore, requests: Mapping[int, Request]) -> Accepted
     with store.transaction() as tx:
         new = tx.add(list(firsts.values()), LEASE, all_or_none=True)
         tx.publish(map(_placed, firsts.values()))
+    store.memory.note_rows(new)
     return Accepted({}, {index: new[request.order_id] for index, request in requests.items()}, {})
 
 
@@ -82,6 +87,7 @@ def _accept_any(store: OrdersStore, requests: Mapping[int, Request], news: Itera
         ]
         leased = tx.lease(unfinished, LEASE) if unfinished else set()
         tx.publish(_placed(firsts[order_id]) for order_id in new)
+    store.memory.note_rows(new | known)
     for index, request in requests.items():
         before = new.get(request.order_id) or known.get(request.order_id)
         if before is None:
@@ -95,12 +101,15 @@ def _accept_any(store: OrdersStore, requests: Mapping[int, Request], news: Itera
 
 
 def known_customers(store: OrdersStore, user_ids: Iterable[str]) -> dict[str, Customer]:
-    """Those of whom there is a copy, by id: as this process remembers it, or as it is."""
+    """Those of whom there is one, by id: as this process remembers it, else as it is if that is to be read."""
     wanted = set(user_ids)
     known = store.memory.recall(wanted)
     if unknown := wanted - known.keys():
-        with store.transaction(read_only=True) as tx:
-            read = tx.customers(unknown)
+        try:
+            with store.transaction(read_only=True) as tx:
+                read = tx.customers(unknown)
+        except (Unavailable, DeadlineExceeded):
+            return known
         store.memory.remember(read.values())
         known |= read
     return known
@@ -133,13 +142,13 @@ def _confirm_at_once(
         tx.add_confirmed(list(orders.values()), customers)
         tx.publish(_placed(request) for request, _ in reserved)
         tx.publish(map(_news, orders.values()))
-    store.memory.note_written(orders)
+    store.memory.note_rows(orders)
     return orders
 
 
 def unwritten(store: OrdersStore, order_ids: Iterable[str]) -> set[str]:
     """Those of which there is no order."""
-    wanted = store.memory.not_written(order_ids)
+    wanted = store.memory.without_row(order_ids)
     if not wanted:
         return wanted
     with store.transaction(read_only=True) as tx:
@@ -159,9 +168,7 @@ def _answered(order: Order, request: Request, ours: bool) -> Order:
     answer = domain.replayed(order, request)
     answered = datetime.now(UTC) - order.created_at > LONGEST_REQUEST
     if order.status == domain.PENDING and not ours and not answered:
-        raise domain.InProgress(
-            "Idempotency-Key: the first request with it is still running", "Idempotency-Key"
-        )
+        raise domain.in_progress()
     return answer
 
 
@@ -197,6 +204,8 @@ def _settle(
 def _decided(order: Order, reservation: Outcome[Mapping[str, Any]], now: datetime) -> Order:
     if reservation.error is None:
         return domain.confirmed(order, reservation.unwrap(), now)
+    if getattr(reservation.error, "slug", None) == domain.KeyReused.slug and order.status == domain.PENDING:
+        return domain.cancelled(order)  # another under its key was faster: what that has is given back
     error = reservation.to_wire()["error"]
     return domain.rejected(order, error)
 
@@ -237,7 +246,10 @@ def learn_customer(store: OrdersStore, customer: Customer) -> None:
 def lease_due(store: OrdersStore, limit: int) -> list[tuple[Order, int]]:
     """Pending orders that were left behind, with the number of attempts made."""
     with store.transaction() as tx:
-        return tx.lease_due(limit, LEASE)
+        leased = tx.lease_due(limit, LEASE)
+        pending = tx.pending_ids(MOST_PENDING)
+    store.memory.note_rows(pending)
+    return leased
 
 
 @settled

@@ -221,6 +221,10 @@ def key_reused() -> KeyReused:
     return KeyReused("Idempotency-Key: it was used for another order", "Idempotency-Key")
 
 
+def in_progress() -> InProgress:
+    return InProgress("Idempotency-Key: the first request with it is still running", "Idempotency-Key")
+
+
 def replayed(order: Order, request: Request) -> Order:
     """The first answer to a request that came before. Raises KeyReused, or Rejected as the first time.
 
@@ -235,22 +239,10 @@ def replayed(order: Order, request: Request) -> Order:
     return replace(order, status=CONFIRMED) if order.status == CANCELLED else order
 
 
-def is_for(lines: Sequence[Line], reserved: Mapping[str, Any]) -> bool:
-    """Whether the reservation is for these lines: under a key that is used for two orders at once, the other
-    one may have come first."""
-    wanted = [(line.product_id, line.quantity) for line in lines]
-    return wanted == [(item["product_id"], item["quantity"]) for item in reserved["items"]]
-
-
 def confirmed(order: Order, reserved: Mapping[str, Any], now: datetime) -> Order:
-    """The order with names and prices as products answered them; unchanged when it was settled before.
-
-    It is cancelled when what is reserved is for another order under its key: that is given back.
-    """
+    """The order with names and prices as products answered them; unchanged when it was settled before."""
     if order.status != PENDING:
         return order
-    if not is_for(order.lines, reserved):
-        return cancelled(order)
     lines = [
         Line(item["product_id"], item["quantity"], item["name"], item["unit_price_minor"])
         for item in reserved["items"]

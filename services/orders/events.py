@@ -17,7 +17,7 @@ class OrderedLine(TypedDict):
 
 @value(kw_only=True)
 class OrderPlaced(Event):
-    """The order is recorded; whether it can be had is not known yet."""
+    """The order is recorded; what has become of it is told by the next event."""
 
     TYPE: ClassVar[str] = "order_placed"
     AGGREGATE: ClassVar[str] = "order_id"

@@ -11,12 +11,12 @@ MOST = 10_000
 
 class Memory:
     """Customers as this process has read them last. Who writes by it does so on condition that they still
-    are so: it may be wrong, and saves a question. And orders that it has written, some of the last ones."""
+    are so: it may be wrong, and saves a question. And of which orders there are rows, some of the last."""
 
     def __init__(self) -> None:
         self._customers: dict[str, Customer] = {}
-        self._written: set[str] = set()
-        self._written_before: set[str] = set()
+        self._rows: set[str] = set()
+        self._older_rows: set[str] = set()
 
     def recall(self, user_ids: Iterable[str]) -> dict[str, Customer]:
         """Those that are known, by id."""
@@ -31,12 +31,12 @@ class Memory:
         for user_id in user_ids:
             self._customers.pop(user_id, None)
 
-    def note_written(self, order_ids: Iterable[str]) -> None:
+    def note_rows(self, order_ids: Iterable[str]) -> None:
         """After the commit, and not before."""
-        if len(self._written) > MOST:
-            self._written, self._written_before = set(), self._written
-        self._written.update(order_ids)
+        if len(self._rows) > MOST:
+            self._rows, self._older_rows = set(), self._rows
+        self._rows.update(order_ids)
 
-    def not_written(self, order_ids: Iterable[str]) -> set[str]:
-        """Those of which this process does not remember that it has written them."""
-        return set(order_ids) - self._written - self._written_before
+    def without_row(self, order_ids: Iterable[str]) -> set[str]:
+        """Those of which this process knows no row."""
+        return set(order_ids) - self._rows - self._older_rows

@@ -81,23 +81,24 @@ def place(
     if requests:
         ahead = _ask_ahead(store, products, requests.values())
         answers |= _confirm_at_once(store, requests, ahead)
-        rest = {index: request for index, request in requests.items() if index not in answers}
+    if rest := {index: request for index, request in requests.items() if index not in answers}:
         try:
-            answers |= _step_by_step(store, products, users, rest, ahead) if rest else {}
-        except (Unavailable, DeadlineExceeded) as error:
-            answers |= {
-                index: Outcome(error=_why_unwritten(one, ahead, error)) for index, one in rest.items()
-            }
+            answers |= _step_by_step(store, products, users, rest, ahead)
+        except Exception as error:
+            if not answers:
+                raise
+            answers |= dict.fromkeys(rest, Outcome(error=_told_of(error)))
     return [answers[index] for index in range(len(wishes))]
 
 
 def _ask_ahead(store: OrdersStore, products: Products, requests: Iterable[Request]) -> Ahead:
-    """Reserve for all customers who are known. Whoever dies now has not written their orders: products tells
-    of the reservations, and `complete` writes them then."""
+    """Reserve for customers who are known, and orders of which no row is. Whoever dies now has not written
+    them: products tells of the reservations, and `complete` writes them then."""
     customers = commands.known_customers(store, (request.user_id for request in requests))
+    new = store.memory.without_row(request.order_id for request in requests)
     asked: dict[str, Request] = {}
     for request in requests:
-        if request.user_id in customers:
+        if request.order_id in new and request.user_id in customers:
             asked.setdefault(request.order_id, request)
     wanted = [_wanted(one.order_id, one.lines) | {"user_id": one.user_id} for one in asked.values()]
     return Ahead(customers, asked, _reserve(products, wanted) if wanted else {})
@@ -106,43 +107,49 @@ def _ask_ahead(store: OrdersStore, products: Products, requests: Iterable[Reques
 def _confirm_at_once(
     store: OrdersStore, requests: Mapping[int, Request], ahead: Ahead
 ) -> dict[int, Outcome[Order]]:
-    """Answers for requests whose stock is reserved, if all of them are new."""
-    answers: dict[int, Outcome[Order]] = {}
-    reserved: dict[int, Reserved] = {}
-    for index, request in requests.items():
-        decision = ahead.decided.get(request.order_id)
-        if decision is None or decision.error or request is not ahead.asked[request.order_id]:
-            continue
-        reservation = decision.unwrap()
-        if domain.is_for(request.lines, reservation):
-            reserved[index] = (request, reservation)
-        else:
-            answers[index] = Outcome(error=domain.key_reused())
-    if not reserved:
-        return answers
+    """Answers for those whose stock is reserved, if all of their orders are new, and for those whose key has
+    been used for something else."""
+    outcomes: dict[str, Outcome[Order]] = {}
+    reserved: list[Reserved] = []
+    for order_id, decision in ahead.decided.items():
+        if decision.error is None:
+            reserved.append((ahead.asked[order_id], decision.unwrap()))
+        elif getattr(decision.error, "slug", None) == domain.KeyReused.slug:
+            outcomes[order_id] = Outcome(error=domain.key_reused())
+    if reserved:
+        outcomes |= _confirm_reserved(store, reserved, ahead.customers)
+    return {
+        index: _shared(request, ahead.asked[request.order_id], outcomes[request.order_id])
+        for index, request in requests.items()
+        if request.order_id in outcomes
+    }
+
+
+def _confirm_reserved(
+    store: OrdersStore, reserved: Sequence[Reserved], customers: Mapping[str, Customer]
+) -> dict[str, Outcome[Order]]:
     try:
-        orders = commands.confirm_at_once(store, list(reserved.values()), ahead.customers)
+        orders = commands.confirm_at_once(store, reserved, customers)
     except (Unavailable, DeadlineExceeded) as error:
         log.warning("%d orders are written later: %s", len(reserved), error)
-        orders = {request.order_id: _promised(request, ahead) for request, _ in reserved.values()}
-    if orders is not None:
-        answers |= {index: Outcome(orders[request.order_id]) for index, (request, _) in reserved.items()}
-    return answers
+        unknown = DeadlineExceeded("the order could not be written in time: it may be, later")
+        return {request.order_id: Outcome(error=unknown) for request, _ in reserved}
+    return {order_id: Outcome(order) for order_id, order in (orders or {}).items()}
 
 
-def _promised(request: Request, ahead: Ahead) -> Order:
-    """An order that is nowhere yet, except that products has told that its stock is reserved."""
-    customer = ahead.customers[request.user_id]
-    return domain.pending(request, customer.name, customer.email, datetime.now(UTC))
+def _shared(request: Request, asked: Request, outcome: Outcome[Order]) -> Outcome[Order]:
+    """The outcome of the request under an order's id that products was asked for, or of another one."""
+    if request.fingerprint == asked.fingerprint:
+        return outcome
+    return Outcome(error=domain.key_reused() if outcome.error is None else domain.in_progress())
 
 
-def _why_unwritten(request: Request, ahead: Ahead, error: Exception) -> Exception:
-    """Who has asked products, and not heard that it refuses, may get the order yet."""
-    decision = ahead.decided.get(request.order_id)
-    is_refused = decision is not None and decision.error is not None
-    if is_refused or request.order_id not in ahead.asked:
+def _told_of(error: Exception) -> MeshError:
+    """What those are told who have no answer yet, when others have theirs."""
+    if isinstance(error, MeshError):
         return error
-    return DeadlineExceeded("whether the order can be had is not known yet")
+    log.error("some orders of a batch could not be placed", exc_info=error)
+    return MeshError("orders could not place it")
 
 
 def _step_by_step(
@@ -154,9 +161,13 @@ def _step_by_step(
         customers, failed = _ask_users(users, accepted.strangers)
         answers |= failed
         known = {index: one for index, one in accepted.strangers.items() if index not in failed}
-        accepted = commands.accept(store, known, customers)
-        answers |= accepted.answers
-        to_drive |= accepted.to_drive
+        try:
+            accepted = commands.accept(store, known, customers)
+        except (Unavailable, DeadlineExceeded) as error:
+            answers |= dict.fromkeys(known, Outcome(error=error))
+        else:
+            answers |= accepted.answers
+            to_drive |= accepted.to_drive
     orders = {order.id: order for order in to_drive.values()}
     settled = drive(store, products, list(orders.values()), ahead)
     for index, order in to_drive.items():
@@ -181,12 +192,13 @@ def drive(
     return after
 
 
-def left_behind(store: OrdersStore, order_ids: Iterable[str]) -> set[str]:
-    """Of orders for which products tells that their stock is reserved, those that nobody has written: now,
-    and a moment later."""
+def left_behind(store: OrdersStore, order_ids: Iterable[str], told_at: datetime) -> set[str]:
+    """Of orders for which products told at that moment that their stock is reserved, those that nobody has
+    written: not now, and not a moment after they were told of."""
     missing = commands.unwritten(store, order_ids)
-    if missing:  # most likely somebody is just at it
-        time.sleep(MOMENT_SECONDS)
+    left = MOMENT_SECONDS - (datetime.now(UTC) - told_at).total_seconds()
+    if missing and left > 0:  # most likely somebody is just at it
+        time.sleep(min(left, MOMENT_SECONDS))
         missing = commands.unwritten(store, missing)
     return missing
 
@@ -197,7 +209,9 @@ def complete(store: OrdersStore, products: Products, users: Users, requests: Seq
     Raises LeftBehind when one can't be written now.
     """
     log.warning("%d orders were left behind with their stock reserved", len(requests))
-    place(store, products, users, [Outcome(request) for request in requests])
+    for start in range(0, len(requests), SWEEP_BATCH):
+        some = requests[start : start + SWEEP_BATCH]
+        place(store, products, users, [Outcome(request) for request in some])
     if missing := commands.unwritten(store, [request.order_id for request in requests]):
         raise LeftBehind(f"{len(missing)} orders have their stock reserved, and are not written yet")
 
@@ -233,7 +247,7 @@ def _reserve(products: Products, wanted: list[dict[str, Any]]) -> dict[str, Outc
     try:
         answers = products.reserve_stocks(orders=wanted)
     except MeshError as error:
-        log.warning("%d orders stay pending: products: %s", len(wanted), error)
+        log.warning("%d orders have no answer of products: %s", len(wanted), error)
         return {}
     outcomes = {
         one["order_id"]: Outcome.from_wire(answer) for one, answer in zip(wanted, answers, strict=True)

@@ -64,7 +64,7 @@ class OrdersService:
     @batch_handler("products", "stocks_reserved", for_ever=True)
     def on_stocks_reserved(self, events: list[dict[str, Any]]) -> None:
         told = {one["order_id"]: one for event in events for one in event["data"]["orders"]}
-        if missing := saga.left_behind(self.store, told):
+        if missing := saga.left_behind(self.store, told, wire.latest(events)):
             requests = [wire.request_from_told(told[order_id]) for order_id in missing]
             saga.complete(self.store, self.products, self.users, requests)
 

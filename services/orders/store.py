@@ -161,6 +161,13 @@ class OrdersTransaction(Transaction):
         )
         return [(_order(row), row.attempts) for row in rows]
 
+    def pending_ids(self, limit: int) -> Sequence[str]:
+        """The ids of the pending orders that are due first."""
+        is_pending = orders.c.status == domain.PENDING
+        return self.connection.scalars(
+            sa.select(orders.c.id).where(is_pending).order_by(orders.c.due_at).limit(limit)
+        ).all()
+
     def lease(self, order_ids: Sequence[str], lease: timedelta) -> set[str]:
         """Of these pending orders, take those that nobody works on. Returns their ids."""
         now = self.now()

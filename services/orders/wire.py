@@ -48,6 +48,11 @@ def customer_from_event(event: Mapping[str, Any]) -> Customer:
     )
 
 
+def latest(events: Sequence[Mapping[str, Any]]) -> datetime:
+    """When the last of them happened."""
+    return datetime.fromisoformat(max(event["occurred_at"] for event in events))
+
+
 def request_from_told(told: Mapping[str, Any]) -> Request:
     return domain.told_request(told["order_id"], told["user_id"], told["items"])
 

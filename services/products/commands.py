@@ -107,9 +107,9 @@ def reserve_stocks(store: ProductsStore, orders: Sequence[Order]) -> list[Reserv
 def _reserve_by_memory(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]:
     """In one statement. Raises Stale when the products are not as they are remembered, or an order can't be
     had, for nobody is refused by hearsay; IntegrityError when one is not new."""
-    if not store.memory.is_good:
-        raise Stale
     orders_by_id = {order.order_id: order for order in orders}
+    if not store.memory.is_good or len(orders_by_id) < len(orders):
+        raise Stale
     wanted = {one for order in orders for one in order.product_ids}
     with store.memory.turn():
         before = store.memory.recall(wanted)
@@ -135,7 +135,9 @@ def _reserve_by_memory(store: ProductsStore, orders: Sequence[Order]) -> list[Re
 
 @settled
 def _reserve(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]:
-    orders_by_id = {order.order_id: order for order in orders}
+    orders_by_id: dict[str, Order] = {}
+    for order in orders:
+        orders_by_id.setdefault(order.order_id, order)
     with store.transaction() as tx:
         on_hand = tx.products({one for order in orders for one in order.product_ids}, lock=True)
         decided = tx.reservations(orders_by_id)
@@ -147,7 +149,7 @@ def _reserve(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]
         tx.publish(_reserved(orders_by_id, decisions))
     store.memory.remember((on_hand | changed).values())
     decided |= {decision.order_id: decision for decision in decisions}
-    return [decided[order.order_id] for order in orders]
+    return [domain.repeated(order, decided[order.order_id]) for order in orders]
 
 
 @settled

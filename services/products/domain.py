@@ -58,6 +58,12 @@ class ReservationReleased(Refusal):
     """The order was cancelled before its reservation arrived."""
 
 
+class OrderIdReused(Refusal):
+    """Something else has been asked for under the id of this order."""
+
+    slug = "idempotency-key-reused"
+
+
 @dataclass(kw_only=True)
 class Product:
     id: str
@@ -90,10 +96,12 @@ class Order:
 
 @dataclass(kw_only=True)
 class ReservedLine:
+    """Of what was refused there is neither a name nor a price."""
+
     product_id: str
-    name: str
+    name: str = ""
     quantity: int
-    unit_price_minor: int
+    unit_price_minor: int = 0
 
 
 RESERVED, REFUSED, RELEASED = "reserved", "refused", "released"
@@ -101,7 +109,10 @@ RESERVED, REFUSED, RELEASED = "reserved", "refused", "released"
 
 @dataclass(kw_only=True)
 class Reservation:
-    """The decision about one order. It is made once; asking again gives the same answer."""
+    """The decision about one order. It is made once; asking again gives the same answer.
+
+    An order that was cancelled before its reservation arrived has no lines.
+    """
 
     order_id: str
     status: str
@@ -193,6 +204,22 @@ def reserve(products: Mapping[str, Product], order: Order) -> Reservation:
     return Reservation(order_id=order.order_id, status=RESERVED, lines=tuple(lines), currency=currencies[0])
 
 
+def _refused(order: Order, refusal: Refusal) -> Reservation:
+    lines = [ReservedLine(product_id=line.product_id, quantity=line.quantity) for line in order.lines]
+    return Reservation(order_id=order.order_id, status=REFUSED, lines=tuple(lines), refusal=refusal)
+
+
+def repeated(order: Order, before: Reservation) -> Reservation:
+    """The decision that was made before, for whoever asks for the same again."""
+    wanted = [(line.product_id, line.quantity) for line in order.lines]
+    decided = [(line.product_id, line.quantity) for line in before.lines]
+    if decided and decided != wanted:
+        return _refused(
+            order, OrderIdReused(f"other items were asked for as order {order.order_id}", "items")
+        )
+    return before
+
+
 def reserve_all(
     products: Mapping[str, Product], orders: Sequence[Order]
 ) -> tuple[list[Reservation], dict[str, Product]]:
@@ -207,7 +234,7 @@ def reserve_all(
         try:
             reservation = reserve(now, order)
         except Refusal as refusal:
-            decisions.append(Reservation(order_id=order.order_id, status=REFUSED, refusal=refusal))
+            decisions.append(_refused(order, refusal))
             continue
         decisions.append(reservation)
         for line in reservation.lines:

@@ -49,7 +49,11 @@ class Books:
 
     @property
     def pending(self) -> list[str]:
-        return [one.order_id for one in self.orders.values() if one.status == "pending"]
+        """Orders that have not ended, and those whose stock is reserved and that are not even written."""
+        return [
+            *(one.order_id for one in self.orders.values() if one.status == "pending"),
+            *(order_id for order_id in self.reserved if order_id not in self.orders),
+        ]
 
     @classmethod
     def of(cls, mesh: Mesh, product_ids: Iterable[str]) -> Books:

@@ -91,7 +91,8 @@ def nobody_else_ordered(history: History, books: Books) -> Iterator[str]:
 
 def everything_has_ended(books: Books) -> Iterator[str]:
     for order_id in books.pending:
-        yield f"order {order_id} is still pending after {books.orders[order_id].attempts} attempts"
+        if order := books.orders.get(order_id):
+            yield f"order {order_id} is still pending after {order.attempts} attempts"
     for service, count in books.unsent_events.items():
         if count:
             yield f"{service}: {count} events are still in the outbox"

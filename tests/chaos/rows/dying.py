@@ -157,8 +157,7 @@ EXITED_SECONDS = 90.0
 
 @row(
     "R15",
-    load="orders exits 6 times in a row just before it commits, the stock being reserved, 5 times; nobody asks "
-    "again",
+    load="orders exits 6 times in a row just before it commits what is reserved, 5 times; nobody asks again",
     passes="every order whose stock is reserved is there, 30 s after the last exit",
     control="no-completion",
     sabotaged="orders",

@@ -38,11 +38,19 @@ class Products:
         self.asked += [order["order_id"] for order in orders]
         if self.away:
             raise self.away
-        return [self.decided.setdefault(order["order_id"], self._decide(order)) for order in orders]
+        return [self._decide(order) for order in orders]
 
     def _decide(self, order):
+        decision, items = self.decided.setdefault(
+            order["order_id"], (self._decide_new(order), order["items"])
+        )
+        if items != order["items"]:
+            return {"error": {"code": "idempotency-key-reused", "message": "other items", "field": "items"}}
+        return decision
+
+    def _decide_new(self, order):
         if order["order_id"] in self.decided:
-            return self.decided[order["order_id"]]
+            return None
         wanted = sum(item["quantity"] for item in order["items"])
         if wanted > self.stock:
             return {"error": {"code": "out-of-stock", "message": "none left", "field": "quantity"}}
@@ -259,17 +267,17 @@ def test_an_order_whose_time_ends_before_it_is_settled_is_pending_and_then_swept
     assert commands.get_order(store, outcome.unwrap().id).status == domain.CONFIRMED
 
 
-def test_an_order_whose_time_ends_before_it_is_written_is_pending_and_then_completed(store, at_once):
+def test_an_order_whose_time_ends_before_it_is_written_is_completed_from_what_products_tells(store):
     request, products = a_request(key="k"), Slow()
     (outcome,) = eventlet.spawn(place, store, request, products=products).wait()
-    assert outcome.unwrap().status == domain.PENDING
-    assert saga.left_behind(store, [request.order_id]) == {request.order_id}
+    assert isinstance(outcome.error, DeadlineExceeded)
+    assert left_behind(store, [request.order_id]) == {request.order_id}
 
     products = already_asked(products)
     saga.complete(store, products, Users(), [request])
 
     assert commands.get_order(store, request.order_id).status == domain.CONFIRMED
-    assert saga.left_behind(store, [request.order_id]) == set()
+    assert left_behind(store, [request.order_id]) == set()
     assert place(store, request, products=products)[0].unwrap().status == domain.CONFIRMED
     assert types(store) == ["order_placed", "order_confirmed"]
     assert products.stock == 99
@@ -282,10 +290,9 @@ def already_asked(before):
     return products
 
 
-@pytest.fixture
-def at_once(monkeypatch):
-    """Nobody waits for those who might be just at it."""
-    monkeypatch.setattr(saga, "MOMENT_SECONDS", 0)
+def left_behind(store, order_ids):
+    """Of what was told of a while ago."""
+    return saga.left_behind(store, order_ids, datetime.now(UTC) - timedelta(seconds=saga.MOMENT_SECONDS))
 
 
 def test_an_order_of_a_known_customer_is_written_once_and_products_asked_once(store, monkeypatch):
@@ -310,9 +317,7 @@ def test_products_is_asked_once_whatever_it_says(store, products, status):
     assert products.asked == [request.order_id]
 
 
-def test_an_order_that_dies_with_its_stock_reserved_is_completed_from_what_products_tells(
-    store, at_once, monkeypatch
-):
+def test_an_order_that_dies_with_its_stock_reserved_is_completed_from_what_products_tells(store, monkeypatch):
     class Died(BaseException):
         pass
 
@@ -328,7 +333,7 @@ def test_an_order_that_dies_with_its_stock_reserved_is_completed_from_what_produ
     assert types(store) == []
 
     for _ in range(2):  # what is told twice is done once
-        missing = saga.left_behind(store, ids)
+        missing = left_behind(store, ids)
         saga.complete(store, products, Users(), [one for one in requests if one.order_id in missing])
 
     assert {commands.get_order(store, one).status for one in ids} == {domain.CONFIRMED}
@@ -336,13 +341,13 @@ def test_an_order_that_dies_with_its_stock_reserved_is_completed_from_what_produ
     assert products.stock == 97
 
 
-def test_what_another_instance_has_written_was_not_left_behind(store, at_once):
+def test_what_another_instance_has_written_was_not_left_behind(store):
     request = a_request()
     place(type(store)(store._engine), request)
-    assert saga.left_behind(store, [request.order_id, "o-404"]) == {"o-404"}
+    assert left_behind(store, [request.order_id, "o-404"]) == {"o-404"}
 
 
-def test_what_can_not_be_completed_is_told_again(store, at_once, monkeypatch):
+def test_what_can_not_be_completed_is_told_again(store, monkeypatch):
     def away(*_):
         raise Unavailable("away")
 
@@ -372,12 +377,30 @@ def test_a_key_that_has_just_reserved_another_order_is_not_placed(store):
     assert types(store) == []
 
 
-def test_an_order_that_another_under_its_key_has_overtaken_gives_its_stock_back(store):
+def test_who_uses_a_key_again_does_no_harm_to_the_pending_order_that_has_it(store):
+    products = Products(away=Unavailable("away"))
+    first, second = a_request(key="k"), a_request(key="k", items={"P002": 500})
+    place(store, first, products=products)
+    products.away = None
+    other_instance = type(store)(store._engine)
+    commands.lease_due(other_instance, 1)  # it sees that the order is there
+    for instance in (store, other_instance):
+        (outcome,) = place(instance, second, products=products)
+        assert isinstance(outcome.error, domain.KeyReused)
+
+    due_now(store)
+    saga.sweep(store, products)
+
+    assert commands.get_order(store, first.order_id).status == domain.CONFIRMED
+    assert types(store) == ["order_placed", "order_confirmed"]
+
+
+def test_an_order_that_another_under_its_key_has_overtaken_gives_back_what_that_has(store):
     products = Products(away=Unavailable("away"))
     first, second = a_request(key="k"), a_request(key="k", items={"P002": 5})
     place(store, first, products=products)
     products.away = None
-    (outcome,) = place(store, second, products=products)
+    (outcome,) = place(type(store)(store._engine), second, products=products)  # as at the same moment
     assert isinstance(outcome.error, domain.KeyReused)
 
     due_now(store)
@@ -387,20 +410,75 @@ def test_an_order_that_another_under_its_key_has_overtaken_gives_its_stock_back(
     assert types(store) == ["order_placed", "order_cancelled"]
 
 
-def test_a_database_that_fails_half_way_spoils_no_answer_that_was_given(store, monkeypatch):
+def test_two_orders_under_one_key_in_one_batch_are_the_first(store, monkeypatch):
+    first, other = a_request(key="k"), a_request(key="k", items={"P002": 5})
+    one, reused, same = place(store, first, other, first)
+    assert one.unwrap() == same.unwrap()
+    assert isinstance(reused.error, domain.KeyReused)
+
     def away(*_):
         raise Unavailable("away")
 
-    monkeypatch.setattr(commands, "accept", away)
-    products = Products(stock=1)
+    monkeypatch.setattr(commands, "confirm_at_once", away)
+    first, other = a_request(key="k-2"), a_request(key="k-2", items={"P002": 5})
+    unknown, later, same = place(store, first, other, first)
+    assert isinstance(unknown.error, DeadlineExceeded)
+    assert isinstance(same.error, DeadlineExceeded)
+    assert isinstance(later.error, domain.InProgress)
+    assert commands.unwritten(store, [first.order_id]) == {first.order_id}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(Unavailable("away"), "unavailable"), (RuntimeError("a bug"), "internal")]
+)
+def test_a_failure_half_way_spoils_no_answer_that_was_given(store, monkeypatch, error, told):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(commands, "accept", fail)
     confirmed, refused, stranger = place(
-        store, a_request(), a_request(items={"P001": 9}), a_request("U002"), products=products
+        store, a_request(), a_request(items={"P001": 9}), a_request("U002"), products=Products(stock=1)
     )
     assert confirmed.unwrap().status == domain.CONFIRMED
-    assert isinstance(refused.error, Unavailable)
-    assert isinstance(stranger.error, Unavailable)
-    (undecided,) = place(store, a_request(), products=Products(away=Unavailable("away")))
-    assert isinstance(undecided.error, DeadlineExceeded)  # products may have it by now
+    assert refused.to_wire()["error"]["code"] == stranger.to_wire()["error"]["code"] == told
+    with pytest.raises(type(error)):
+        place(store, a_request(), products=Products(away=Unavailable("away")))
+
+
+def test_a_stranger_who_can_not_be_written_spoils_no_other(store, monkeypatch):
+    before, *_ = place(store, a_request(key="before"))
+    accept = commands.accept
+
+    def accept_no_news(store, requests, news=()):
+        if news:
+            raise Unavailable("away")
+        return accept(store, requests)
+
+    monkeypatch.setattr(commands, "accept", accept_no_news)
+    products = Products(stock=1)
+    again, refused, stranger = place(
+        store,
+        a_request(key="before"),
+        a_request(items={"P001": 9}, key="refused"),
+        a_request("U002"),
+        products=products,
+        users=Users([BOB]),
+    )
+    assert again.unwrap() == before.unwrap()
+    assert refused.error.slug == "out-of-stock"
+    assert stranger.error.slug == "unavailable"
+
+
+def test_customers_who_are_remembered_need_no_database_to_be_reserved_for(store, monkeypatch):
+    place(store, a_request())
+
+    def away(*_, **__):
+        raise Unavailable("away")
+
+    monkeypatch.setattr(type(store), "transaction", away)
+    known, unknown = place(store, a_request(), a_request("U002"))
+    assert isinstance(known.error, DeadlineExceeded)
+    assert isinstance(unknown.error, Unavailable)
 
 
 def test_a_retry_drives_an_order_on_that_was_left_behind(store):

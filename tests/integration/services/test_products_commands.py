@@ -134,6 +134,22 @@ def test_a_malformed_user_of_an_order_is_refused():
     assert refused.value.field == "user_id"
 
 
+def test_another_order_under_an_id_gets_nothing_and_the_first_keeps_what_it_has(store):
+    stocked(store, stock=5)
+    for items in ({"P001": 2}, {"P001": 9}):  # one that can be had, and one that can't
+        order_id = f"o-{items['P001']}"
+        (first,) = commands.reserve_stocks(store, [an_order(order_id, items)])
+        same, other = commands.reserve_stocks(
+            store, [an_order(order_id, items), an_order(order_id, {"P001": 1})]
+        )
+        assert (same.status, same.lines) == (first.status, first.lines)
+        assert isinstance(other.refusal, domain.OrderIdReused)
+    first, second = commands.reserve_stocks(store, [an_order("o", {"P001": 1}), an_order("o", {"P001": 2})])
+    assert first.status == domain.RESERVED
+    assert isinstance(second.refusal, domain.OrderIdReused)
+    assert stock(store) == 2
+
+
 def test_a_repeated_order_reserves_once(store):
     stocked(store, stock=5)
     first = commands.reserve_stocks(store, [an_order(items={"P001": 2})])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from unittest.mock import patch
 
 import pytest
@@ -15,7 +16,7 @@ from services.orders.service import OrdersService
 from services.products import domain as products
 from services.products.service import ProductsService
 from services.users.service import UsersService
-from tests.builders import a_pending_order, a_product, a_request, a_reservation, a_user
+from tests.builders import NOON, a_pending_order, a_product, a_request, a_reservation, a_user
 
 
 def test_a_product_on_the_wire():
@@ -123,6 +124,33 @@ def test_an_order_that_products_decided_is_settled():
         after = saga.drive(None, FakeProducts({"ok": a_reservation(order.id)}), [order])
     assert after[order.id].status == orders.CONFIRMED
     assert settle.call_args.args[2][order.id].unwrap() == a_reservation(order.id)
+
+
+def test_what_products_tells_of_is_placed_where_it_is_missing():
+    service = worker_factory(OrdersService)
+    wanted = [a_request(key="k-1", items={"P001": 2, "P002": 1}), a_request(key="k-2")]
+    told = [
+        {
+            "order_id": one.order_id,
+            "user_id": one.user_id,
+            "items": [{"product_id": line.product_id, "quantity": line.quantity} for line in one.lines],
+        }
+        for one in wanted
+    ]
+    moments = ("2026-01-02T12:00:00.000000Z", "2026-01-02T12:00:01.000000Z")
+    events = [
+        {"occurred_at": moment, "data": {"orders": [one]}} for moment, one in zip(moments, told, strict=True)
+    ]
+    missing = {wanted[0].order_id}
+    with (
+        patch("services.orders.saga.left_behind", return_value=missing) as left_behind,
+        patch("services.orders.saga.complete") as complete,
+    ):
+        service.on_stocks_reserved(events)
+    _, ids, told_at = left_behind.call_args.args
+    assert set(ids) == {one.order_id for one in wanted}
+    assert told_at == NOON + timedelta(seconds=1)
+    assert complete.call_args.args[3] == [wanted[0]]
 
 
 def test_users_who_can_not_be_asked_are_not_unknown():
