@@ -87,7 +87,7 @@ def _accept_any(store: OrdersStore, requests: Mapping[int, Request], news: Itera
         ]
         leased = tx.lease(unfinished, LEASE) if unfinished else set()
         tx.publish(_placed(firsts[order_id]) for order_id in new)
-    store.memory.note_rows(new | known)
+    store.memory.note_rows(new.keys() | known.keys())
     for index, request in requests.items():
         before = new.get(request.order_id) or known.get(request.order_id)
         if before is None:
@@ -101,7 +101,7 @@ def _accept_any(store: OrdersStore, requests: Mapping[int, Request], news: Itera
 
 
 def known_customers(store: OrdersStore, user_ids: Iterable[str]) -> dict[str, Customer]:
-    """Those of whom there is one, by id: as this process remembers it, else as it is if that is to be read."""
+    """Those of whom there is a copy, by id: as remembered here, else as it is, if it can be read."""
     wanted = set(user_ids)
     known = store.memory.recall(wanted)
     if unknown := wanted - known.keys():
