@@ -147,8 +147,8 @@ class ReplyListener(stock.ReplyListener):
 
 class ServiceClient(DependencyProvider):
     """Injects a client of another service whose calls end within `timeout` seconds, or sooner when
-    the request in hand has less time left: `spare` seconds of it, or half where there are not so many, are
-    for what comes after the call."""
+    the request in hand has less time left: `spare` seconds of it are for what comes after the call, but no
+    more than half, and ANSWER_SECONDS at least."""
 
     reply_listener = ReplyListener()
 

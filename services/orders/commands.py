@@ -205,7 +205,9 @@ def _decided(order: Order, reservation: Outcome[Mapping[str, Any]], now: datetim
     if reservation.error is None:
         return domain.confirmed(order, reservation.unwrap(), now)
     if getattr(reservation.error, "slug", None) == domain.KeyReused.slug and order.status == domain.PENDING:
-        return domain.cancelled(order)  # another under its key was faster: what that has is given back
+        return domain.cancelled(
+            order
+        )  # another under its key was faster: if that has stock, it is given back
     error = reservation.to_wire()["error"]
     return domain.rejected(order, error)
 

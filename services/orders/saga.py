@@ -10,7 +10,7 @@ then writes the order. What can't be had at once goes step by step:
               reserve    unless products has been asked
               settle     confirmed or rejected, with the outbox row of the event
 
-What dies between these leaves a pending order whose lease runs out; `sweep` then drives it on, with the
+What dies after `accept` leaves a pending order whose lease runs out; `sweep` then drives it on, with the
 same id, until products has answered. No remote call happens inside a transaction.
 """
 
@@ -38,9 +38,9 @@ LONGEST_DELAY = 8.0
 """Seconds: an order is terminal within 30 s of the last fault, so it is asked about more often."""
 ALERT_ATTEMPTS = 10
 WRITE_SECONDS = 0.4
-"""What is kept of a request's time, to write an order that products has not decided."""
-MOMENT_SECONDS = 0.5
-"""What products tells of a reservation may come before its answer has been made use of."""
+"""What is kept of a request's time, to write an order after others have been asked."""
+MOMENT_SECONDS = commands.LONGEST_REQUEST.total_seconds()
+"""After so long whoever had the stock of an order reserved has written the order, or never will."""
 
 # Answers that settle nothing: products, or the way to it, was not able to decide.
 _UNDECIDED = frozenset({"unavailable", "deadline-exceeded", "internal"})
@@ -80,7 +80,7 @@ def place(
     requests = {index: wish.unwrap() for index, wish in enumerate(wishes) if not wish.error}
     if requests:
         ahead = _ask_ahead(store, products, requests.values())
-        answers |= _confirm_at_once(store, requests, ahead)
+        answers |= _answer_at_once(store, requests, ahead)
     if rest := {index: request for index, request in requests.items() if index not in answers}:
         try:
             answers |= _step_by_step(store, products, users, rest, ahead)
@@ -104,7 +104,7 @@ def _ask_ahead(store: OrdersStore, products: Products, requests: Iterable[Reques
     return Ahead(customers, asked, _reserve(products, wanted) if wanted else {})
 
 
-def _confirm_at_once(
+def _answer_at_once(
     store: OrdersStore, requests: Mapping[int, Request], ahead: Ahead
 ) -> dict[int, Outcome[Order]]:
     """Answers for those whose stock is reserved, if all of their orders are new, and for those whose key has
@@ -130,8 +130,9 @@ def _confirm_reserved(
 ) -> dict[str, Outcome[Order]]:
     try:
         orders = commands.confirm_at_once(store, reserved, customers)
-    except (Unavailable, DeadlineExceeded) as error:
-        log.warning("%d orders are written later: %s", len(reserved), error)
+    except Exception as error:  # whatever it is, the stock is reserved
+        is_away = isinstance(error, Unavailable | DeadlineExceeded)
+        log.warning("%d orders are written later: %s", len(reserved), error, exc_info=not is_away)
         unknown = DeadlineExceeded("the order could not be written in time: it may be, later")
         return {request.order_id: Outcome(error=unknown) for request, _ in reserved}
     return {order_id: Outcome(order) for order_id, order in (orders or {}).items()}
@@ -180,8 +181,9 @@ def drive(
 ) -> dict[str, Order]:
     """Reserve and settle. An order that products did not decide stays pending, and is returned so."""
     after = {order.id: order for order in orders}
-    decided = {order_id: one for order_id, one in ahead.decided.items() if order_id in after}
-    wanted = [_wanted(order.id, order.lines) for order in orders if order.id not in ahead.asked]
+    asked = {order.id for order in orders if _was_asked(ahead, order)}
+    decided = {order_id: one for order_id, one in ahead.decided.items() if order_id in asked}
+    wanted = [_wanted(order.id, order.lines) for order in orders if order.id not in asked]
     if wanted:
         decided |= _reserve(products, wanted)
     if decided:
@@ -190,6 +192,12 @@ def drive(
         except (Unavailable, DeadlineExceeded) as error:
             log.warning("%d orders stay pending: %s", len(decided), error)
     return after
+
+
+def _was_asked(ahead: Ahead, order: Order) -> bool:
+    """Whether it was this order, and not another under its key, that products was asked for."""
+    request = ahead.asked.get(order.id)
+    return request is not None and request.fingerprint == order.fingerprint
 
 
 def left_behind(store: OrdersStore, order_ids: Iterable[str], told_at: datetime) -> set[str]:

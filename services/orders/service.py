@@ -23,7 +23,7 @@ class OrdersService:
 
     store = Database(OrdersStore)
     products = ServiceClient("products", timeout=1.5, spare=saga.WRITE_SECONDS)
-    users = ServiceClient("users", timeout=1.0)
+    users = ServiceClient("users", timeout=1.0, spare=saga.WRITE_SECONDS)
     relay = OutboxRelay()
     presence = Presence()
 

@@ -410,6 +410,18 @@ def test_an_order_that_another_under_its_key_has_overtaken_gives_back_what_that_
     assert types(store) == ["order_placed", "order_cancelled"]
 
 
+def test_a_decision_about_another_order_under_the_key_settles_none(store):
+    products = Products(away=Unavailable("away"))
+    first, second = a_request(key="k"), a_request(key="k", items={"P002": 5})
+    place(store, first, products=products)
+    products.away = None
+    due_now(store)
+    reused, mine = place(type(store)(store._engine), second, first, products=products)
+    assert isinstance(reused.error, domain.KeyReused)
+    assert mine.error.slug == "conflict"
+    assert commands.get_order(store, first.order_id).status == domain.CANCELLED
+
+
 def test_two_orders_under_one_key_in_one_batch_are_the_first(store, monkeypatch):
     first, other = a_request(key="k"), a_request(key="k", items={"P002": 5})
     one, reused, same = place(store, first, other, first)
