@@ -53,7 +53,7 @@ def test_a_service_that_leaves_others_behind_fails_no_call(tmp_path: Path) -> No
         begun = leaving.begun() + staying.begun()
     assert set(outcomes.values()) == {"OK"}
     assert sorted(text for text in begun if text.startswith("brief")) == sorted(outcomes)
-    assert len(leaving.begun()) > 100
+    assert len(leaving.begun()) > 20  # it was at work, however slow the machine
 
 
 def test_the_last_service_answers_what_it_has_begun(tmp_path: Path) -> None:
