@@ -23,10 +23,13 @@ def stock_of(*found: products.Product) -> dict[str, products.Product]:
 
 
 def an_order(
-    order_id: str = "o-1", items: Mapping[str, int] | None = None, user_id: str | None = None
+    order_id: str = "o-1",
+    items: Mapping[str, int] | None = None,
+    user_id: str | None = None,
+    exact: bool = False,
 ) -> products.Order:
     """What products is asked to reserve."""
-    return products.new_order(order_id, lines(items or {"P001": 1}), user_id)
+    return products.new_order(order_id, lines(items or {"P001": 1}), user_id, exact)
 
 
 def lines(items: Mapping[str, int]) -> list[dict[str, Any]]:

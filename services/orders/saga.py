@@ -247,7 +247,7 @@ def _delay(attempts: int) -> timedelta:
 
 def _wanted(order_id: str, lines: Iterable[Line]) -> dict[str, Any]:
     items = [{"product_id": line.product_id, "quantity": line.quantity} for line in lines]
-    return {"order_id": order_id, "items": items}
+    return {"order_id": order_id, "items": items, "exact": True}
 
 
 def _reserve(products: Products, wanted: list[dict[str, Any]]) -> dict[str, Outcome[Mapping[str, Any]]]:

@@ -88,6 +88,8 @@ class Order:
     lines: tuple[Line, ...]
     user_id: str | None = None
     """Whose order it is, when the reservation is to be told to the world."""
+    exact: bool = False
+    """Whether the decision about other lines under the same id is no answer to this one."""
 
     @property
     def product_ids(self) -> list[str]:
@@ -158,7 +160,7 @@ def restocked(product: Product, quantity: Any) -> Product:
     return replace(product, stock=product.stock + more, version=product.version + 1)
 
 
-def new_order(order_id: Any, items: Any, user_id: Any = None) -> Order:
+def new_order(order_id: Any, items: Any, user_id: Any = None, exact: Any = False) -> Order:
     """An order from outside: the same product twice becomes one line. Raises Invalid."""
     if not isinstance(items, list | tuple) or not 1 <= len(items) <= MOST_LINES:
         raise Invalid(f"items: expected a list of 1 to {MOST_LINES} lines", "items")
@@ -174,7 +176,9 @@ def new_order(order_id: Any, items: Any, user_id: Any = None) -> Order:
             raise Invalid(f"{field}: expected at most {MOST_QUANTITY} of {product_id} in all", field)
     lines = [Line(product_id, quantity) for product_id, quantity in sorted(wanted.items())]
     user = None if user_id is None else checked_id(user_id, "user_id")
-    return Order(checked_id(order_id, "order_id"), tuple(lines), user)
+    if not isinstance(exact, bool):
+        raise Invalid("exact: expected true or false", "exact")
+    return Order(checked_id(order_id, "order_id"), tuple(lines), user, exact)
 
 
 def reserve(products: Mapping[str, Product], order: Order) -> Reservation:
@@ -210,7 +214,9 @@ def _refused(order: Order, refusal: Refusal) -> Reservation:
 
 
 def repeated(order: Order, before: Reservation) -> Reservation:
-    """The decision that was made before, for whoever asks for the same again."""
+    """The decision that was made before, for whoever asks again."""
+    if not order.exact:
+        return before
     wanted = [(line.product_id, line.quantity) for line in order.lines]
     decided = [(line.product_id, line.quantity) for line in before.lines]
     if decided and decided != wanted:

@@ -28,7 +28,9 @@ def product_to_wire(product: Product) -> dict[str, Any]:
 def order_from_wire(wire: Any) -> Order:
     if not isinstance(wire, dict):
         raise domain.Invalid("orders: expected objects with order_id and items", "orders")
-    return domain.new_order(wire.get("order_id"), wire.get("items"), wire.get("user_id"))
+    return domain.new_order(
+        wire.get("order_id"), wire.get("items"), wire.get("user_id"), wire.get("exact", False)
+    )
 
 
 def reserved(reservation: Reservation) -> dict[str, Any]:
