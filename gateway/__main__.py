@@ -3,85 +3,34 @@
 from __future__ import annotations
 
 import logging
-import socket
 import sys
-from functools import partial
-from types import FrameType
 
-import uvicorn
-from fastapi import FastAPI
-
-from mesh import garbage
-from mesh.log import Formatter
-
-from .app import create_app
-from .direct import DirectProtocol
-from .settings import Settings, SettingsError, load_settings
-
-_BACKLOG = 2048
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's, but it leaves Consul before it drains, and a signal to stop is no failure."""
-
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
-        super().__init__(config)
-        self._app = app
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.force_exit = self.should_exit  # told twice: wait for nobody
-        self.should_exit = True
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        garbage.settle_in()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._app.state.lifecycle.drain()
-        await super().shutdown(sockets)
+from .server import Server, configure, configure_logging, listen
+from .settings import SettingsError, load_settings
 
 
 def main() -> int:
-    console = logging.StreamHandler()
-    console.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(handlers=[console], level=logging.INFO)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each question to Consul
+    configure_logging()
     try:
         settings = load_settings()
-        listening = _listen(settings)
-        host, port = listening.getsockname()[:2]
-        settings = settings.model_copy(update={"GATEWAY_PORT": port})
-        app = create_app(settings)
+        listening = listen(settings)
     except (SettingsError, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 1
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http=partial(DirectProtocol, direct=app.state.direct),  # type: ignore[arg-type]  # it is called, no more
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(settings.GATEWAY_TRUSTED_PROXIES),
-        forwarded_allow_ips=settings.GATEWAY_TRUSTED_PROXIES,
-        backlog=_BACKLOG,
-        timeout_graceful_shutdown=settings.GATEWAY_DRAIN_SECONDS,
-    )
-    server = _Server(config, app)
+    host, port = listening.getsockname()[:2]
+    settings = settings.model_copy(update={"GATEWAY_PORT": port})
     logging.getLogger("gateway").info("listening on %s port %d", host, port)
-    server.run(sockets=[listening])
+    # Each way imports what it needs: the parent of workers has no use for the application.
+    if settings.GATEWAY_WORKERS > 1:
+        from . import workers
+
+        return workers.run(settings, listening)
+
+    from .app import create_app
+
+    app = create_app(settings)
+    Server(configure(settings, app), app.state.lifecycle.drain).run(sockets=[listening])
     return 0
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """Take the port before anything else begins. Raises OSError that names it."""
-    host, port = settings.GATEWAY_HOST, settings.GATEWAY_PORT
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise OSError(f"port {port} of {host} can't be had: {error.strerror}") from None
 
 
 if __name__ == "__main__":

@@ -49,17 +49,20 @@ class _Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, mesh: Mesh | None = None, *, registered: bool = True
+) -> FastAPI:
     """The gateway, not yet connected: its lifespan does that. Raises SettingsError.
 
-    `uvicorn --factory gateway.app:create_app` serves it as well as `python -m gateway`, which alone ends
-    followed orders on SIGTERM, leaves Consul before it drains, and takes the direct way (gateway.direct).
+    `uvicorn --factory gateway.app:create_app` serves it as well as `python -m gateway`, which alone leaves
+    Consul before it drains; with `--http gateway.direct:DirectProtocol` it takes the direct way, too, and
+    ends followed orders on SIGTERM. Consul is told of it if `registered`, and if there is an agent.
     """
     settings = settings or load_settings()
     mesh = mesh or connect(settings)
     feed = OrderFeed(settings.GATEWAY_STREAMS, partial(mesh.subscribe, "orders", ORDER_EVENTS))
     agent = settings.CONSUL_HTTP_ADDR
-    lifecycle = Lifecycle(mesh, feed, Registration(settings, agent) if agent else None)
+    lifecycle = Lifecycle(mesh, feed, Registration(settings, agent) if agent and registered else None)
 
     metrics = Metrics()
     batching = Batching(settings.GATEWAY_BATCH, settings.GATEWAY_LANES, metrics.on_batch)
@@ -77,16 +80,14 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     metrics.watch(rpc, balancer)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         with ExitStack() as stack:
-            if settings.GATEWAY_METRICS_PORT is not None:
-                stack.enter_context(
-                    metrics.served(settings.GATEWAY_METRICS_HOST, settings.GATEWAY_METRICS_PORT)
-                )
+            if ports := settings.metrics_ports:
+                stack.enter_context(metrics.served(settings.GATEWAY_METRICS_HOST, ports))
             await lifecycle.start()
             products.start()
             try:
-                yield
+                yield {"direct": app.state.direct, "on_leaving": lifecycle.end_streams}
             finally:
                 await lifecycle.drain()
                 await products.stop()

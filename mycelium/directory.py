@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from mycelium.plan import SERVICES
 
@@ -32,12 +34,13 @@ class Seen:
     breaker: str
 
 
-def look(consul_addr: str | None, token: str | None, metrics_url: str | None) -> list[Seen]:
-    """Raises httpx.HTTPError when one of those that are given does not answer, ValueError when it makes
-    no sense."""
+def look(consul_addr: str | None, token: str | None, metrics_urls: str | None) -> list[Seen]:
+    """`metrics_urls` has commas between: one for each worker of the gateway. Raises httpx.HTTPError when
+    one of those that are given does not answer, ValueError when it makes no sense."""
     with httpx.Client(timeout=ASK_SECONDS, trust_env=False) as http:
         known = _registered(http, consul_addr, token) if consul_addr else {}
-        called = _called(http.get(metrics_url).raise_for_status().text) if metrics_url else {}
+        urls = metrics_urls.split(",") if metrics_urls else []
+        called = _called(http.get(url).raise_for_status().text for url in urls)
     everybody = sorted({*known, *called})
     return [Seen(*one, **(_UNKNOWN | known.get(one, {}) | called.get(one, {}))) for one in everybody]
 
@@ -52,6 +55,13 @@ _UNKNOWN: dict[str, Any] = {
     "mean_ms": None,
     "breaker": "",
 }
+
+_COUNTED = {
+    "gateway_target_calls_total": "calls",
+    "gateway_target_failures_total": "failed",
+    "gateway_target_calls_in_flight": "in_flight",
+}
+_STATES = ("closed", "half-open", "open")
 
 Found = dict[tuple[str, str], dict[str, Any]]
 
@@ -82,26 +92,31 @@ def _checks(checks: list[Mapping[str, Any]]) -> Iterator[str]:
         yield f"{check['Name']}: {check['Status']}"
 
 
-def _called(metrics: str) -> Found:
+def _called(metrics: Iterable[str]) -> Found:
+    """All workers together: their calls added up, and of their connections and breakers the worst."""
     found: Found = {}
-    seconds: dict[tuple[str, str], float] = {}
-    for family in text_string_to_metric_families(metrics):
-        for sample in family.samples:
-            where = sample.labels.get("service", ""), sample.labels.get("instance") or QUEUE
-            match sample.name:
-                case "gateway_target_calls_total":
-                    found.setdefault(where, {})["calls"] = int(sample.value)
-                case "gateway_target_failures_total":
-                    found.setdefault(where, {})["failed"] = int(sample.value)
-                case "gateway_target_calls_in_flight":
-                    found.setdefault(where, {})["in_flight"] = int(sample.value)
-                case "gateway_target_ready":
-                    found.setdefault(where, {})["connected"] = bool(sample.value)
-                case "gateway_breaker" if sample.value:
-                    found.setdefault(where, {})["breaker"] = sample.labels["state"]
-                case "gateway_target_seconds_total":
-                    seconds[where] = sample.value
+    seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for sample in _samples(metrics):
+        where = sample.labels.get("service", ""), sample.labels.get("instance") or QUEUE
+        if name := _COUNTED.get(sample.name):
+            figures = found.setdefault(where, {})
+            figures[name] = figures.get(name, 0) + int(sample.value)
+        elif sample.name == "gateway_target_ready":
+            figures = found.setdefault(where, {})
+            figures["connected"] = bool(sample.value) and figures.get("connected", True)
+        elif sample.name == "gateway_breaker" and sample.value:
+            figures = found.setdefault(where, {})
+            states = sample.labels["state"], figures.get("breaker", _STATES[0])
+            figures["breaker"] = max(states, key=_STATES.index)
+        elif sample.name == "gateway_target_seconds_total":
+            seconds[where] += sample.value
     for where, figures in found.items():
         ended = figures.get("calls", 0) - figures.get("in_flight", 0)
-        figures["mean_ms"] = round(1000 * seconds.get(where, 0.0) / ended, 1) if ended > 0 else None
+        figures["mean_ms"] = round(1000 * seconds[where] / ended, 1) if ended > 0 else None
     return found
+
+
+def _samples(metrics: Iterable[str]) -> Iterator[Sample]:
+    for text in metrics:
+        for family in text_string_to_metric_families(text):
+            yield from family.samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from mycelium.servers import Program, free_port, port_is_free
 from mycelium.state import ROOT, Member
 
 SERVICES = ("products", "users", "orders", "notifications")
+GATEWAY = "gateway"
 GATEWAY_PORT = 8000
 METRICS_PORT = 8001
 GRPC_PORT = 50051
@@ -38,15 +40,15 @@ class Planned:
         return f"{self.status_url}/health"
 
 
-def parse_scale(text: str) -> dict[str, int]:
-    """`products=2,orders=2` -> instances by service; every other service has one. Raises BadScale."""
-    scale = dict.fromkeys(SERVICES, 1)
-    for part in filter(None, text.split(",")):
+def parse_scale(text: str, environment: Mapping[str, str] = os.environ) -> dict[str, int]:
+    """`products=2,gateway=2` -> instances by service, and workers of the gateway; there is one of each
+    that is not named, or as many workers as GATEWAY_WORKERS says. Raises BadScale."""
+    scale = dict.fromkeys((*SERVICES, GATEWAY), 1)
+    workers = environment.get("GATEWAY_WORKERS") or 1
+    for part in filter(None, (f"{GATEWAY}={workers}", *text.split(","))):
         name, _, number = part.partition("=")
         if name not in scale or not number.isdigit() or not 1 <= int(number) <= 16:
-            raise BadScale(
-                f"SCALE: {part!r} is not one of {', '.join(f'{service}=1..16' for service in SERVICES)}"
-            )
+            raise BadScale(f"SCALE: {part!r} is not one of {', '.join(f'{one}=1..16' for one in scale)}")
         scale[name] = int(number)
     return scale
 
@@ -63,12 +65,18 @@ class Ports:
         self._taken: set[int] = set()
 
     def take(self, preferred: int = 0) -> int:
-        is_free = preferred and preferred not in self._taken and port_is_free(preferred)
-        chosen = preferred if self._well_known and is_free else free_port()
-        while chosen in self._taken:
-            chosen = free_port()
-        self._taken.add(chosen)
-        return chosen
+        return self.take_row(preferred, 1)[0]
+
+    def take_row(self, preferred: int, length: int) -> range:
+        """So many, one after the other, the first of them `preferred` where that can be had."""
+        first = preferred if preferred and self._well_known else free_port()
+        while not self._are_free(row := range(first, first + length)):
+            first = free_port()
+        self._taken |= set(row)
+        return row
+
+    def _are_free(self, row: range) -> bool:
+        return all(port not in self._taken and port_is_free(port) for port in row)
 
 
 def plan_services(scale: Mapping[str, int], ports: Ports) -> list[Planned]:
@@ -95,20 +103,22 @@ def plan_services(scale: Mapping[str, int], ports: Ports) -> list[Planned]:
     return planned
 
 
-def plan_gateway(port: int, metrics_port: int, products_grpc: list[str]) -> Planned:
+def plan_gateway(port: int, metrics_ports: range, products_grpc: list[str]) -> Planned:
+    """With a worker for each of its metrics' ports."""
     program = Program(
-        name="gateway",
+        name=GATEWAY,
         command=(sys.executable, "-m", "gateway"),
         environment={
             "GATEWAY_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
-            "GATEWAY_METRICS_PORT": str(metrics_port),
+            "GATEWAY_WORKERS": str(len(metrics_ports)),
+            "GATEWAY_METRICS_PORT": str(metrics_ports[0]),
             "PRODUCTS_GRPC": ",".join(products_grpc),
         },
         directory=ROOT,
         stop_seconds=DRAIN_SECONDS,
     )
-    member = Member("gateway", "gateway", f"127.0.0.1:{port}")
+    member = Member(GATEWAY, GATEWAY, f"127.0.0.1:{port}")
     return Planned(program, member, f"http://127.0.0.1:{port}")
 
 

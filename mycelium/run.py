@@ -16,6 +16,7 @@ from mycelium import backing, first_order
 from mycelium.liveness import answers, watched
 from mycelium.plan import (
     DRAIN_SECONDS,
+    GATEWAY,
     GATEWAY_PORT,
     METRICS_PORT,
     Planned,
@@ -68,8 +69,9 @@ def running(
         gateway_port = _gateway_port(ports, port, say)
         services = plan_services(scale, ports)
         grpc = [one.member.address or "" for one in services if one.member.service == "products"]
-        gateway = plan_gateway(gateway_port, ports.take(METRICS_PORT), grpc)
-        environment = _environment(state, servers, gateway, grpc)
+        metrics = ports.take_row(METRICS_PORT, scale[GATEWAY])
+        gateway = plan_gateway(gateway_port, metrics, grpc)
+        environment = _environment(state, servers, gateway, metrics, grpc)
         supervisor = Supervisor(state)
         mesh = [*services, gateway]
         try:
@@ -109,14 +111,14 @@ def _gateway_port(ports: Ports, port: int | None, say: Say) -> int:
 
 
 def _environment(
-    state: State, servers: backing.Backing, gateway: Planned, grpc: Sequence[str]
+    state: State, servers: backing.Backing, gateway: Planned, metrics: range, grpc: Sequence[str]
 ) -> dict[str, str]:
     return {
         "AMQP_URI": servers.amqp_uri,
         **({"CONSUL_HTTP_ADDR": servers.consul_addr} if servers.consul_addr else {}),
         "DATABASE_URL": servers.database_url,
         "GATEWAY_URL": f"http://{gateway.member.address}",
-        "METRICS_URL": f"http://127.0.0.1:{gateway.program.environment['GATEWAY_METRICS_PORT']}/metrics",
+        "METRICS_URL": ",".join(f"http://127.0.0.1:{port}/metrics" for port in metrics),
         "PRODUCTS_GRPC": ",".join(grpc),
         "OUTBOX_DIR": str(state.home / "outbox"),
         "SERVICE_VERSION": os.environ.get("SERVICE_VERSION") or version("mycelium"),

@@ -15,7 +15,11 @@ Consul = Annotated[
 ]
 Token = Annotated[str, typer.Option(envvar="CONSUL_HTTP_TOKEN", help="For an agent that wants one.")]
 Metrics = Annotated[
-    str, typer.Option(envvar="METRICS_URL", help="Of the gateway; by default that of the running mesh.")
+    str,
+    typer.Option(
+        envvar="METRICS_URL",
+        help="Of the gateway's workers, with commas between; by default those of the running mesh.",
+    ),
 ]
 
 

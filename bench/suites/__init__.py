@@ -14,6 +14,7 @@ SUITES: dict[str, Suite] = {
     "orders": http.orders,
     "reads": http.reads,
     "overload": http.overload,
+    "workers": http.workers,
     "rpc": rpc.rpc,
     "grpc": grpc.grpc,
     "events": events.events,

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
+from bench import processes
 from bench.ground import CACHE
 from bench.load import Load
 from bench.measure import run, turns, warm
 from bench.options import Options
 from bench.results import Sample
 from bench.stacks import Stack
-from bench.stacks.mesh import mesh
+from bench.stacks.mesh import Mesh, mesh
 from bench.stacks.stock import stock
 from bench.stacks.tutorial import tutorial
 from bench.wrk import Wrk
 
+WORKERS = (1, 2)
 OVERLOAD_CLIENTS = (256, 1024)
 OVERLOAD_SECONDS = 6
 """At least: the first seconds of an overload are not like the rest."""
@@ -40,6 +42,29 @@ def overload(options: Options) -> tuple[list[Sample], dict[str, float]]:
             run("overload", stack, stack.orders(), wrk, clients, number, options)
             for number, clients in turns(OVERLOAD_CLIENTS, options.rounds)
         ], {}
+
+
+def workers(options: Options) -> tuple[list[Sample], dict[str, float]]:
+    """The mesh beside itself, with another number of processes at its gateway."""
+    wrk, names, facts = Wrk(CACHE, options.folder), {}, {}
+    with ExitStack() as running:
+        for count in WORKERS:
+            options.say(f"starting the mesh with {count} at its gateway")
+            folder = options.folder / "workers" / str(count)
+            names[running.enter_context(mesh(folder, "--scale", f"gateway={count}"))] = (
+                f"{count} at the gateway"
+            )
+        warm([*names], lambda stack: stack.orders(), wrk, options)
+        loads: dict[str, Callable[[Mesh], Load]] = {"orders": Mesh.orders, "reads": Mesh.reads}
+        samples = [
+            run("workers", stack, load(stack), wrk, clients, number, options, name=f"{what}, {names[stack]}")
+            for clients in options.clients
+            for what, load in loads.items()
+            for number, stack in turns([*names], options.rounds)
+        ]
+        for stack, name in names.items():
+            facts[f"MB of the gateway, {name}"] = processes.memory(stack.roots())["gateway"]
+    return samples, facts
 
 
 def _measure(suite: str, load: Callable[[Stack], Load], options: Options) -> list[Sample]:
