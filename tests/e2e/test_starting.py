@@ -13,7 +13,7 @@ from tests.waiting import eventually
 def test_a_scaled_demo_and_a_second_one_on_the_same_state(tmp_path):
     home = tmp_path / "state"
     for _ in range(2):
-        demo = Command(home, "demo", "--port", str(free_port()), "--scale", "products=2,orders=2")
+        demo = Command(home, "demo", "--port", str(free_port()), "--scale", "products=2,orders=2,gateway=2")
         assert demo.process.wait(150) == 0, demo.output
         assert '"status": "confirmed"' in demo.output
         assert "products-2" in demo.output

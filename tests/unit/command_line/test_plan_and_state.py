@@ -22,11 +22,21 @@ def state(tmp_path):
 
 
 def test_every_service_has_one_instance_unless_told():
-    assert parse_scale("") == {"products": 1, "users": 1, "orders": 1, "notifications": 1}
-    assert parse_scale("products=2,orders=3")["orders"] == 3
+    one_each = {"products": 1, "users": 1, "orders": 1, "notifications": 1, "gateway": 1}
+    assert parse_scale("", {}) == one_each
+    assert parse_scale("products=2,gateway=3", {}) == one_each | {"products": 2, "gateway": 3}
 
 
-@pytest.mark.parametrize("text", ["gateway=2", "products", "products=0", "products=17", "products=two", "=1"])
+def test_the_gateways_own_setting_counts_unless_told():
+    assert parse_scale("products=2", {"GATEWAY_WORKERS": "4"})["gateway"] == 4
+    assert parse_scale("gateway=2", {"GATEWAY_WORKERS": "4"})["gateway"] == 2
+    with pytest.raises(BadScale, match="gateway=many"):
+        parse_scale("", {"GATEWAY_WORKERS": "many"})
+
+
+@pytest.mark.parametrize(
+    "text", ["gateways=2", "products", "products=0", "products=17", "products=two", "=1"]
+)
 def test_a_scale_that_makes_no_sense_is_refused(text):
     with pytest.raises(BadScale, match="SCALE"):
         parse_scale(text)
@@ -42,8 +52,10 @@ def test_instances_have_names_and_ports_of_their_own():
 
 
 def test_the_gateway_knows_the_static_addresses_of_products():
-    planned = plan_gateway(8000, 8001, ["127.0.0.1:1", "127.0.0.1:2"])
-    assert planned.program.environment["PRODUCTS_GRPC"] == "127.0.0.1:1,127.0.0.1:2"
+    planned = plan_gateway(8000, range(8001, 8003), ["127.0.0.1:1", "127.0.0.1:2"])
+    environment = planned.program.environment
+    assert environment["PRODUCTS_GRPC"] == "127.0.0.1:1,127.0.0.1:2"
+    assert (environment["GATEWAY_WORKERS"], environment["GATEWAY_METRICS_PORT"]) == ("2", "8001")
 
 
 def test_a_port_in_use_is_not_taken():
@@ -58,6 +70,15 @@ def test_a_free_port_that_people_know_is_taken_once():
     port, ports = free_port(), Ports(well_known=True)
     assert ports.take(port) == port
     assert ports.take(port) != port
+
+
+def test_a_row_of_ports_is_free_as_a_whole_and_taken_once():
+    ports = Ports(well_known=True)
+    row = ports.take_row(0, 3)
+    assert list(row) == [row[0], row[0] + 1, row[0] + 2]
+    assert not set(ports.take_row(row[2], 2)) & set(row)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert taken.getsockname()[1] not in ports.take_row(taken.getsockname()[1] - 1, 2)
 
 
 def test_a_mesh_beside_the_one_of_the_checkout_leaves_it_the_ports_that_people_know():
