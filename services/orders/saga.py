@@ -21,14 +21,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Protocol
 
 from mesh.backoff import back_off
-from mesh.errors import DeadlineExceeded, MeshError, Refused, Unavailable
+from mesh.errors import DeadlineExceeded, MeshError, Unavailable
 from mesh.outcome import Outcome
-from mesh.values import value
-from services.orders import commands, domain
-from services.orders.domain import Customer, Line, Order, Request, Reserved
+from services.orders import at_once, commands, domain, neighbours
+from services.orders.at_once import NOTHING_ASKED, Ahead
+from services.orders.domain import Order, Request
+from services.orders.neighbours import Products, Users
 from services.orders.store import OrdersStore
 
 log = logging.getLogger(__name__)
@@ -42,32 +42,9 @@ WRITE_SECONDS = 0.4
 MOMENT_SECONDS = commands.LONGEST_REQUEST.total_seconds()
 """After so long whoever had the stock of an order reserved has written the order, or never will."""
 
-# Answers that settle nothing: products, or the way to it, was not able to decide.
-_UNDECIDED = frozenset({"unavailable", "deadline-exceeded", "internal"})
-
 
 class LeftBehind(Exception):
     """It has to be tried again."""
-
-
-class Products(Protocol):
-    def reserve_stocks(self, *, orders: list[dict[str, Any]]) -> list[dict[str, Any]]: ...
-
-
-class Users(Protocol):
-    def get_users(self, *, user_ids: list[str]) -> list[dict[str, Any]]: ...
-
-
-@value
-class Ahead:
-    """What products was asked before anything was written: for which requests, and what it has decided."""
-
-    customers: Mapping[str, Customer]
-    asked: Mapping[str, Request]
-    decided: Mapping[str, Outcome[Mapping[str, Any]]]
-
-
-_NOTHING_ASKED = Ahead({}, {}, {})
 
 
 def place(
@@ -79,8 +56,8 @@ def place(
     }
     requests = {index: wish.unwrap() for index, wish in enumerate(wishes) if not wish.error}
     if requests:
-        ahead = _ask_ahead(store, products, requests.values())
-        answers |= _answer_at_once(store, requests, ahead)
+        ahead = at_once.ask_ahead(store, products, requests.values())
+        answers |= at_once.answer(store, requests, ahead)
     if rest := {index: request for index, request in requests.items() if index not in answers}:
         try:
             answers |= _step_by_step(store, products, users, rest, ahead)
@@ -89,60 +66,6 @@ def place(
                 raise
             answers |= dict.fromkeys(rest, Outcome(error=_told_of(error)))
     return [answers[index] for index in range(len(wishes))]
-
-
-def _ask_ahead(store: OrdersStore, products: Products, requests: Iterable[Request]) -> Ahead:
-    """Reserve for customers who are known, and orders of which no row is. Whoever dies now has not written
-    them: products tells of the reservations, and `complete` writes them then."""
-    customers = commands.known_customers(store, (request.user_id for request in requests))
-    new = store.memory.without_row(request.order_id for request in requests)
-    asked: dict[str, Request] = {}
-    for request in requests:
-        if request.order_id in new and request.user_id in customers:
-            asked.setdefault(request.order_id, request)
-    wanted = [_wanted(one.order_id, one.lines) | {"user_id": one.user_id} for one in asked.values()]
-    return Ahead(customers, asked, _reserve(products, wanted) if wanted else {})
-
-
-def _answer_at_once(
-    store: OrdersStore, requests: Mapping[int, Request], ahead: Ahead
-) -> dict[int, Outcome[Order]]:
-    """Answers for those whose stock is reserved, if all of their orders are new, and for those whose key has
-    been used for something else."""
-    outcomes: dict[str, Outcome[Order]] = {}
-    reserved: list[Reserved] = []
-    for order_id, decision in ahead.decided.items():
-        if decision.error is None:
-            reserved.append((ahead.asked[order_id], decision.unwrap()))
-        elif getattr(decision.error, "slug", None) == domain.KeyReused.slug:
-            outcomes[order_id] = Outcome(error=domain.key_reused())
-    if reserved:
-        outcomes |= _confirm_reserved(store, reserved, ahead.customers)
-    return {
-        index: _shared(request, ahead.asked[request.order_id], outcomes[request.order_id])
-        for index, request in requests.items()
-        if request.order_id in outcomes
-    }
-
-
-def _confirm_reserved(
-    store: OrdersStore, reserved: Sequence[Reserved], customers: Mapping[str, Customer]
-) -> dict[str, Outcome[Order]]:
-    try:
-        orders = commands.confirm_at_once(store, reserved, customers)
-    except Exception as error:  # whatever it is, the stock is reserved
-        is_away = isinstance(error, Unavailable | DeadlineExceeded)
-        log.warning("%d orders are written later: %s", len(reserved), error, exc_info=not is_away)
-        unknown = DeadlineExceeded("the order could not be written in time: it may be, later")
-        return {request.order_id: Outcome(error=unknown) for request, _ in reserved}
-    return {order_id: Outcome(order) for order_id, order in (orders or {}).items()}
-
-
-def _shared(request: Request, asked: Request, outcome: Outcome[Order]) -> Outcome[Order]:
-    """The outcome of the request under an order's id that products was asked for, or of another one."""
-    if request.fingerprint == asked.fingerprint:
-        return outcome
-    return Outcome(error=domain.key_reused() if outcome.error is None else domain.in_progress())
 
 
 def _told_of(error: Exception) -> MeshError:
@@ -159,7 +82,7 @@ def _step_by_step(
     accepted = commands.accept(store, requests)
     answers, to_drive = dict(accepted.answers), dict(accepted.to_drive)
     if accepted.strangers:
-        customers, failed = _ask_users(users, accepted.strangers)
+        customers, failed = neighbours.ask_users(users, accepted.strangers)
         answers |= failed
         known = {index: one for index, one in accepted.strangers.items() if index not in failed}
         try:
@@ -177,27 +100,21 @@ def _step_by_step(
 
 
 def drive(
-    store: OrdersStore, products: Products, orders: Sequence[Order], ahead: Ahead = _NOTHING_ASKED
+    store: OrdersStore, products: Products, orders: Sequence[Order], ahead: Ahead = NOTHING_ASKED
 ) -> dict[str, Order]:
     """Reserve and settle. An order that products did not decide stays pending, and is returned so."""
     after = {order.id: order for order in orders}
-    asked = {order.id for order in orders if _was_asked(ahead, order)}
+    asked = {order.id for order in orders if ahead.has_asked_for(order)}
     decided = {order_id: one for order_id, one in ahead.decided.items() if order_id in asked}
-    wanted = [_wanted(order.id, order.lines) for order in orders if order.id not in asked]
+    wanted = [neighbours.wanted_for(order.id, order.lines) for order in orders if order.id not in asked]
     if wanted:
-        decided |= _reserve(products, wanted)
+        decided |= neighbours.reserve(products, wanted)
     if decided:
         try:
             after |= commands.settle(store, after, decided)
         except (Unavailable, DeadlineExceeded) as error:
             log.warning("%d orders stay pending: %s", len(decided), error)
     return after
-
-
-def _was_asked(ahead: Ahead, order: Order) -> bool:
-    """Whether it was this order, and not another under its key, that products was asked for."""
-    request = ahead.asked.get(order.id)
-    return request is not None and request.fingerprint == order.fingerprint
 
 
 def left_behind(store: OrdersStore, order_ids: Iterable[str], told_at: datetime) -> set[str]:
@@ -243,57 +160,3 @@ def sweep(store: OrdersStore, products: Products) -> int:
 
 def _delay(attempts: int) -> timedelta:
     return timedelta(seconds=back_off(attempts, first=0.5, longest=LONGEST_DELAY))
-
-
-def _wanted(order_id: str, lines: Iterable[Line]) -> dict[str, Any]:
-    items = [{"product_id": line.product_id, "quantity": line.quantity} for line in lines]
-    return {"order_id": order_id, "items": items, "exact": True}
-
-
-def _reserve(products: Products, wanted: list[dict[str, Any]]) -> dict[str, Outcome[Mapping[str, Any]]]:
-    """What products has decided, by order."""
-    try:
-        answers = products.reserve_stocks(orders=wanted)
-    except MeshError as error:
-        log.warning("%d orders have no answer of products: %s", len(wanted), error)
-        return {}
-    outcomes = {
-        one["order_id"]: Outcome.from_wire(answer) for one, answer in zip(wanted, answers, strict=True)
-    }
-    return {
-        order_id: one
-        for order_id, one in outcomes.items()
-        if getattr(one.error, "slug", None) not in _UNDECIDED
-    }
-
-
-def _ask_users(
-    users: Users, strangers: Mapping[int, Request]
-) -> tuple[list[Customer], dict[int, Outcome[Order]]]:
-    """The customers who are not known here yet, and an outcome for each request that is not to be had."""
-    asked = sorted({request.user_id for request in strangers.values()})
-    try:
-        answers = [Outcome.from_wire(answer) for answer in users.get_users(user_ids=asked)]
-    except (Unavailable, DeadlineExceeded) as error:
-        answers = [Outcome(error=error)] * len(asked)
-    except MeshError as error:
-        log.error("users could not answer: %s", error)
-        answers = [Outcome(error=Unavailable("users could not answer"))] * len(asked)
-    by_user = dict(zip(asked, answers, strict=True))
-    failed: dict[int, Outcome[Order]] = {
-        index: Outcome(error=_why(request.user_id, by_user[request.user_id].error))
-        for index, request in strangers.items()
-        if by_user[request.user_id].error
-    }
-    return [customer_from_wire(one.unwrap()) for one in answers if one.error is None], failed
-
-
-def _why(user_id: str, error: Exception | None) -> Exception | None:
-    """A user whom nobody knows is the caller's mistake; else it is told as it came."""
-    if isinstance(error, Refused) and error.slug == "not-found":
-        return domain.UnknownCustomer(f"there is no user {user_id}", "user_id")
-    return error
-
-
-def customer_from_wire(user: Mapping[str, Any]) -> Customer:
-    return Customer(id=user["id"], name=user["name"], email=user["email"], version=user["version"])
