@@ -21,7 +21,7 @@ TITLES = {
     "orders": "POST /orders",
     "reads": "GET /products/{id}",
     "overload": "More clients than it can serve",
-    "workers": "One process at the gateway, and two",
+    "gateways": "One gateway at the port, and two",
     "rpc": "RPC: an echo, one process on each side",
     "grpc": "gRPC: GetProduct, one process on each side",
     "events": "Events, from the outbox to their handlers",

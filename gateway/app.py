@@ -49,20 +49,17 @@ class _Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(
-    settings: Settings | None = None, mesh: Mesh | None = None, *, registered: bool = True
-) -> FastAPI:
+def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> FastAPI:
     """The gateway, not yet connected: its lifespan does that. Raises SettingsError.
 
-    `uvicorn --factory gateway.app:create_app` serves it as well as `python -m gateway`, which alone leaves
-    Consul before it drains; with `--http gateway.direct:DirectProtocol` it takes the direct way, too, and
-    ends followed orders on SIGTERM. Consul is told of it if `registered`, and if there is an agent.
+    `uvicorn --factory gateway.app:create_app` serves it as well as `python -m gateway`, which alone ends
+    followed orders on SIGTERM, leaves Consul before it drains, and takes the direct way (gateway.direct).
     """
     settings = settings or load_settings()
     mesh = mesh or connect(settings)
     feed = OrderFeed(settings.GATEWAY_STREAMS, partial(mesh.subscribe, "orders", ORDER_EVENTS))
     agent = settings.CONSUL_HTTP_ADDR
-    lifecycle = Lifecycle(mesh, feed, Registration(settings, agent) if agent and registered else None)
+    lifecycle = Lifecycle(mesh, feed, Registration(settings, agent) if agent else None)
 
     metrics = Metrics()
     batching = Batching(settings.GATEWAY_BATCH, settings.GATEWAY_LANES, metrics.on_batch)
@@ -80,14 +77,16 @@ def create_app(
     metrics.watch(rpc, balancer)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with ExitStack() as stack:
-            if ports := settings.metrics_ports:
-                stack.enter_context(metrics.served(settings.GATEWAY_METRICS_HOST, ports))
+            if settings.GATEWAY_METRICS_PORT is not None:
+                stack.enter_context(
+                    metrics.served(settings.GATEWAY_METRICS_HOST, settings.GATEWAY_METRICS_PORT)
+                )
             await lifecycle.start()
             products.start()
             try:
-                yield {"direct": app.state.direct, "on_leaving": lifecycle.end_streams}
+                yield
             finally:
                 await lifecycle.drain()
                 await products.stop()
@@ -109,7 +108,11 @@ def create_app(
     app.state.gateway = Gateway(
         settings=settings,
         tokens=Tokens(settings.secret, settings.GATEWAY_TOKEN_SECONDS),
-        throttle=LoginThrottle(settings.GATEWAY_LOGINS_PER_ACCOUNT, settings.GATEWAY_LOGINS_PER_ADDRESS),
+        throttle=LoginThrottle(
+            settings.GATEWAY_LOGINS_PER_ACCOUNT,
+            settings.GATEWAY_LOGINS_PER_ADDRESS,
+            instances=settings.GATEWAY_INSTANCES,
+        ),
         products=products,
         users=users,
         orders=orders,

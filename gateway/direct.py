@@ -129,22 +129,14 @@ def _receive(body: bytes) -> Callable[[], Awaitable[Message]]:
 
 class DirectProtocol(HttpToolsProtocol):
     """uvicorn's, which hands over a request as soon as its headers have been read. This one reads to the
-    end of the packet first: if all of the request was in it, it may be answered here.
+    end of the packet first: if all of the request was in it, it may be answered here."""
 
-    The lifespan's state says with what: `direct`, the routes, and `on_leaving`, called when the server
-    asks this connection to come to its end."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, direct: DirectRoutes, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._direct: DirectRoutes = self.app_state["direct"]
-        self._on_leaving: Callable[[], None] = self.app_state["on_leaving"]
+        self._direct = direct
         self._is_reading = False
         self._read: tuple[RequestResponseCycle, Any] | None = None
         """What is to be started once the packet has been read."""
-
-    def shutdown(self) -> None:
-        self._on_leaving()
-        super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         self._is_reading = True

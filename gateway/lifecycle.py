@@ -56,14 +56,11 @@ class Lifecycle:
 
     async def drain(self) -> None:
         """Ask for no more requests and end what would never end by itself. May be called again."""
+        if self._draining:
+            return
         self._draining = True
         if self._registration is not None:
             await self._registration.stop()
-        self.end_streams()
-
-    def end_streams(self) -> None:
-        """What never ends by itself ends, and there is no more of it. May be called again."""
-        self._draining = True
         self._feed.close()
 
     async def stop(self) -> None:

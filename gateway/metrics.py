@@ -5,13 +5,10 @@ Served on a port of its own, so that whoever reaches the gateway does not reach 
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from threading import Thread
 from time import perf_counter
-from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -75,25 +72,15 @@ class Metrics:
         self.registry.register(_Targets(rpc, balancer))
 
     @contextmanager
-    def served(self, host: str, ports: Sequence[int]) -> Iterator[None]:
-        """Answer GET /metrics until the block ends, on the first of the ports that nobody has: what other
-        workers hold they keep, and leave to who comes in their place. Raises OSError when there is none."""
-        server, thread = self._serve(host, ports)
+    def served(self, host: str, port: int) -> Iterator[None]:
+        """Answer GET /metrics until the block ends. Raises OSError when the port can't be had."""
+        server, thread = start_http_server(port, host, self.registry)
         try:
             yield
         finally:
             server.shutdown()
             server.server_close()
             thread.join(_STOP_SECONDS)
-
-    def _serve(self, host: str, ports: Sequence[int]) -> tuple[WSGIServer, Thread]:
-        for port in ports:
-            try:
-                return start_http_server(port, host, self.registry)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or port == ports[-1]:
-                    raise OSError(f"the metrics can't have port {port} of {host}: {error.strerror}") from None
-        raise ValueError("no port for the metrics was given")
 
 
 class _Targets(Collector):

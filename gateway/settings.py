@@ -43,13 +43,15 @@ class Settings(BaseSettings):
     GATEWAY_HOST: str = "127.0.0.1"
     GATEWAY_PORT: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes a free port."""
-    GATEWAY_WORKERS: Annotated[int, Field(ge=1, le=64)] = 1
-    """How many processes accept from the port, each with a connection to the broker of its own. What the
-    gateway may do at once, and how many logins may fail, is for all of them: each has its share."""
+    GATEWAY_SHARED_PORT: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Where several gateways of one machine accept together, each of them besides its own port: for more
+    cores than one process can use."""
+    GATEWAY_INSTANCES: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How many gateways serve together, on one machine or on several. The limits on failed logins are for
+    all of them: each allows its part."""
     GATEWAY_METRICS_HOST: str = "127.0.0.1"
     GATEWAY_METRICS_PORT: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Where GET /metrics is answered for Prometheus; nowhere unless told. Each worker has a port of its
-    own: this one, the next, and so on."""
+    """Where GET /metrics is answered for Prometheus; nowhere unless told."""
     GATEWAY_TRUSTED_PROXIES: str = ""
     """Addresses whose X-Forwarded-For is believed, with commas between; none unless told."""
     GATEWAY_CORS_ORIGINS: list[str] = []
@@ -97,25 +99,6 @@ class Settings(BaseSettings):
     @property
     def secret(self) -> bytes:
         return self.JWT_SECRET.get_secret_value().encode()
-
-    @property
-    def metrics_ports(self) -> range:
-        first = self.GATEWAY_METRICS_PORT
-        return range(0) if first is None else range(first, min(first + self.GATEWAY_WORKERS, 65536))
-
-    def share(self) -> Settings:
-        """Those of one worker: all of them together do no more than these allow, except that each may do
-        one thing. A client stays at one worker, so it may be refused before the others' shares are used."""
-        bounds = ("GATEWAY_CALLS", "GATEWAY_CALLS_PER_TARGET", "GATEWAY_STREAMS")
-        rates = ("GATEWAY_LOGINS_PER_ACCOUNT", "GATEWAY_LOGINS_PER_ADDRESS")
-        shares: dict[str, int | str] = {name: self._share_of(getattr(self, name)) for name in bounds}
-        for name in rates:
-            number, _, period = getattr(self, name).partition("/")
-            shares[name] = f"{self._share_of(int(number))}/{period}"
-        return self.model_copy(update=shares)
-
-    def _share_of(self, number: int) -> int:
-        return max(1, number // self.GATEWAY_WORKERS)
 
 
 def load_settings() -> Settings:

@@ -30,10 +30,11 @@ class LoginThrottle:
     its outcome is known, so that many at once gain nothing.
     """
 
-    def __init__(self, per_account: str, per_address: str) -> None:
+    def __init__(self, per_account: str, per_address: str, *, instances: int = 1) -> None:
+        """The limits, such as "10/minute", are for so many of these together."""
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._account = parse(per_account)
-        self._address = parse(per_address)
+        self._account = _part_of(parse(per_account), instances)
+        self._address = _part_of(parse(per_address), instances)
         self._in_flight: Counter[str] = Counter()
         self._salt = secrets.token_bytes(16)
 
@@ -74,6 +75,13 @@ class LoginThrottle:
     def _bucket(self, kind: str, name: str) -> str:
         digest = hashlib.blake2b(name.encode(), digest_size=4, salt=self._salt).digest()
         return f"{kind}-{int.from_bytes(digest, 'big') % _BUCKETS}"
+
+
+def _part_of(limit: RateLimitItem, instances: int) -> RateLimitItem:
+    """The part of each: so many fewer in the same time, or one in a longer time."""
+    if limit.amount >= instances:
+        return type(limit)(limit.amount // instances, limit.multiples)
+    return type(limit)(1, math.ceil(limit.multiples * instances / limit.amount))
 
 
 def _network(address: str) -> str:

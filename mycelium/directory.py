@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +35,11 @@ class Seen:
 
 
 def look(consul_addr: str | None, token: str | None, metrics_urls: str | None) -> list[Seen]:
-    """`metrics_urls` has commas between: one for each worker of the gateway. Raises httpx.HTTPError when
-    one of those that are given does not answer, ValueError when it makes no sense."""
+    """`metrics_urls` has commas between: one for each gateway. Raises httpx.HTTPError when Consul does not
+    answer, or none of those, and ValueError when what is answered makes no sense."""
     with httpx.Client(timeout=ASK_SECONDS, trust_env=False) as http:
         known = _registered(http, consul_addr, token) if consul_addr else {}
-        urls = metrics_urls.split(",") if metrics_urls else []
-        called = _called(http.get(url).raise_for_status().text for url in urls)
+        called = _called(_metrics(http, metrics_urls.split(","))) if metrics_urls else {}
     everybody = sorted({*known, *called})
     return [Seen(*one, **(_UNKNOWN | known.get(one, {}) | called.get(one, {}))) for one in everybody]
 
@@ -93,7 +92,7 @@ def _checks(checks: list[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _called(metrics: Iterable[str]) -> Found:
-    """All workers together: their calls added up, and of their connections and breakers the worst."""
+    """All gateways together: their calls added up, and of their connections and breakers the worst."""
     found: Found = {}
     seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
     for sample in _samples(metrics):
@@ -114,6 +113,19 @@ def _called(metrics: Iterable[str]) -> Found:
         ended = figures.get("calls", 0) - figures.get("in_flight", 0)
         figures["mean_ms"] = round(1000 * seconds[where] / ended, 1) if ended > 0 else None
     return found
+
+
+def _metrics(http: httpx.Client, urls: Sequence[str]) -> list[str]:
+    """Of those that answer: one that has just been killed has seen nothing that is still to be seen."""
+    answers, errors = [], []
+    for url in urls:
+        try:
+            answers.append(http.get(url).raise_for_status().text)
+        except httpx.HTTPError as error:
+            errors.append(error)
+    if errors and not answers:
+        raise errors[0]
+    return answers
 
 
 def _samples(metrics: Iterable[str]) -> Iterator[Sample]:

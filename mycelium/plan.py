@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,12 +39,10 @@ class Planned:
         return f"{self.status_url}/health"
 
 
-def parse_scale(text: str, environment: Mapping[str, str] = os.environ) -> dict[str, int]:
-    """`products=2,gateway=2` -> instances by service, and workers of the gateway; there is one of each
-    that is not named, or as many workers as GATEWAY_WORKERS says. Raises BadScale."""
+def parse_scale(text: str) -> dict[str, int]:
+    """`products=2,gateway=2` -> instances by service; every other one has one. Raises BadScale."""
     scale = dict.fromkeys((*SERVICES, GATEWAY), 1)
-    workers = environment.get("GATEWAY_WORKERS") or 1
-    for part in filter(None, (f"{GATEWAY}={workers}", *text.split(","))):
+    for part in filter(None, text.split(",")):
         name, _, number = part.partition("=")
         if name not in scale or not number.isdigit() or not 1 <= int(number) <= 16:
             raise BadScale(f"SCALE: {part!r} is not one of {', '.join(f'{one}=1..16' for one in scale)}")
@@ -65,18 +62,15 @@ class Ports:
         self._taken: set[int] = set()
 
     def take(self, preferred: int = 0) -> int:
-        return self.take_row(preferred, 1)[0]
+        chosen = preferred if preferred and self._well_known else free_port()
+        while chosen in self._taken or not port_is_free(chosen):
+            chosen = free_port()
+        self.reserve(chosen)
+        return chosen
 
-    def take_row(self, preferred: int, length: int) -> range:
-        """So many, one after the other, the first of them `preferred` where that can be had."""
-        first = preferred if preferred and self._well_known else free_port()
-        while not self._are_free(row := range(first, first + length)):
-            first = free_port()
-        self._taken |= set(row)
-        return row
-
-    def _are_free(self, row: range) -> bool:
-        return all(port not in self._taken and port_is_free(port) for port in row)
+    def reserve(self, port: int) -> None:
+        """Hand it out to nobody else."""
+        self._taken.add(port)
 
 
 def plan_services(scale: Mapping[str, int], ports: Ports) -> list[Planned]:
@@ -103,23 +97,34 @@ def plan_services(scale: Mapping[str, int], ports: Ports) -> list[Planned]:
     return planned
 
 
-def plan_gateway(port: int, metrics_ports: range, products_grpc: list[str]) -> Planned:
-    """With a worker for each of its metrics' ports."""
+def plan_gateways(number: int, port: int, ports: Ports, products_grpc: list[str]) -> list[Planned]:
+    """One has the port to itself; several share it, and each has another one for itself."""
+    if number == 1:
+        return [_plan_gateway(GATEWAY, port, ports.take(METRICS_PORT), products_grpc)]
+    shared = {"GATEWAY_SHARED_PORT": str(port), "GATEWAY_INSTANCES": str(number)}
+    return [
+        _plan_gateway(
+            f"{GATEWAY}-{which + 1}", ports.take(), ports.take(METRICS_PORT + which), products_grpc, **shared
+        )
+        for which in range(number)
+    ]
+
+
+def _plan_gateway(name: str, port: int, metrics_port: int, products_grpc: list[str], **more: str) -> Planned:
     program = Program(
-        name=GATEWAY,
+        name=name,
         command=(sys.executable, "-m", "gateway"),
         environment={
             "GATEWAY_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
-            "GATEWAY_WORKERS": str(len(metrics_ports)),
-            "GATEWAY_METRICS_PORT": str(metrics_ports[0]),
+            "GATEWAY_METRICS_PORT": str(metrics_port),
             "PRODUCTS_GRPC": ",".join(products_grpc),
+            **more,
         },
         directory=ROOT,
         stop_seconds=DRAIN_SECONDS,
     )
-    member = Member(GATEWAY, GATEWAY, f"127.0.0.1:{port}")
-    return Planned(program, member, f"http://127.0.0.1:{port}")
+    return Planned(program, Member(name, GATEWAY, f"127.0.0.1:{port}"), f"http://127.0.0.1:{port}")
 
 
 def _bin(name: str) -> str:

@@ -18,10 +18,9 @@ from mycelium.plan import (
     DRAIN_SECONDS,
     GATEWAY,
     GATEWAY_PORT,
-    METRICS_PORT,
     Planned,
     Ports,
-    plan_gateway,
+    plan_gateways,
     plan_services,
 )
 from mycelium.servers import ServerError, port_is_free, wait_until
@@ -69,17 +68,16 @@ def running(
         gateway_port = _gateway_port(ports, port, say)
         services = plan_services(scale, ports)
         grpc = [one.member.address or "" for one in services if one.member.service == "products"]
-        metrics = ports.take_row(METRICS_PORT, scale[GATEWAY])
-        gateway = plan_gateway(gateway_port, metrics, grpc)
-        environment = _environment(state, servers, gateway, metrics, grpc)
+        gateways = plan_gateways(scale[GATEWAY], gateway_port, ports, grpc)
+        environment = _environment(state, servers, gateway_port, gateways, grpc)
         supervisor = Supervisor(state)
-        mesh = [*services, gateway]
+        mesh = [*services, *gateways]
         try:
             # Stopped the other way round: the broker outlives its clients, and epmd the broker.
             groups = {
                 **{f"server-{program.name}": [program] for program in servers.programs},
                 "services": [one.program for one in services],
-                "edge": [gateway.program],
+                "edge": [one.program for one in gateways],
             }
             supervisor.start(groups, environment)
             servers.start(state, supervisor, environment, say)
@@ -103,6 +101,7 @@ def _gateway_port(ports: Ports, port: int | None, say: Say) -> int:
     if port is not None:
         if not port_is_free(port):
             raise ServerError(f"port {port} is in use: choose another one, or none to get a free one")
+        ports.reserve(port)
         return port
     chosen = ports.take(GATEWAY_PORT)
     if chosen != GATEWAY_PORT:
@@ -111,14 +110,19 @@ def _gateway_port(ports: Ports, port: int | None, say: Say) -> int:
 
 
 def _environment(
-    state: State, servers: backing.Backing, gateway: Planned, metrics: range, grpc: Sequence[str]
+    state: State,
+    servers: backing.Backing,
+    gateway_port: int,
+    gateways: Sequence[Planned],
+    grpc: Sequence[str],
 ) -> dict[str, str]:
+    metrics_ports = [one.program.environment["GATEWAY_METRICS_PORT"] for one in gateways]
     return {
         "AMQP_URI": servers.amqp_uri,
         **({"CONSUL_HTTP_ADDR": servers.consul_addr} if servers.consul_addr else {}),
         "DATABASE_URL": servers.database_url,
-        "GATEWAY_URL": f"http://{gateway.member.address}",
-        "METRICS_URL": ",".join(f"http://127.0.0.1:{port}/metrics" for port in metrics),
+        "GATEWAY_URL": f"http://127.0.0.1:{gateway_port}",
+        "METRICS_URL": ",".join(f"http://127.0.0.1:{port}/metrics" for port in metrics_ports),
         "PRODUCTS_GRPC": ",".join(grpc),
         "OUTBOX_DIR": str(state.home / "outbox"),
         "SERVICE_VERSION": os.environ.get("SERVICE_VERSION") or version("mycelium"),

@@ -18,7 +18,7 @@ Metrics = Annotated[
     str,
     typer.Option(
         envvar="METRICS_URL",
-        help="Of the gateway's workers, with commas between; by default those of the running mesh.",
+        help="Of the gateways, with commas between; by default those of the running mesh.",
     ),
 ]
 

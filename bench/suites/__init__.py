@@ -14,7 +14,7 @@ SUITES: dict[str, Suite] = {
     "orders": http.orders,
     "reads": http.reads,
     "overload": http.overload,
-    "workers": http.workers,
+    "gateways": http.gateways,
     "rpc": rpc.rpc,
     "grpc": grpc.grpc,
     "events": events.events,

@@ -17,8 +17,9 @@ from bench.stacks.mesh import Mesh, mesh
 from bench.stacks.stock import stock
 from bench.stacks.tutorial import tutorial
 from bench.wrk import Wrk
+from mycelium.plan import GATEWAY
 
-WORKERS = (1, 2)
+GATEWAYS = {1: "1 gateway", 2: "2 gateways"}
 OVERLOAD_CLIENTS = (256, 1024)
 OVERLOAD_SECONDS = 6
 """At least: the first seconds of an overload are not like the rest."""
@@ -44,26 +45,25 @@ def overload(options: Options) -> tuple[list[Sample], dict[str, float]]:
         ], {}
 
 
-def workers(options: Options) -> tuple[list[Sample], dict[str, float]]:
-    """The mesh beside itself, with another number of processes at its gateway."""
+def gateways(options: Options) -> tuple[list[Sample], dict[str, float]]:
+    """The mesh beside itself, with one gateway at its port and with two."""
     wrk, names, facts = Wrk(CACHE, options.folder), {}, {}
+    loads: dict[str, Callable[[Mesh], Load]] = {"orders": Mesh.orders, "reads": Mesh.reads}
     with ExitStack() as running:
-        for count in WORKERS:
-            options.say(f"starting the mesh with {count} at its gateway")
-            folder = options.folder / "workers" / str(count)
-            names[running.enter_context(mesh(folder, "--scale", f"gateway={count}"))] = (
-                f"{count} at the gateway"
-            )
+        for count, name in GATEWAYS.items():
+            options.say(f"starting the mesh with {name}")
+            folder = options.folder / "gateways" / str(count)
+            names[running.enter_context(mesh(folder, "--scale", f"gateway={count}"))] = name
         warm([*names], lambda stack: stack.orders(), wrk, options)
-        loads: dict[str, Callable[[Mesh], Load]] = {"orders": Mesh.orders, "reads": Mesh.reads}
         samples = [
-            run("workers", stack, load(stack), wrk, clients, number, options, name=f"{what}, {names[stack]}")
+            run("gateways", stack, load(stack), wrk, clients, number, options, name=f"{what}, {names[stack]}")
             for clients in options.clients
             for what, load in loads.items()
             for number, stack in turns([*names], options.rounds)
         ]
         for stack, name in names.items():
-            facts[f"MB of the gateway, {name}"] = processes.memory(stack.roots())["gateway"]
+            used = processes.memory(stack.roots())
+            facts[f"MB of {name}"] = sum(mb for one, mb in used.items() if one.startswith(GATEWAY))
     return samples, facts
 
 

@@ -17,6 +17,7 @@ def test_a_scaled_demo_and_a_second_one_on_the_same_state(tmp_path):
         assert demo.process.wait(150) == 0, demo.output
         assert '"status": "confirmed"' in demo.output
         assert "products-2" in demo.output
+        assert "gateway-2" in demo.output
     assert list((home / "outbox").glob("*.eml"))
     assert not (home / "supervisor.sock").exists()
     assert not (home / "env").exists()  # it would name addresses where nobody answers

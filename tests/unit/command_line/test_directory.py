@@ -1,13 +1,15 @@
-"""What the gateway's workers see, put together."""
+"""What the gateways see, put together."""
 
 from __future__ import annotations
 
 import http.server
 import threading
 
+import httpx
 import pytest
 
 from mycelium.directory import QUEUE, look
+from mycelium.servers import free_port
 
 ONE = """\
 # TYPE gateway_target_calls counter
@@ -34,7 +36,7 @@ OTHER = (
 
 
 @pytest.fixture
-def workers():
+def gateways():
     """Where the two of them tell."""
 
     class Told(http.server.BaseHTTPRequestHandler):
@@ -54,8 +56,8 @@ def workers():
         thread.join()
 
 
-def test_calls_are_added_up_and_the_worst_state_is_shown(workers):
-    seen = {(one.service, one.instance): one for one in look(None, None, ",".join(workers))}
+def test_calls_are_added_up_and_the_worst_state_is_shown(gateways):
+    seen = {(one.service, one.instance): one for one in look(None, None, ",".join(gateways))}
 
     orders = seen["orders", QUEUE]
     assert (orders.calls, orders.failed, orders.in_flight, orders.breaker) == (12, 2, 2, "open")
@@ -64,9 +66,19 @@ def test_calls_are_added_up_and_the_worst_state_is_shown(workers):
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_single_worker_is_shown_as_it_is(workers, number):
-    seen = {(one.service, one.instance): one for one in look(None, None, workers[number])}
+def test_a_single_one_is_shown_as_it_is(gateways, number):
+    seen = {(one.service, one.instance): one for one in look(None, None, gateways[number])}
 
     assert seen["orders", QUEUE].calls == (7, 5)[number]
     assert seen["orders", QUEUE].breaker == ("open", "closed")[number]
     assert seen["products", "127.0.0.1:1"].connected is (True, False)[number]
+
+
+def test_one_that_does_not_answer_leaves_the_others_figures(gateways):
+    gone = f"http://127.0.0.1:{free_port()}/metrics"
+
+    seen = {(one.service, one.instance): one for one in look(None, None, f"{gone},{gateways[0]},{gone}")}
+
+    assert seen["orders", QUEUE].calls == 7
+    with pytest.raises(httpx.ConnectError):
+        look(None, None, f"{gone},{gone}")

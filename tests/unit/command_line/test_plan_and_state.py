@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from mycelium.plan import BadScale, Ports, parse_scale, plan_gateway, plan_services
+from mycelium.plan import BadScale, Ports, parse_scale, plan_gateways, plan_services
 from mycelium.servers import Program, free_port
 from mycelium.state import AlreadyRunning, Member, State
 from mycelium.supervisor import processes, render, restarts
@@ -23,15 +23,8 @@ def state(tmp_path):
 
 def test_every_service_has_one_instance_unless_told():
     one_each = {"products": 1, "users": 1, "orders": 1, "notifications": 1, "gateway": 1}
-    assert parse_scale("", {}) == one_each
-    assert parse_scale("products=2,gateway=3", {}) == one_each | {"products": 2, "gateway": 3}
-
-
-def test_the_gateways_own_setting_counts_unless_told():
-    assert parse_scale("products=2", {"GATEWAY_WORKERS": "4"})["gateway"] == 4
-    assert parse_scale("gateway=2", {"GATEWAY_WORKERS": "4"})["gateway"] == 2
-    with pytest.raises(BadScale, match="gateway=many"):
-        parse_scale("", {"GATEWAY_WORKERS": "many"})
+    assert parse_scale("") == one_each
+    assert parse_scale("products=2,gateway=3") == one_each | {"products": 2, "gateway": 3}
 
 
 @pytest.mark.parametrize(
@@ -52,10 +45,20 @@ def test_instances_have_names_and_ports_of_their_own():
 
 
 def test_the_gateway_knows_the_static_addresses_of_products():
-    planned = plan_gateway(8000, range(8001, 8003), ["127.0.0.1:1", "127.0.0.1:2"])
-    environment = planned.program.environment
-    assert environment["PRODUCTS_GRPC"] == "127.0.0.1:1,127.0.0.1:2"
-    assert (environment["GATEWAY_WORKERS"], environment["GATEWAY_METRICS_PORT"]) == ("2", "8001")
+    (planned,) = plan_gateways(1, 8000, Ports(well_known=False), ["127.0.0.1:1", "127.0.0.1:2"])
+    assert planned.program.environment["PRODUCTS_GRPC"] == "127.0.0.1:1,127.0.0.1:2"
+    assert (planned.member.name, planned.member.address) == ("gateway", "127.0.0.1:8000")
+
+
+def test_several_gateways_share_a_port_and_each_has_its_own():
+    planned = plan_gateways(3, 8000, Ports(well_known=False), [])
+    settings = [one.program.environment for one in planned]
+    assert {one["GATEWAY_SHARED_PORT"] for one in settings} == {"8000"}
+    assert {one["GATEWAY_INSTANCES"] for one in settings} == {"3"}
+    own = [one["GATEWAY_PORT"] for one in settings] + [one["GATEWAY_METRICS_PORT"] for one in settings]
+    assert len(set(own)) == 6
+    assert [one.member.name for one in planned] == ["gateway-1", "gateway-2", "gateway-3"]
+    assert [one.ready_url for one in planned] == [f"http://127.0.0.1:{port}/ready" for port in own[:3]]
 
 
 def test_a_port_in_use_is_not_taken():
@@ -72,13 +75,10 @@ def test_a_free_port_that_people_know_is_taken_once():
     assert ports.take(port) != port
 
 
-def test_a_row_of_ports_is_free_as_a_whole_and_taken_once():
-    ports = Ports(well_known=True)
-    row = ports.take_row(0, 3)
-    assert list(row) == [row[0], row[0] + 1, row[0] + 2]
-    assert not set(ports.take_row(row[2], 2)) & set(row)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert taken.getsockname()[1] not in ports.take_row(taken.getsockname()[1] - 1, 2)
+def test_a_port_that_was_asked_for_is_handed_out_to_nobody_else():
+    port, ports = free_port(), Ports(well_known=True)
+    ports.reserve(port)
+    assert ports.take(port) != port
 
 
 def test_a_mesh_beside_the_one_of_the_checkout_leaves_it_the_ports_that_people_know():

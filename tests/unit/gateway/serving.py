@@ -20,8 +20,7 @@ async def served(app: FastAPI) -> AsyncIterator[int]:
     config = uvicorn.Config(app, log_config=None)
     config.load()
     state = ServerState()
-    app_state = {"direct": app.state.direct, "on_leaving": lambda: None}
-    make = partial(DirectProtocol, config, state, app_state)
+    make = partial(DirectProtocol, config, state, {}, direct=app.state.direct)
     async with await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
     await asyncio.gather(*state.tasks)

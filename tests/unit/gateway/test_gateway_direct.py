@@ -70,8 +70,7 @@ class Ways:
         """What comes back until the server closes the connection; each packet is read by itself."""
         config = uvicorn.Config(self.app, log_config=None)
         config.load()
-        app_state = {"direct": self.app.state.direct, "on_leaving": lambda: None}
-        protocol = DirectProtocol(config, ServerState(), app_state)
+        protocol = DirectProtocol(config, ServerState(), {}, direct=self.app.state.direct)
         wire = Wire()
         protocol.connection_made(wire)
         for packet in packets:

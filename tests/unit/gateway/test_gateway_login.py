@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
+from limits import parse
 
+from gateway.errors import Problem
 from gateway.throttle import LoginThrottle, _network
 from mesh.errors import Refused, UnknownService
 
@@ -145,3 +147,27 @@ def test_no_number_of_accounts_takes_more_than_a_bound_of_memory():
     buckets = {throttle._bucket("account", f"u{number}") for number in range(20_000)}
 
     assert len(buckets) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("limit", "instances", "part"),
+    [
+        ("10/minute", 1, (10, 60)),
+        ("10/minute", 2, (5, 60)),
+        ("10/minute", 4, (2, 60)),
+        ("10/minute", 16, (1, 120)),
+        ("1/hour", 3, (1, 3 * 3600)),
+    ],
+)
+def test_several_gateways_together_allow_no_more_than_the_limit(limit, instances, part):
+    allowed, seconds = part
+    throttle = LoginThrottle(limit, "1000/second", instances=instances)
+
+    assert throttle._account.amount == allowed
+    assert throttle._account.get_expiry() == seconds
+    assert instances * allowed / seconds <= parse(limit).amount / parse(limit).get_expiry()
+    for _ in range(allowed):
+        with pytest.raises(Refused), throttle.attempt("alice", "127.0.0.1"):
+            raise WRONG
+    with pytest.raises(Problem, match="too many"), throttle.attempt("alice", "127.0.0.1"):
+        pytest.fail("it is one too many")

@@ -18,7 +18,6 @@ from mesh.aio.guarding import GuardedRpc
 from mesh.aio.target import STATES, Target
 from mesh.errors import DeadlineExceeded
 from mycelium.servers import free_port, port_is_free
-from mycelium.servers.program import free_ports
 
 
 async def greet(request):
@@ -79,17 +78,6 @@ def test_the_figures_are_served_until_the_end():
     metrics, port = Metrics(), free_port()
     metrics.seconds.labels("GET", "/health", "200").observe(0.01)
     url = f"http://127.0.0.1:{port}/metrics"
-    with metrics.served("127.0.0.1", [port]), urllib.request.urlopen(url, timeout=5) as answer:
+    with metrics.served("127.0.0.1", port), urllib.request.urlopen(url, timeout=5) as answer:
         assert b"gateway_request_seconds_count" in answer.read()
     assert port_is_free(port)
-
-
-def test_a_worker_takes_the_first_port_that_no_other_has():
-    first, second = free_ports(2)
-    with Metrics().served("127.0.0.1", [first, second]), Metrics().served("127.0.0.1", [first, second]):
-        assert not port_is_free(second)
-        with (
-            pytest.raises(OSError, match=f"can't have port {second} of 127.0.0.1"),
-            Metrics().served("127.0.0.1", [first, second]),
-        ):
-            pytest.fail("there was none left")

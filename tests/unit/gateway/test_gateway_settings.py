@@ -64,24 +64,3 @@ def test_the_secret_is_in_no_message(environment):
     with pytest.raises(SettingsError) as refused:
         load_settings()
     assert "short-secret" not in str(refused.value)
-
-
-def test_workers_share_what_the_gateway_may(environment):
-    environment(**GOOD, GATEWAY_WORKERS="4", GATEWAY_CALLS="1000", GATEWAY_STREAMS="2")
-    environment(GATEWAY_LOGINS_PER_ACCOUNT="10/minute", GATEWAY_METRICS_PORT="8001")
-
-    settings = load_settings()
-    share = settings.share()
-
-    assert (share.GATEWAY_CALLS, share.GATEWAY_CALLS_PER_TARGET, share.GATEWAY_STREAMS) == (250, 125, 1)
-    assert (share.GATEWAY_LOGINS_PER_ACCOUNT, share.GATEWAY_LOGINS_PER_ADDRESS) == ("2/minute", "15/minute")
-    assert share.metrics_ports == settings.metrics_ports == range(8001, 8005)
-
-
-def test_one_worker_has_it_all(environment):
-    environment(**GOOD)
-
-    settings = load_settings()
-
-    assert settings.share() == settings
-    assert not settings.metrics_ports

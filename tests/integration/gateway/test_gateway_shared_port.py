@@ -1,0 +1,133 @@
+"""Two gateways at one port: what comes there reaches either, and one that goes takes no other with it."""
+
+import asyncio
+import os
+import signal
+import time
+
+import httpx
+import pytest
+
+from mycelium.servers import free_port, port_is_free
+
+
+@pytest.fixture
+def shared_port():
+    return free_port()
+
+
+@pytest.fixture
+def pair(start_gateway, amqp_uri, stubs, shared_port):
+    return [start_gateway(amqp_uri, GATEWAY_SHARED_PORT=str(shared_port)) for _ in range(2)]
+
+
+async def ask(port, path="/health"):
+    """By a connection of its own: the kernel chooses anew who accepts it."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=5) as http:
+        return await http.get(path)
+
+
+async def test_both_accept_what_comes_to_the_port(
+    start_gateway, amqp_uri, stubs, shared_port, alice, eventually
+):
+    metrics_ports = [free_port(), free_port()]
+    for port in metrics_ports:
+        start_gateway(amqp_uri, GATEWAY_SHARED_PORT=str(shared_port), GATEWAY_METRICS_PORT=str(port))
+    placed = 0
+
+    async def both_have_placed_some():
+        nonlocal placed
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{shared_port}") as http:
+            answer = await http.post("/orders", json={"product_id": "P001", "quantity": 1}, headers=alice)
+        placed += answer.status_code == 201
+        texts = [(await ask(port, "/metrics")).text for port in metrics_ports]
+        return all('route="/orders",status="201"' in text for text in texts)
+
+    await eventually(both_have_placed_some)
+    assert placed >= 2
+
+
+async def test_each_answers_at_its_own_port_too(pair, shared_port):
+    for gateway in pair:
+        assert (await ask(gateway.url.rpartition(":")[2])).is_success
+        assert not gateway.url.endswith(str(shared_port))
+
+
+async def test_one_that_is_killed_leaves_the_port_to_the_other(pair, shared_port):
+    victim, other = pair
+    victim.child.kill()
+    await asyncio.to_thread(victim.child.wait)
+
+    assert {(await ask(shared_port)).status_code for _ in range(20)} == {200}
+    assert other.child.poll() is None
+
+
+async def test_one_that_leaves_answers_what_it_has_accepted(pair, shared_port, alice, arrived, eventually):
+    order = {"product_id": "HALF", "quantity": 1}
+    keys = [f"shared-{time.monotonic_ns()}-{number}" for number in range(2)]
+
+    async def place(key):
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{shared_port}", timeout=30) as http:
+            return await http.post("/orders", json=order, headers={**alice, "Idempotency-Key": key})
+
+    in_flight = [asyncio.create_task(place(key)) for key in keys]
+
+    async def all_arrived():
+        return all((arrived / key).exists() for key in keys)
+
+    await eventually(all_arrived)
+    for gateway in pair:
+        gateway.ask_to_stop()
+
+    assert {answer.status_code for answer in await asyncio.gather(*in_flight)} == {201}
+    assert [await asyncio.to_thread(gateway.exit_code) for gateway in pair] == [0, 0]
+    assert port_is_free(shared_port)
+
+
+async def test_while_one_leaves_the_other_serves(pair, shared_port):
+    leaving, _ = pair
+    leaving.ask_to_stop()
+    answered, reset = 0, 0
+    while leaving.child.poll() is None:
+        try:
+            answered += (await ask(shared_port)).is_success
+        except httpx.TransportError:  # it was waiting to be accepted by the one that has just closed
+            reset += 1
+    assert answered > 0
+    assert reset <= 1
+    assert leaving.exit_code() == 0
+
+
+async def test_each_is_in_the_catalogue_at_its_own_port(
+    start_gateway, amqp_uri, consul, shared_port, eventually
+):
+    agent, _ = consul
+    told = {"GATEWAY_SHARED_PORT": str(shared_port), "CONSUL_HTTP_ADDR": agent.http_addr}
+    pair = [start_gateway(amqp_uri, **told) for _ in range(2)]
+    ports = {int(gateway.url.rpartition(":")[2]) for gateway in pair}
+
+    async def catalogue():
+        found = await ask(agent.http_addr.rpartition(":")[2], "/v1/health/service/gateway?passing")
+        return {entry["Service"]["Port"] for entry in found.json()}
+
+    async def both_are_there():
+        return await catalogue() == ports
+
+    await eventually(both_are_there)
+    os.kill(pair[0].child.pid, signal.SIGKILL)
+
+    async def one_is_left():
+        return await catalogue() == {int(pair[1].url.rpartition(":")[2])}
+
+    await eventually(one_is_left)
+
+
+async def test_a_port_that_somebody_has_alone_is_named(pair, run_gateway, amqp_uri):
+    taken = pair[0].url.rpartition(":")[2]
+    ended = await asyncio.to_thread(
+        run_gateway, AMQP_URI=amqp_uri, JWT_SECRET="x" * 32, GATEWAY_PORT="0", GATEWAY_SHARED_PORT=taken
+    )
+
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert taken in ended.stderr
