@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import eventlet
 import pytest
 from nameko import config
 from nameko.exceptions import RemoteError
@@ -16,6 +18,7 @@ from mesh import migrations
 from mycelium.servers import free_port
 from mycelium.state import ROOT
 from services.notifications.service import NotificationsService
+from services.orders import saga
 from services.orders.service import OrdersService
 from services.products.service import ProductsService
 from services.users.service import UsersService
@@ -32,8 +35,8 @@ def broker(rabbitmq_node, request):
 
 
 @pytest.fixture
-def mesh(broker, container_factory, tmp_path):
-    """All four services on SQLite, and a client of them."""
+def containers(broker, container_factory, tmp_path):
+    """All four services on SQLite, by name."""
     settings = {
         "DATABASE_URL": f"sqlite:///{tmp_path}/{{service}}.db",
         "OUTBOX_DIR": str(tmp_path / "outbox"),
@@ -46,15 +49,21 @@ def mesh(broker, container_factory, tmp_path):
         for service in SERVICES:
             url = settings["DATABASE_URL"].replace("{service}", service.name)
             migrations.upgrade(url, ROOT / "services" / service.name / "migrations")
-        containers = [container_factory(service) for service in SERVICES]
-        for container in containers:
+        containers = {service.name: container_factory(service) for service in SERVICES}
+        for container in containers.values():
             container.start()
-        with ClusterRpcClient(timeout=10) as client:
-            client.products.create_product(product_id="P001", name="Laptop", price_minor=120050, stock=10)
-            client.products.create_product(product_id="P002", name="Keyboard", price_minor=7599, stock=50)
-            yield client
-        for container in containers:
+        yield containers
+        for container in containers.values():
             container.stop()
+
+
+@pytest.fixture
+def mesh(containers):
+    """A client of them all, and two products."""
+    with ClusterRpcClient(timeout=10) as client:
+        client.products.create_product(product_id="P001", name="Laptop", price_minor=120050, stock=10)
+        client.products.create_product(product_id="P002", name="Keyboard", price_minor=7599, stock=50)
+        yield client
 
 
 @pytest.fixture
@@ -75,6 +84,32 @@ def test_an_order_from_placing_to_mail_to_cancel(mesh, alice, tmp_path):
     eventually(lambda: len(list((tmp_path / "outbox").glob("*.eml"))) == 2)
     assert mesh.orders.get_order(order_id=order["order_id"])["status"] == "cancelled"
     assert mesh.orders.list_orders(user_id=alice)["items"][0]["order_id"] == order["order_id"]
+
+
+def test_stock_that_was_reserved_gets_its_order_though_orders_is_stopped_meanwhile(
+    mesh, alice, containers, container_factory, monkeypatch
+):
+    items = [{"product_id": "P001", "quantity": 2}]
+    mesh.orders.place_order(user_id=alice, items=items)
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        eventlet.sleep(seconds)
+
+    monkeypatch.setattr(saga, "time", SimpleNamespace(sleep=wait))
+    reserved = {"order_id": "o-left-behind", "user_id": alice, "items": items, "exact": True}
+    (answer,) = mesh.products.reserve_stocks(orders=[reserved])
+    assert "ok" in answer
+    eventually(lambda: waits)
+
+    containers["orders"].stop()  # lets the handler end
+    containers["orders"] = container_factory(OrdersService)
+    containers["orders"].start()
+
+    order = mesh.orders.get_order(order_id="o-left-behind")
+    assert (order["status"], order["total_minor"], len(waits)) == ("confirmed", 240100, 1)
+    assert mesh.products.get_product(product_id="P001")["stock"] == 6
 
 
 def test_orders_keeps_up_with_its_customers(mesh, alice):
