@@ -19,7 +19,7 @@ from nameko_grpc.compression import SUPPORTED_ENCODINGS
 from nameko_grpc.connection import ServerConnectionManager
 from nameko_grpc.errors import GrpcError
 
-from mesh.http2 import limits
+from mesh.http2 import limits, whole
 from mesh.http2.sender import Sender
 from mesh.http2.streams import RequestStream, ResponseStream
 from mesh.http2.vigil import Vigil
@@ -145,7 +145,7 @@ class Connection(ServerConnectionManager):
 
     def _send_stream(self, stream_id: int) -> None:
         response = self.send_streams.get(stream_id)
-        if response is None:
+        if response is None or self._send_whole(stream_id, response):
             return
         if headers := response.headers_to_send():
             self.conn.send_headers(stream_id, headers)
@@ -157,6 +157,17 @@ class Connection(ServerConnectionManager):
         if response.exhausted:
             self.conn.send_headers(stream_id, response.trailers.for_wire, end_stream=True)
             self._end_call(stream_id)
+
+    def _send_whole(self, stream_id: int, response: ResponseStream) -> bool:
+        """Whether it was there whole, and has left so."""
+        if not response.is_whole(whole.room_for(self.conn, stream_id)):
+            return False
+        headers, trailers = tuple(response.headers.data), tuple(response.trailers.data)
+        if not whole.send(self.conn, stream_id, headers, bytes(response.buffer.bytes), trailers):
+            return False
+        response.buffer.discard()
+        self._end_call(stream_id)
+        return True
 
     def _end_call(self, stream_id: int) -> None:
         if self.receive_streams[stream_id].ended:

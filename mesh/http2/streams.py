@@ -184,6 +184,10 @@ class ResponseStream(SendStream):
     def exhausted(self) -> bool:
         return bool(self.closed and self.buffer.empty())
 
+    def is_whole(self, most: int) -> bool:
+        """Whether all of it is there, none of it has left, and its messages have no more bytes than that."""
+        return bool(self.closed and not self.headers_sent and 0 < len(self.buffer) <= most)
+
     def populate(self, iterable: Iterable[Any]) -> None:
         """Send each message, then the end. Raises what the iterable raises, and for what is no message."""
         for message in iterable:
