@@ -182,7 +182,10 @@ class Grpc(stock.Grpc):
             response_stream.close(self._error(exc_info[1]))
             return result, exc_info
         try:
-            response_stream.populate(result if self.cardinality in _STREAMS_OUT else (result,))
+            if self.cardinality in _STREAMS_OUT:
+                response_stream.populate(result)
+            else:
+                response_stream.answer(result)
         except Exception as error:
             response_stream.close(self._error(error))
         return result, exc_info

@@ -125,7 +125,11 @@ class Connection(ServerConnectionManager):
 
     def wake(self, stream_id: int) -> None:
         self._ready.add(stream_id)
-        self._sender.send_soon()
+        response = self._calls.get(stream_id)
+        if response is not None and response.closed and len(self._calls) == 1:
+            self._sender.send_now()  # nothing else is about to be ready that could leave with it
+        else:
+            self._sender.send_soon()
 
     def _to_send(self) -> bytes:
         while self._ready:

@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 import eventlet
+from eventlet.greenio import GreenSocket
 
 from mesh.http2.limits import SEND_SECONDS
 
@@ -23,6 +24,8 @@ class Sender:
 
     def __init__(self, sock: Any, produce: Callable[[], bytes], on_sent: Callable[[], None]) -> None:
         self._sock = sock
+        self._raw = sock.fd if isinstance(sock, GreenSocket) else None
+        """What sends without waiting; with TLS there is none."""
         self._produce = produce
         self._on_sent = on_sent
         self._unsent = bytearray()
@@ -33,6 +36,25 @@ class Sender:
         if not self._sending and not self._closed:
             self._sending = True
             eventlet.spawn(self._send)
+
+    def send_now(self) -> None:
+        """What the kernel takes at once, without another green thread; what it does not take follows."""
+        if self._raw is None or self._sending or self._closed:
+            self.send_soon()
+            return
+        data = self._next()
+        try:
+            sent = self._raw.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lose(error)
+            return
+        if sent < len(data):
+            self._unsent += data[sent:]
+            self.send_soon()
+        else:
+            self._on_sent()
 
     def wait_for_the_client(self) -> None:
         """Who asks for much and takes nothing is not listened to."""
@@ -68,11 +90,14 @@ class Sender:
                 self._took.set()
             self._on_sent()
         except Exception as error:  # of the client's making, mostly; it must not end the process
-            log.info("a gRPC client is gone: %s", error)
-            self.hang_up()
+            self._lose(error)
         finally:
             self._sending = False
             self._took.set()
+
+    def _lose(self, error: Exception) -> None:
+        log.info("a gRPC client is gone: %s", error)
+        self.hang_up()
 
     def _next(self) -> bytes:
         data = bytes(self._unsent + self._produce())

@@ -193,12 +193,21 @@ class ResponseStream(SendStream):
         for message in iterable:
             if not self._has_room():
                 return
-            is_packed, body = compress(message.SerializeToString(), self.encoding)
-            if self.buffer.empty():
-                self.took_at = time.monotonic()
-            self.buffer.write(_PREFIX.pack(is_packed, len(body)) + body)
+            self._put(message)
             self._wake(self.stream_id)
         self.close()
+
+    def answer(self, message: Any) -> None:
+        """Send the one message there is, and the end with it. Raises for what is no message."""
+        if not self.closed:
+            self._put(message)
+            self.close()
+
+    def _put(self, message: Any) -> None:
+        is_packed, body = compress(message.SerializeToString(), self.encoding)
+        if self.buffer.empty():
+            self.took_at = time.monotonic()
+        self.buffer.write(_PREFIX.pack(is_packed, len(body)) + body)
 
     def _has_room(self) -> bool:
         """Waits for the client, and says whether it still reads."""

@@ -1,0 +1,104 @@
+"""What leaves a connection leaves in order and whole, however little the kernel takes at once."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import eventlet
+import pytest
+from eventlet.green import socket
+
+from mesh.http2.sender import Sender
+
+
+@pytest.fixture
+def ends():
+    ours, theirs = socket.socketpair()
+    ours.settimeout(5)
+    theirs.settimeout(5)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+class Source:
+    """Gives what it was told to, piece by piece."""
+
+    def __init__(self):
+        self.pieces = []
+        self.sent = 0
+
+    def produce(self):
+        made, self.pieces = b"".join(self.pieces), []
+        return made
+
+    def on_sent(self):
+        self.sent += 1
+
+
+def received(sock, size):
+    data = b""
+    while len(data) < size:
+        data += sock.recv(65536)
+    return data
+
+
+def test_what_the_kernel_takes_leaves_without_another_green_thread(ends):
+    ours, theirs = ends
+    source = Source()
+    sender = Sender(ours, source.produce, source.on_sent)
+
+    source.pieces.append(b"at once")
+    sender.send_now()
+
+    assert source.sent == 1
+    assert not sender._sending
+    assert theirs.recv(100) == b"at once"
+
+
+def test_what_it_does_not_take_follows_in_order(ends):
+    ours, theirs = ends
+    source = Source()
+    sender = Sender(ours, source.produce, source.on_sent)
+    large = bytes(range(256)) * 4000
+
+    source.pieces.append(large)
+    sender.send_now()
+    assert source.sent == 0
+    source.pieces.append(b"the next")
+    sender.send_now()  # somebody is at it: it leaves with what is left
+    source.pieces.append(b" and another")
+    sender.send_soon()
+
+    assert received(theirs, len(large) + 20) == large + b"the next and another"
+    eventlet.sleep(0)
+    assert source.sent >= 1
+
+
+def test_a_kernel_that_takes_nothing_loses_nothing(ends):
+    ours, theirs = ends
+    source = Source()
+    sender = Sender(ours, source.produce, source.on_sent)
+    filled = 0
+    with suppress(BlockingIOError):
+        while True:
+            filled += ours.fd.send(b"x" * 1000)
+
+    source.pieces.append(b"then this")
+    sender.send_now()
+
+    assert received(theirs, filled + 9) == b"x" * filled + b"then this"
+
+
+def test_a_client_that_is_gone_ends_it(ends):
+    ours, theirs = ends
+    theirs.close()
+    source = Source()
+    sender = Sender(ours, source.produce, source.on_sent)
+
+    source.pieces.append(b"nobody reads this")
+    sender.send_now()
+
+    assert sender._closed
+    assert source.sent == 0
