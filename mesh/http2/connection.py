@@ -75,7 +75,7 @@ class Connection(ServerConnectionManager):
                 for event in self.conn.receive_data(data):
                     if (handle := self._handlers.get(type(event))) is not None:
                         handle(event)
-                self._sender.send_soon()
+                self._sender.send_if_any()
                 self._sender.wait_for_the_client()
                 if len(data) == _READ_BYTES:
                     eventlet.sleep(0)  # who always has something to say must not keep the others waiting
@@ -253,7 +253,8 @@ class Connection(ServerConnectionManager):
     def _acknowledge(self, stream_id: int, size: int) -> None:
         if self.run:
             self.conn.acknowledge_received_data(size, stream_id)
-            self._sender.send_soon()
+            if self.conn._data_to_send:  # h2 tells the client now and then
+                self._sender.send_soon()
 
     def _reset(self, stream_id: int, code: ErrorCodes) -> None:
         with suppress(*_GONE):

@@ -37,6 +37,14 @@ class Sender:
             self._sending = True
             eventlet.spawn(self._send)
 
+    def send_if_any(self) -> None:
+        """What can be sent, if there is something."""
+        self._unsent += self._produce()
+        if self._unsent:
+            self.send_soon()
+        elif not self._sending and not self._closed:
+            self._on_sent()
+
     def send_now(self) -> None:
         """What the kernel takes at once, without another green thread; what it does not take follows."""
         if self._raw is None or self._sending or self._closed:
@@ -58,7 +66,6 @@ class Sender:
 
     def wait_for_the_client(self) -> None:
         """Who asks for much and takes nothing is not listened to."""
-        self._unsent += self._produce()
         while len(self._unsent) > _MOST_UNSENT and self._sending:
             self._took.clear()
             self._took.wait(SEND_SECONDS)

@@ -102,3 +102,28 @@ def test_a_client_that_is_gone_ends_it(ends):
 
     assert sender._closed
     assert source.sent == 0
+
+
+def test_nothing_to_send_costs_no_green_thread_and_is_told(ends):
+    ours, _ = ends
+    source = Source()
+    sender = Sender(ours, source.produce, source.on_sent)
+
+    sender.send_if_any()
+
+    assert not sender._sending
+    assert source.sent == 1
+
+
+def test_what_there_is_leaves_soon(ends):
+    ours, theirs = ends
+    source = Source()
+    sender = Sender(ours, source.produce, source.on_sent)
+
+    source.pieces.append(b"something")
+    sender.send_if_any()
+
+    assert source.sent == 0
+    assert theirs.recv(100) == b"something"
+    eventlet.sleep(0)
+    assert source.sent == 1
