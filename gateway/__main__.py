@@ -37,6 +37,8 @@ class _Server(uvicorn.Server):
         garbage.settle_in()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for shared in self.servers[1:]:  # there others accept
+            shared.close()
         await self._app.state.lifecycle.drain()
         await super().shutdown(sockets)
 
@@ -48,7 +50,7 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each question to Consul
     try:
         settings = load_settings()
-        sockets = _listen(settings)
+        sockets = _take_ports(settings)
         host, port = sockets[0].getsockname()[:2]
         settings = settings.model_copy(update={"GATEWAY_PORT": port})
         app = create_app(settings)
@@ -69,26 +71,36 @@ def main() -> int:
         timeout_graceful_shutdown=settings.GATEWAY_DRAIN_SECONDS,
     )
     server = _Server(config, app)
-    logging.getLogger("gateway").info("listening on %s port %d", host, port)
+    log = logging.getLogger("gateway")
+    log.info("listening on %s port %d", host, port)
+    if settings.GATEWAY_SHARED_PORT is not None:
+        log.info("and on port %d, with others", settings.GATEWAY_SHARED_PORT)
     server.run(sockets=sockets)
     return 0
 
 
-def _listen(settings: Settings) -> list[socket.socket]:
-    """Take the ports before anything else begins, our own first. Raises OSError that names one."""
-    sockets = [_take(settings.GATEWAY_HOST, settings.GATEWAY_PORT)]
-    if settings.GATEWAY_SHARED_PORT is not None:
-        sockets.append(_take(settings.GATEWAY_HOST, settings.GATEWAY_SHARED_PORT, shared=True))
+def _take_ports(settings: Settings) -> list[socket.socket]:
+    """Before anything else begins, our own first. Raises OSError that names one."""
+    host, own, shared = settings.GATEWAY_HOST, settings.GATEWAY_PORT, settings.GATEWAY_SHARED_PORT
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    port = own
+    try:
+        sockets = [socket.create_server((host, own), family=family, backlog=_BACKLOG)]
+        if shared is not None:
+            port = shared
+            sockets.append(_share((host, shared), family))
+    except OSError as error:
+        raise OSError(f"port {port} of {host} can't be had: {error.strerror}") from None
     return sockets
 
 
-def _take(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """For a port that is shared the kernel chooses, for each connection, one of those who listen."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)
-    except OSError as error:
-        raise OSError(f"port {port} of {host} can't be had: {error.strerror}") from None
+def _share(address: tuple[str, int], family: socket.AddressFamily) -> socket.socket:
+    """The kernel chooses, for each connection, one of those who listen: the server does once it serves."""
+    taken = socket.socket(family)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    taken.bind(address)
+    return taken
 
 
 if __name__ == "__main__":

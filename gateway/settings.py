@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mesh.aio.address import parse_addresses
@@ -44,11 +44,11 @@ class Settings(BaseSettings):
     GATEWAY_PORT: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes a free port."""
     GATEWAY_SHARED_PORT: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Where several gateways of one machine accept together, each of them besides its own port: for more
-    cores than one process can use."""
+    """Where several gateways of one machine accept together, each of them besides a port of its own: for
+    more cores than one process can use. GATEWAY_INSTANCES has to say how many."""
     GATEWAY_INSTANCES: Annotated[int, Field(ge=1, le=1000)] = 1
-    """How many gateways serve together, on one machine or on several. The limits on failed logins are for
-    all of them: each allows its part."""
+    """How many gateways serve together, on one machine or on several. All of them allow no more failed
+    logins than the limits say, for each allows its part; every other limit is that of one process."""
     GATEWAY_METRICS_HOST: str = "127.0.0.1"
     GATEWAY_METRICS_PORT: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Where GET /metrics is answered for Prometheus; nowhere unless told."""
@@ -96,6 +96,14 @@ class Settings(BaseSettings):
         parse_endpoints(written)
         return written
 
+    @model_validator(mode="after")
+    def _is_shared_by_several(self) -> Self:
+        if self.GATEWAY_SHARED_PORT is not None and self.GATEWAY_INSTANCES == 1:
+            raise ValueError("GATEWAY_SHARED_PORT needs GATEWAY_INSTANCES: how many gateways share it")
+        if self.GATEWAY_SHARED_PORT == self.GATEWAY_PORT:
+            raise ValueError("GATEWAY_PORT is each gateway's own, and can't be the GATEWAY_SHARED_PORT")
+        return self
+
     @property
     def secret(self) -> bytes:
         return self.JWT_SECRET.get_secret_value().encode()
@@ -111,7 +119,9 @@ def load_settings() -> Settings:
 
 def _explain(problem: object) -> str:
     assert isinstance(problem, dict)
-    name = str(problem["loc"][0]) if problem["loc"] else "settings"
+    if not problem["loc"]:  # it is of several, which it names
+        return str(problem["msg"]).removeprefix("Value error, ")
+    name = str(problem["loc"][0])
     if problem["type"] == "missing":
         return f"the setting {name} is missing: set the environment variable {name}"
     if name == "JWT_SECRET":

@@ -11,7 +11,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from mycelium.plan import SERVICES
+from mycelium.plan import GATEWAY, SERVICES
 
 ASK_SECONDS = 3.0
 QUEUE = "its queue"
@@ -39,9 +39,9 @@ def look(consul_addr: str | None, token: str | None, metrics_urls: str | None) -
     answer, or none of those, and ValueError when what is answered makes no sense."""
     with httpx.Client(timeout=ASK_SECONDS, trust_env=False) as http:
         known = _registered(http, consul_addr, token) if consul_addr else {}
-        called = _called(_metrics(http, metrics_urls.split(","))) if metrics_urls else {}
+        called = _look_at(http, metrics_urls.split(",")) if metrics_urls else {}
     everybody = sorted({*known, *called})
-    return [Seen(*one, **(_UNKNOWN | known.get(one, {}) | called.get(one, {}))) for one in everybody]
+    return [Seen(*one, **(_UNKNOWN | called.get(one, {}) | known.get(one, {}))) for one in everybody]
 
 
 _UNKNOWN: dict[str, Any] = {
@@ -69,7 +69,7 @@ def _registered(http: httpx.Client, consul_addr: str, token: str | None) -> Foun
     base = consul_addr if "//" in consul_addr else f"http://{consul_addr}"
     headers = {"X-Consul-Token": token} if token else {}
     found: Found = {}
-    for service in (*SERVICES, "gateway"):
+    for service in (*SERVICES, GATEWAY):
         answer = http.get(f"{base}/v1/health/service/{service}", headers=headers).raise_for_status()
         for entry in answer.json():
             instance = entry["Service"]
@@ -115,17 +115,17 @@ def _called(metrics: Iterable[str]) -> Found:
     return found
 
 
-def _metrics(http: httpx.Client, urls: Sequence[str]) -> list[str]:
-    """Of those that answer: one that has just been killed has seen nothing that is still to be seen."""
-    answers, errors = [], []
-    for url in urls:
+def _look_at(http: httpx.Client, urls: Sequence[str]) -> Found:
+    """What those see that answer; one that does not is in the list, for its figures are missing."""
+    texts, silent = [], {}
+    for url in filter(None, map(str.strip, urls)):
         try:
-            answers.append(http.get(url).raise_for_status().text)
+            texts.append(http.get(url).raise_for_status().text)
         except httpx.HTTPError as error:
-            errors.append(error)
-    if errors and not answers:
-        raise errors[0]
-    return answers
+            silent[url] = error
+    if silent and not texts:
+        raise next(iter(silent.values()))
+    return _called(texts) | {(GATEWAY, url): {"checks": "no answer"} for url in silent}
 
 
 def _samples(metrics: Iterable[str]) -> Iterator[Sample]:

@@ -123,11 +123,11 @@ class Connection(ServerConnectionManager):
             self.say_goodbye()
         self._sender.send_soon()
 
-    def wake(self, stream_id: int) -> None:
+    def wake(self, stream_id: int, *, at_once: bool = False) -> None:
+        """There is something to send, and perhaps no reason to wait for more that could leave with it."""
         self._ready.add(stream_id)
-        response = self._calls.get(stream_id)
-        if response is not None and response.closed and len(self._calls) == 1:
-            self._sender.send_now()  # nothing else is about to be ready that could leave with it
+        if at_once and len(self._calls) == 1:
+            self._sender.send_now()
         else:
             self._sender.send_soon()
 
@@ -166,10 +166,10 @@ class Connection(ServerConnectionManager):
         """Whether it was there whole, and has left so."""
         if not response.is_whole(whole.room_for(self.conn, stream_id)):
             return False
-        headers, trailers = tuple(response.headers.data), tuple(response.trailers.data)
-        if not whole.send(self.conn, stream_id, headers, bytes(response.buffer.bytes), trailers):
+        headers, trailers = response.headers.data, response.trailers.data
+        if not whole.is_usual(headers) or not whole.is_usual(trailers):
             return False
-        response.buffer.discard()
+        whole.send(self.conn, stream_id, headers, response.buffer.read(), trailers)
         self._end_call(stream_id)
         return True
 

@@ -50,19 +50,21 @@ class Sender:
         if self._raw is None or self._sending or self._closed:
             self.send_soon()
             return
-        data = self._next()
+        data, sent = b"", 0
+        self._sending = True  # what is produced need wake nobody
         try:
-            sent = self._raw.send(data)
-        except BlockingIOError:
-            sent = 0
+            data = self._next()
+            with suppress(BlockingIOError):
+                sent = self._raw.send(data)
         except OSError as error:
             self._lose(error)
-            return
-        if sent < len(data):
+        finally:
+            self._sending = False
+        if sent == len(data):
+            self._on_sent()
+        else:
             self._unsent += data[sent:]
             self.send_soon()
-        else:
-            self._on_sent()
 
     def wait_for_the_client(self) -> None:
         """Who asks for much and takes nothing is not listened to."""

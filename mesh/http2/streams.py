@@ -166,7 +166,7 @@ class ResponseStream(SendStream):
     """Wakes its connection when there is something to send, and makes its producer wait when there is
     too much of it. `on_done` hears when the work for the call has ended."""
 
-    def __init__(self, stream_id: int, wake: Callable[[int], None], on_done: Callable[[int], None]) -> None:
+    def __init__(self, stream_id: int, wake: Callable[..., None], on_done: Callable[[int], None]) -> None:
         super().__init__(stream_id)
         self.queue = LightQueue()  # holds the end alone
         self.buffer = Buffer()
@@ -201,7 +201,7 @@ class ResponseStream(SendStream):
         """Send the one message there is, and the end with it. Raises for what is no message."""
         if not self.closed:
             self._put(message)
-            self.close()
+            self.close(at_once=True)
 
     def _put(self, message: Any) -> None:
         is_packed, body = compress(message.SerializeToString(), self.encoding)
@@ -217,8 +217,9 @@ class ResponseStream(SendStream):
                 self.close(GrpcError(StatusCode.DEADLINE_EXCEEDED, "nobody reads the response"))
         return not self.closed
 
-    def close(self, error: GrpcError | None = None) -> None:
-        """What was produced before is sent all the same: an error comes after it."""
+    def close(self, error: GrpcError | None = None, *, at_once: bool = False) -> None:
+        """What was produced before is sent all the same: an error comes after it. `at_once` is for who may
+        send it from where this is called."""
         if self.closed:
             return
         if self.timer is not None:
@@ -227,7 +228,7 @@ class ResponseStream(SendStream):
             self.trailers.set(*error.as_headers())
         super().close()
         self._make_room()
-        self._wake(self.stream_id)
+        self._wake(self.stream_id, at_once=at_once)
 
     def drop(self) -> None:
         """Nobody waits for it any more: its producer is told at its next message."""

@@ -3,11 +3,13 @@
 import asyncio
 import os
 import signal
+import socket
 import time
 
 import httpx
 import pytest
 
+from gateway.__main__ import _share
 from mycelium.servers import free_port, port_is_free
 
 
@@ -18,7 +20,11 @@ def shared_port():
 
 @pytest.fixture
 def pair(start_gateway, amqp_uri, stubs, shared_port):
-    return [start_gateway(amqp_uri, GATEWAY_SHARED_PORT=str(shared_port)) for _ in range(2)]
+    return [start_gateway(amqp_uri, **shared(shared_port)) for _ in range(2)]
+
+
+def shared(port):
+    return {"GATEWAY_SHARED_PORT": str(port), "GATEWAY_INSTANCES": "2"}
 
 
 async def ask(port, path="/health"):
@@ -32,7 +38,7 @@ async def test_both_accept_what_comes_to_the_port(
 ):
     metrics_ports = [free_port(), free_port()]
     for port in metrics_ports:
-        start_gateway(amqp_uri, GATEWAY_SHARED_PORT=str(shared_port), GATEWAY_METRICS_PORT=str(port))
+        start_gateway(amqp_uri, **shared(shared_port), GATEWAY_METRICS_PORT=str(port))
     placed = 0
 
     async def both_have_placed_some():
@@ -45,6 +51,19 @@ async def test_both_accept_what_comes_to_the_port(
 
     await eventually(both_have_placed_some)
     assert placed >= 2
+
+
+def test_nobody_is_sent_to_one_that_does_not_serve_yet(shared_port):
+    address = "127.0.0.1", shared_port
+    with (
+        _share(address, socket.AF_INET) as starting,
+        _share(address, socket.AF_INET) as serving,
+    ):
+        serving.listen()
+        for _ in range(20):
+            socket.create_connection(address, 5).close()
+        with pytest.raises(OSError, match=r"[Ii]nvalid"):
+            starting.accept()
 
 
 async def test_each_answers_at_its_own_port_too(pair, shared_port):
@@ -102,7 +121,7 @@ async def test_each_is_in_the_catalogue_at_its_own_port(
     start_gateway, amqp_uri, consul, shared_port, eventually
 ):
     agent, _ = consul
-    told = {"GATEWAY_SHARED_PORT": str(shared_port), "CONSUL_HTTP_ADDR": agent.http_addr}
+    told = {**shared(shared_port), "CONSUL_HTTP_ADDR": agent.http_addr}
     pair = [start_gateway(amqp_uri, **told) for _ in range(2)]
     ports = {int(gateway.url.rpartition(":")[2]) for gateway in pair}
 
@@ -125,7 +144,7 @@ async def test_each_is_in_the_catalogue_at_its_own_port(
 async def test_a_port_that_somebody_has_alone_is_named(pair, run_gateway, amqp_uri):
     taken = pair[0].url.rpartition(":")[2]
     ended = await asyncio.to_thread(
-        run_gateway, AMQP_URI=amqp_uri, JWT_SECRET="x" * 32, GATEWAY_PORT="0", GATEWAY_SHARED_PORT=taken
+        run_gateway, AMQP_URI=amqp_uri, JWT_SECRET="x" * 32, GATEWAY_PORT="0", **shared(taken)
     )
 
     assert ended.returncode == 1

@@ -77,8 +77,9 @@ def test_a_single_one_is_shown_as_it_is(gateways, number):
 def test_one_that_does_not_answer_leaves_the_others_figures(gateways):
     gone = f"http://127.0.0.1:{free_port()}/metrics"
 
-    seen = {(one.service, one.instance): one for one in look(None, None, f"{gone},{gateways[0]},{gone}")}
+    seen = {(one.service, one.instance): one for one in look(None, None, f"{gone}, {gateways[0]},")}
 
     assert seen["orders", QUEUE].calls == 7
+    assert seen["gateway", gone].checks == "no answer"
     with pytest.raises(httpx.ConnectError):
         look(None, None, f"{gone},{gone}")

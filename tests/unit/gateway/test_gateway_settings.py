@@ -9,7 +9,14 @@ GOOD = {"AMQP_URI": "amqp://guest@localhost", "JWT_SECRET": "x" * 32}
 
 @pytest.fixture
 def environment(monkeypatch):
-    for name in ("AMQP_URI", "JWT_SECRET", "CONSUL_HTTP_ADDR", "GATEWAY_PORT", "GATEWAY_HOST"):
+    for name in (
+        "AMQP_URI",
+        "JWT_SECRET",
+        "CONSUL_HTTP_ADDR",
+        "GATEWAY_PORT",
+        "GATEWAY_HOST",
+        "GATEWAY_INSTANCES",
+    ):
         monkeypatch.delenv(name, raising=False)
 
     def put(**values):
@@ -42,6 +49,11 @@ def test_the_environment_is_read_and_an_empty_value_is_none(environment):
         ({"PRODUCTS_GRPC": "localhost:50051,elsewhere"}, ["PRODUCTS_GRPC", "elsewhere"]),
         ({"GATEWAY_PRODUCTS_OVER": "pigeon"}, ["GATEWAY_PRODUCTS_OVER"]),
         ({"GATEWAY_PORT": "http"}, ["GATEWAY_PORT"]),
+        ({"GATEWAY_SHARED_PORT": "8080"}, ["GATEWAY_INSTANCES"]),
+        (
+            {"GATEWAY_SHARED_PORT": "80", "GATEWAY_PORT": "80", "GATEWAY_INSTANCES": "2"},
+            ["GATEWAY_PORT", "GATEWAY_SHARED_PORT"],
+        ),
         ({"GATEWAY_LOGINS_PER_ACCOUNT": "many"}, ["GATEWAY_LOGINS_PER_ACCOUNT"]),
     ],
 )
