@@ -41,7 +41,7 @@ def look(consul_addr: str | None, token: str | None, metrics_urls: str | None) -
         known = _registered(http, consul_addr, token) if consul_addr else {}
         called = _look_at(http, metrics_urls.split(",")) if metrics_urls else {}
     everybody = sorted({*known, *called})
-    return [Seen(*one, **(_UNKNOWN | called.get(one, {}) | known.get(one, {}))) for one in everybody]
+    return [Seen(*one, **(_UNKNOWN | known.get(one, {}) | called.get(one, {}))) for one in everybody]
 
 
 _UNKNOWN: dict[str, Any] = {

@@ -10,6 +10,7 @@ from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 
 from mesh.http2 import whole
+from mesh.http2.streams import ResponseStream
 
 HEADERS = ((":status", "200"), ("content-type", "application/grpc+proto"))
 TRAILERS = (("grpc-status", "0"),)
@@ -115,6 +116,25 @@ def test_a_client_may_change_the_size_of_its_table_at_any_time(pair, size):
 
     answers = pair.answers()
     assert [answers[one][1] for one in after] == [b"12345", b"ab", b"12345"]
+
+
+@pytest.mark.parametrize("window", [0, 3])
+def test_what_a_client_makes_no_room_for_is_not_whole_until_it_does(pair, window):
+    before = pair.call()
+    pair.client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
+    pair.exchange()
+    after = pair.call()
+    response = ResponseStream(after, lambda *_, **__: None, lambda _: None)
+    response.buffer.write(b"12345")
+    response.close()
+
+    assert whole.room_for(pair.server, before) == whole.room_for(pair.server, after) == window
+    assert not response.is_whole(whole.room_for(pair.server, after))
+    pair.client.increment_flow_control_window(5, after)
+    pair.exchange()
+    assert response.is_whole(whole.room_for(pair.server, after))
+    whole.send(pair.server, after, HEADERS, b"12345", TRAILERS)
+    assert pair.answers()[after][1] == b"12345"
 
 
 def test_only_headers_that_come_again_are_kept():
