@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from bench.results import Results, Side
 
 MESH, TUTORIAL, STOCK = "mesh", "tutorial", "stock Nameko"
-LEAN_NEW, STOCK_NEW = "mesh.rpc, RpcClient", "stock, RpcClient"
-LEAN_OLD, STOCK_OLD = "mesh.rpc, ServiceRpcClient", "stock, ServiceRpcClient"
-GRPC, STOCK_GRPC = "mesh.grpc", "stock nameko-grpc"
+LEAN_NEW, STOCK_NEW = "nameko_mesh.rpc, RpcClient", "stock, RpcClient"
+LEAN_OLD, STOCK_OLD = "nameko_mesh.rpc, ServiceRpcClient", "stock, ServiceRpcClient"
+GRPC, STOCK_GRPC = "nameko_mesh.grpc", "stock nameko-grpc"
 
 Reached = Callable[[Results], float | None]
 """The figure; None where its suite has not been run."""
@@ -63,7 +63,9 @@ TARGETS = (
     Target("orders", "p50 of an order alone: mesh / tutorial", 1.3, _ratio("orders", *_ALONE), True),
     Target("reads", "reads/s at 64: mesh / tutorial's FastAPI", 0.9, _rates("reads", 64, MESH, TUTORIAL)),
     Target("overload", "good orders/s: 1024 clients / 256", 0.8, _ratio("overload", *_OVERLOAD)),
-    Target("rpc", "calls/s at 64: mesh.rpc / stock service", 3, _rates("rpc", 64, LEAN_NEW, STOCK_NEW)),
+    Target(
+        "rpc", "calls/s at 64: nameko_mesh.rpc / stock service", 3, _rates("rpc", 64, LEAN_NEW, STOCK_NEW)
+    ),
     Target(
         "rpc",
         "calls/s alone, stock service: RpcClient / ServiceRpcClient",
@@ -72,12 +74,16 @@ TARGETS = (
     ),
     Target(
         "rpc",
-        "calls/s at 64, mesh.rpc: RpcClient / ServiceRpcClient",
+        "calls/s at 64, nameko_mesh.rpc: RpcClient / ServiceRpcClient",
         10,
         _rates("rpc", 64, LEAN_NEW, LEAN_OLD),
     ),
-    Target("grpc", "p50 of a call alone: stock nameko-grpc / mesh.grpc", 10, _ratio("grpc", *_GRPC_ALONE)),
-    Target("grpc", "calls/s at 64: mesh.grpc / stock nameko-grpc", 1, _rates("grpc", 64, GRPC, STOCK_GRPC)),
+    Target(
+        "grpc", "p50 of a call alone: stock nameko-grpc / nameko_mesh.grpc", 10, _ratio("grpc", *_GRPC_ALONE)
+    ),
+    Target(
+        "grpc", "calls/s at 64: nameko_mesh.grpc / stock nameko-grpc", 1, _rates("grpc", 64, GRPC, STOCK_GRPC)
+    ),
     Target("memory", "MB of the mesh without its servers", 400, _fact("memory", "MB after all orders"), True),
     Target("memory", "MB after all orders / after a tenth", 1.1, _fact("memory", "growth"), True),
     Target("growth", "CPU an order: a million stored / ten thousand", 1.1, _growth, True),

@@ -11,8 +11,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from mesh import garbage
-from mesh.log import Formatter
+from nameko_mesh import garbage
+from nameko_mesh.log import Formatter
 
 from .app import create_app
 from .direct import DirectProtocol

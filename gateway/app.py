@@ -10,9 +10,9 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from mesh.aio.balancing import Balancer
-from mesh.aio.guarding import GuardedRpc
-from mesh.aio.target import Target
+from nameko_mesh.aio.balancing import Balancer
+from nameko_mesh.aio.guarding import GuardedRpc
+from nameko_mesh.aio.target import Target
 
 from .bodies import add_schemas
 from .clients import Batching, Orders, Products, Users

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from mesh.aio.batching import Batcher
-from mesh.aio.guarding import GuardedRpc
-from mesh.errors import (
+from nameko_mesh.aio.batching import Batcher
+from nameko_mesh.aio.guarding import GuardedRpc
+from nameko_mesh.errors import (
     DeadlineExceeded,
     MeshError,
     Overloaded,
@@ -24,7 +24,7 @@ from mesh.errors import (
     Unavailable,
     from_public,
 )
-from mesh.values import value
+from nameko_mesh.values import value
 
 from .copies import Copies, Found
 from .products_grpc import ProductsOverGrpc
@@ -60,7 +60,7 @@ def text(answer: Json, *path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How calls of one method are gathered; see mesh.aio.batching. `on_batch` is told method and size."""
+    """How calls of one method are gathered; see nameko_mesh.aio.batching. `on_batch` is told method and size."""
 
     most: int = 100
     lanes: int = 3

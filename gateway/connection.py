@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mesh.aio import RpcClient
-from mesh.aio.balancing import Balancer
-from mesh.aio.discovery import Discovery
-from mesh.catalogue import Watch, parse_endpoints
+from nameko_mesh.aio import RpcClient
+from nameko_mesh.aio.balancing import Balancer
+from nameko_mesh.aio.discovery import Discovery
+from nameko_mesh.catalogue import Watch, parse_endpoints
 
 from .products_grpc import ProductsOverGrpc
 from .settings import Settings

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import compile_path
 
-from mesh.errors import DeadlineExceeded, MeshError, Refused, Unavailable
+from nameko_mesh.errors import DeadlineExceeded, MeshError, Refused, Unavailable
 
 log = logging.getLogger(__name__)
 

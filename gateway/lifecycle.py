@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from mesh.aio.guarding import Rpc
+from nameko_mesh.aio.guarding import Rpc
 
 from .feed import OrderFeed, Subscription
 from .registration import Registration
@@ -14,7 +14,7 @@ _LAST_CALLS_SECONDS = 1.0
 
 
 class Mesh(Rpc, Protocol):
-    """The connection to the services, which mends itself: `mesh.aio.RpcClient`."""
+    """The connection to the services, which mends itself: `nameko_mesh.aio.RpcClient`."""
 
     @property
     def is_connected(self) -> bool: ...

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mesh.aio.balancing import Balancer
-from mesh.aio.discovery import Discovery
-from mesh.aio.peer import Method
-from mesh.catalogue import Endpoint
-from mesh.errors import RemoteFault
+from nameko_mesh.aio.balancing import Balancer
+from nameko_mesh.aio.discovery import Discovery
+from nameko_mesh.aio.peer import Method
+from nameko_mesh.catalogue import Endpoint
+from nameko_mesh.errors import RemoteFault
 from protos import product_pb2 as pb
 
 Json = dict[str, Any]

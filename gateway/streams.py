@@ -11,7 +11,7 @@ import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from mesh.errors import MeshError
+from nameko_mesh.errors import MeshError
 
 from .feed import Follower
 

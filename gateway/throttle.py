@@ -15,7 +15,7 @@ from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from mesh.errors import Refused
+from nameko_mesh.errors import Refused
 
 from .errors import Problem
 

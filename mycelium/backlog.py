@@ -8,9 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mesh.engines import open_engine, reading
-from mesh.tables import outbox, unsent
 from mycelium.seed import url_for
+from nameko_mesh.engines import open_engine, reading
+from nameko_mesh.tables import outbox, unsent
 from services.orders.tables import orders, pending
 
 PUBLISHERS = ("products", "users", "orders")

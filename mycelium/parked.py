@@ -1,6 +1,6 @@
 """The messages that could not be handled: seen, replayed, dropped.
 
-Each queue of a service has queues beside it for them, `.retry` and `.dead`; see mesh.dead_letters.
+Each queue of a service has queues beside it for them, `.retry` and `.dead`; see nameko_mesh.dead_letters.
 """
 
 from __future__ import annotations
@@ -20,8 +20,16 @@ from nameko.events import BROADCAST, EventHandler
 from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR
 from nameko.rpc import Rpc
 
-from mesh.dead_letters import ATTEMPTS, HANDLER, LIVES_LOST, PARKED_AT, REASON, body_of, without_history
 from mycelium.plan import SERVICES
+from nameko_mesh.dead_letters import (
+    ATTEMPTS,
+    HANDLER,
+    LIVES_LOST,
+    PARKED_AT,
+    REASON,
+    body_of,
+    without_history,
+)
 
 CONNECT_SECONDS = 5
 _OURS = (ATTEMPTS, HANDLER, LIVES_LOST, PARKED_AT, REASON)

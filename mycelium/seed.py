@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mesh import migrations
-from mesh.engines import open_engine
 from mycelium.plan import SERVICES
 from mycelium.state import ROOT
+from nameko_mesh import migrations
+from nameko_mesh.engines import open_engine
 from services.products import commands as products
 from services.products.domain import ProductExists
 from services.products.store import ProductsStore

@@ -1,7 +1,7 @@
 """`python -m tests [pytest's arguments]`: every test, in two processes, and how much they cover.
 
 Nameko's services need a process that is monkey-patched before anything else is imported; asyncio
-code (the gateway, mesh.aio) needs one that is not. So the tests run twice, each time a part.
+code (the gateway, nameko_mesh.aio) needs one that is not. So the tests run twice, each time a part.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from nameko.events import EventDispatcher
 
-from mesh.database import Database, Store, Transaction
-from mesh.events import Event
-from mesh.outbox import OutboxRelay
-from mesh.rpc import rpc
-from mesh.values import value
+from nameko_mesh.database import Database, Store, Transaction
+from nameko_mesh.events import Event
+from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.rpc import rpc
+from nameko_mesh.values import value
 
 
 @value(kw_only=True)

@@ -10,7 +10,7 @@ import time
 import uvloop
 
 from bench.programs import timing
-from mesh.aio import RpcClient
+from nameko_mesh.aio import RpcClient
 
 
 async def main(service: str, in_flight: int, seconds: float) -> None:

@@ -1,6 +1,6 @@
 """The same echo on the mesh's RPC."""
 
-from mesh.rpc import rpc
+from nameko_mesh.rpc import rpc
 
 
 class MeshEcho:

@@ -12,10 +12,10 @@ from bench.ground import Ground, ground, meshed, pids
 from bench.measure import Clock, turns
 from bench.options import Options
 from bench.results import Sample
-from mesh import tables
-from mesh.aio import RpcClient
-from mesh.errors import MeshError
 from mycelium.servers import running
+from nameko_mesh import tables
+from nameko_mesh.aio import RpcClient
+from nameko_mesh.errors import MeshError
 
 COUNT, QUICK_COUNT = 10_000, 1_000
 WARM_COUNT = 200

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.security import OAuth2PasswordRequestForm
 from starlette.responses import Response
 
-from mesh.errors import Refused
+from nameko_mesh.errors import Refused
 
 from .. import answers
 from ..clients import text

@@ -15,7 +15,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from pydantic import StringConstraints, TypeAdapter
 from starlette.responses import Response
 
-from mesh import budget
+from nameko_mesh import budget
 
 from .. import answers, models
 from ..bodies import described

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response, StreamingResponse
 
-from mesh.errors import MeshError, Refused
+from nameko_mesh.errors import MeshError, Refused
 
 from .. import answers, models
 from ..bodies import JsonBody

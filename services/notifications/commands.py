@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from mesh.backoff import back_off
-from mesh.database import settled
-from mesh.money import amount
+from nameko_mesh.backoff import back_off
+from nameko_mesh.database import settled
+from nameko_mesh.money import amount
 from services.notifications import domain
 from services.notifications.domain import Mail
 from services.notifications.store import MailsStore

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from nameko.extensions import DependencyProvider
 
-from mesh import settings
+from nameko_mesh import settings
 from services.notifications.domain import Mail
 
 SMTP_SECONDS = 2.5

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from mesh.database import Store, Transaction
-from mesh.outgoing import clock
-from mesh.sets import among
+from nameko_mesh.database import Store, Transaction
+from nameko_mesh.outgoing import clock
+from nameko_mesh.sets import among
 from services.notifications.domain import Mail
 from services.notifications.tables import mails, unsent
 

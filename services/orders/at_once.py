@@ -9,9 +9,9 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mesh.errors import DeadlineExceeded, Unavailable
-from mesh.outcome import Outcome
-from mesh.values import value
+from nameko_mesh.errors import DeadlineExceeded, Unavailable
+from nameko_mesh.outcome import Outcome
+from nameko_mesh.values import value
 from services.orders import commands, domain, neighbours
 from services.orders.domain import Customer, Order, Request, Reserved
 from services.orders.neighbours import Products

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from mesh.database import expecting, settled
-from mesh.errors import DeadlineExceeded, Unavailable
-from mesh.events import Event
-from mesh.outcome import Outcome
-from mesh.sets import Stale
-from mesh.values import value
+from nameko_mesh.database import expecting, settled
+from nameko_mesh.errors import DeadlineExceeded, Unavailable
+from nameko_mesh.events import Event
+from nameko_mesh.outcome import Outcome
+from nameko_mesh.sets import Stale
+from nameko_mesh.values import value
 from services.orders import domain
 from services.orders.domain import Customer, Order, Request, Reserved
 from services.orders.events import OrderCancelled, OrderConfirmed, OrderedLine, OrderPlaced, OrderRejected

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from mesh.errors import DeadlineExceeded, MeshError, Refused, Unavailable
-from mesh.outcome import Outcome
+from nameko_mesh.errors import DeadlineExceeded, MeshError, Refused, Unavailable
+from nameko_mesh.outcome import Outcome
 from services.orders import domain
 from services.orders.domain import Customer, Line, Order, Request
 

@@ -22,9 +22,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from mesh.backoff import back_off
-from mesh.errors import DeadlineExceeded, MeshError, Unavailable
-from mesh.outcome import Outcome
+from nameko_mesh.backoff import back_off
+from nameko_mesh.errors import DeadlineExceeded, MeshError, Unavailable
+from nameko_mesh.outcome import Outcome
 from services.orders import at_once, commands, domain, neighbours
 from services.orders.at_once import NOTHING_ASKED, Ahead
 from services.orders.domain import Order, Request

@@ -6,14 +6,14 @@ from typing import Any
 
 from nameko.timer import timer
 
-from mesh.client import ServiceClient
-from mesh.database import Database
-from mesh.health import Presence
-from mesh.outbox import OutboxRelay
-from mesh.outcome import Outcome
-from mesh.paging import checked_limit, decode_cursor, page
-from mesh.rpc import rpc
-from mesh.subscription import batch_handler, event_handler
+from nameko_mesh.client import ServiceClient
+from nameko_mesh.database import Database
+from nameko_mesh.health import Presence
+from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.outcome import Outcome
+from nameko_mesh.paging import checked_limit, decode_cursor, page
+from nameko_mesh.rpc import rpc
+from nameko_mesh.subscription import batch_handler, event_handler
 from services.orders import commands, domain, saga, wire
 from services.orders.store import OrdersStore
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mesh.database import Store, Transaction, insert_ignoring_conflicts
-from mesh.news import News
-from mesh.sets import Stale, Write, document, select_among
-from mesh.tables import as_row
+from nameko_mesh.database import Store, Transaction, insert_ignoring_conflicts
+from nameko_mesh.news import News
+from nameko_mesh.sets import Stale, Write, document, select_among
+from nameko_mesh.tables import as_row
 from services.orders import domain
 from services.orders.domain import Customer, Line, Order, Request
 from services.orders.memory import Memory

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from mesh.events import timestamp
-from mesh.money import major_units
+from nameko_mesh.events import timestamp
+from nameko_mesh.money import major_units
 from services.orders import domain
 from services.orders.domain import Customer, Order, Request
 

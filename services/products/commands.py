@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from mesh.database import expecting, settled
-from mesh.outcome import Outcome
-from mesh.sets import Stale
-from mesh.tables import as_row
+from nameko_mesh.database import expecting, settled
+from nameko_mesh.outcome import Outcome
+from nameko_mesh.sets import Stale
+from nameko_mesh.tables import as_row
 from services.products import domain
 from services.products.domain import Order, Product, Reservation, ReservedLine
 from services.products.events import (

@@ -7,17 +7,17 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from mesh.database import Database
-from mesh.grpc import Grpc
-from mesh.health import Presence
-from mesh.outbox import OutboxRelay
-from mesh.outcome import Outcome
-from mesh.paging import checked_limit, decode_cursor, page
-from mesh.pruning import Pruning
-from mesh.rpc import rpc
-from mesh.subscription import BROADCAST, batch_handler, event_handler
-from mesh.tables import commands as commands_log
-from mesh.tables import inbox
+from nameko_mesh.database import Database
+from nameko_mesh.grpc import Grpc
+from nameko_mesh.health import Presence
+from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.outcome import Outcome
+from nameko_mesh.paging import checked_limit, decode_cursor, page
+from nameko_mesh.pruning import Pruning
+from nameko_mesh.rpc import rpc
+from nameko_mesh.subscription import BROADCAST, batch_handler, event_handler
+from nameko_mesh.tables import commands as commands_log
+from nameko_mesh.tables import inbox
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
 from services.products import commands, domain, wire

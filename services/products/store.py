@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mesh.database import Store, Transaction
-from mesh.news import News
-from mesh.sets import among, select_among
-from mesh.tables import as_row
+from nameko_mesh.database import Store, Transaction
+from nameko_mesh.news import News
+from nameko_mesh.sets import among, select_among
+from nameko_mesh.tables import as_row
 from services.products import domain
 from services.products.domain import Product, Refusal, Reservation, ReservedLine
 from services.products.memory import Memory

@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 
-from mesh import tables as mesh_tables
-from mesh.tables import UtcDateTime
+from nameko_mesh import tables as mesh_tables
+from nameko_mesh.tables import UtcDateTime
 
 metadata = sa.MetaData()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from nameko.extensions import DependencyProvider
 
-from mesh.errors import Overloaded
+from nameko_mesh.errors import Overloaded
 from services.products.domain import Product
 
 MOST_WATCHERS = 20

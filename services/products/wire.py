@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mesh.errors import describe
-from mesh.money import major_units
-from mesh.outcome import Outcome
+from nameko_mesh.errors import describe
+from nameko_mesh.money import major_units
+from nameko_mesh.outcome import Outcome
 from protos import product_pb2 as pb
 from services.products import domain
 from services.products.domain import Order, Product, Reservation

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mesh.events import Event
-from mesh.values import value
+from nameko_mesh.events import Event
+from nameko_mesh.values import value
 
 
 @value(kw_only=True)

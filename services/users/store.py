@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mesh.database import Store, Transaction
-from mesh.tables import as_row
+from nameko_mesh.database import Store, Transaction
+from nameko_mesh.tables import as_row
 from services.users.domain import UnknownUser, User
 from services.users.tables import users
 

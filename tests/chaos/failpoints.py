@@ -19,7 +19,7 @@ import time
 import uuid
 from pathlib import Path
 
-from mesh.errors import Unavailable
+from nameko_mesh.errors import Unavailable
 
 EXIT_CODE = 137
 FOR_EVER = 10**6

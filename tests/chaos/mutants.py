@@ -67,7 +67,7 @@ def no_unique_key() -> None:
 @mutant
 def ack_before_handling() -> None:
     """an event is acknowledged before its handler has run, as brokers do with auto-ack"""
-    from mesh.subscription import EventHandler
+    from nameko_mesh.subscription import EventHandler
 
     handle = EventHandler.handle_message
 
@@ -84,7 +84,7 @@ def no_drain() -> None:
     """on SIGTERM the consumer closes at once, as Nameko's own does, while workers run on"""
     from nameko.amqp.consume import Consumer
 
-    from mesh.draining import DrainingConsumer
+    from nameko_mesh.draining import DrainingConsumer
 
     _put(DrainingConsumer, "consume", Consumer.consume)
 
@@ -94,9 +94,9 @@ def sent_before_published() -> None:
     """the relay marks events as sent, and publishes them a moment later"""
     import eventlet
 
-    from mesh.bundle_publisher import joined
-    from mesh.confirms import Fate
-    from mesh.outbox import OutboxRelay
+    from nameko_mesh.bundle_publisher import joined
+    from nameko_mesh.confirms import Fate
+    from nameko_mesh.outbox import OutboxRelay
 
     settle, publish = OutboxRelay._settle, OutboxRelay._publish
 
@@ -113,7 +113,7 @@ def sent_before_published() -> None:
 @mutant
 def blocking_driver() -> None:
     """psycopg2 waits for PostgreSQL without letting the rest of the process run"""
-    from mesh import engines
+    from nameko_mesh import engines
 
     _put(engines, "wait_in_the_hub", None)
 
@@ -121,7 +121,7 @@ def blocking_driver() -> None:
 @mutant
 def headers_trusted() -> None:
     """the headers of a message reach Nameko unchecked"""
-    from mesh import rpc, subscription
+    from nameko_mesh import rpc, subscription
 
     _put(rpc, "validated_context", lambda headers: headers)
     _put(subscription, "validated_context", lambda headers: headers)
@@ -183,7 +183,7 @@ def no_lock() -> None:
 @mutant
 def always_well() -> None:
     """a service says that it is well without looking"""
-    from mesh.health import Presence
+    from nameko_mesh.health import Presence
 
     def answer(self: Any, environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "application/json")])
@@ -195,7 +195,7 @@ def always_well() -> None:
 @mutant
 def leaks() -> None:
     """every message leaves two megabytes behind"""
-    from mesh.rpc import Responder
+    from nameko_mesh.rpc import Responder
 
     send = Responder.send_response
 
@@ -211,9 +211,9 @@ def diverted() -> None:
     """no control but a tool of R8: events go to a queue of the harness, which delivers them its own way"""
     import orjson
 
-    from mesh.bundle_publisher import CONFIRM_SECONDS
-    from mesh.confirms import ConfirmedPublisher, Fate, Parcel
-    from mesh.outbox import OutboxRelay
+    from nameko_mesh.bundle_publisher import CONFIRM_SECONDS
+    from nameko_mesh.confirms import ConfirmedPublisher, Fate, Parcel
+    from nameko_mesh.outbox import OutboxRelay
 
     publisher = ConfirmedPublisher()
 

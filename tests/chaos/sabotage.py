@@ -24,20 +24,20 @@ from typing import Any
 import sqlalchemy as sa
 from nameko.events import BROADCAST
 
-import mesh.container
-from mesh.database import Store
-from mesh.draining import DrainingConsumer
-from mesh.outbox import OutboxRelay
-from mesh.outbox_rows import OutboxStore
-from mesh.rpc import Responder, Rpc
-from mesh.subscription import BatchHandler, EventHandler
+import nameko_mesh.container
+from nameko_mesh.database import Store
+from nameko_mesh.draining import DrainingConsumer
+from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.rpc import Responder, Rpc
+from nameko_mesh.subscription import BatchHandler, EventHandler
 from tests.chaos import mutants
 from tests.chaos.failpoints import Failpoints
 
 _WRITES = ("INSERT", "UPDATE", "DELETE")
 
 
-class Container(mesh.container.Container):
+class Container(nameko_mesh.container.Container):
     def __init__(self, service_cls: Any) -> None:
         self._points = Failpoints(Path(os.environ["CHAOS_FOLDER"]))
         _put_into_the_mesh(self._points, service_cls.name)

@@ -20,9 +20,9 @@ from nameko import config
 from nameko.exceptions import RemoteError
 from nameko.standalone.rpc import ServiceRpcClient
 
-from mesh import errors
-from mesh.aio import RpcClient
-from mesh.grpc_errors import CODES
+from nameko_mesh import errors
+from nameko_mesh.aio import RpcClient
+from nameko_mesh.grpc_errors import CODES
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
 
@@ -94,7 +94,7 @@ class Http:
 
 
 class Rpc:
-    """Over mesh.aio."""
+    """Over nameko_mesh.aio."""
 
     def __init__(self, mesh: Any) -> None:
         self._uri = mesh.settings["AMQP_URI"]

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from mesh.aio import RpcClient
+from nameko_mesh.aio import RpcClient
 from tests.e2e.parity_table import CASES, PRODUCTS
 from tests.e2e.parity_ways import Grpc, Http, Refusal, Rpc, StockRpc, Way
 from tests.e2e.parity_words import Refused, Step

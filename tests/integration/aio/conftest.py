@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 import uvloop
 
-from mesh.aio import RpcClient
 from mycelium.servers import Program, rabbitmq, running
+from nameko_mesh.aio import RpcClient
 from tests.integration.aio.waiting import answering
 
 HERE = Path(__file__).parent

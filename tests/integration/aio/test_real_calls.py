@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mesh.errors import (
+from nameko_mesh.errors import (
     DeadlineExceeded,
     Disconnected,
     Overloaded,

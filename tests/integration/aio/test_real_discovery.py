@@ -6,10 +6,10 @@ import time
 import httpx
 import pytest
 
-from mesh.aio.discovery import Discovery
-from mesh.catalogue import Watch, parse_endpoints
 from mycelium.servers import consul as consul_server
 from mycelium.servers import running
+from nameko_mesh.aio.discovery import Discovery
+from nameko_mesh.catalogue import Watch, parse_endpoints
 from tests.integration.conftest import CACHE
 
 PATIENCE = 30

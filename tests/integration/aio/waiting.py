@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mesh.errors import MeshError
+from nameko_mesh.errors import MeshError
 
 
 async def answering(client):

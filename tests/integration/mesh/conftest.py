@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from nameko import config
 
-from mesh import tables
-from mesh.engines import open_engine
-from mesh.outbox_rows import OutboxStore
+from nameko_mesh import tables
+from nameko_mesh.engines import open_engine
+from nameko_mesh.outbox_rows import OutboxStore
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,7 +26,7 @@ def mesh_config(rabbit_config: None, tmp_path: Path) -> Iterator[None]:
     settings = {
         "DATABASE_URL": f"sqlite:///{tmp_path}/{{service}}.db",
         "HEALTH_PORT": 0,
-        "SERVICE_CONTAINER_CLS": "mesh.container.Container",
+        "SERVICE_CONTAINER_CLS": "nameko_mesh.container.Container",
         "HEARTBEAT": 10,
     }
     with config.patch(settings):

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
-from mesh.events import Event
-from mesh.tables import outbox
-from mesh.values import value
+from nameko_mesh.events import Event
+from nameko_mesh.tables import outbox
+from nameko_mesh.values import value
 
 
 @value(kw_only=True)

@@ -6,9 +6,9 @@ import pytest
 from kombu import Connection, Exchange, Queue
 from nameko import config
 
-from mesh.confirms import ConfirmedPublisher, Fate, Parcel
-from mesh.errors import Unavailable
 from mycelium.servers import free_port
+from nameko_mesh.confirms import ConfirmedPublisher, Fate, Parcel
+from nameko_mesh.errors import Unavailable
 
 NEWS = Exchange("source.events", type="topic", durable=True)
 

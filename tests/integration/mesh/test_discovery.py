@@ -6,10 +6,10 @@ import pytest
 import requests
 from nameko import config
 
-from mesh.catalogue import parse_endpoints
-from mesh.discovery import Instances
-from mesh.rpc import rpc
 from mycelium.servers import free_port
+from nameko_mesh.catalogue import parse_endpoints
+from nameko_mesh.discovery import Instances
+from nameko_mesh.rpc import rpc
 from tests.waiting import eventually
 
 A, B = parse_endpoints("127.0.0.1:50051,127.0.0.1:50052")

@@ -12,11 +12,11 @@ from nameko import config
 from nameko.events import event_handler as stock_event_handler
 from nameko.standalone.events import event_dispatcher
 
-from mesh import subscription
-from mesh.database import Database
-from mesh.outbox import OutboxRelay
-from mesh.outbox_rows import OutboxStore
-from mesh.subscription import batch_handler, event_handler
+from nameko_mesh import subscription
+from nameko_mesh.database import Database
+from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.subscription import batch_handler, event_handler
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent
 from tests.waiting import eventually
 

@@ -13,14 +13,14 @@ from nameko import config
 from nameko.events import event_handler as stock_event_handler
 from nameko.testing.services import dummy
 
-from mesh import subscription
-from mesh.database import Database
-from mesh.errors import Unavailable
-from mesh.news import News
-from mesh.outbox import OutboxRelay
-from mesh.outbox_rows import OutboxStore
-from mesh.subscription import batch_handler, event_handler
-from mesh.tables import outbox
+from nameko_mesh import subscription
+from nameko_mesh.database import Database
+from nameko_mesh.errors import Unavailable
+from nameko_mesh.news import News
+from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.subscription import batch_handler, event_handler
+from nameko_mesh.tables import outbox
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent
 from tests.waiting import eventually
 

@@ -8,11 +8,11 @@ from kombu import Connection, Exchange, Queue
 from nameko import config
 from nameko.testing.services import dummy, entrypoint_hook
 
-from mesh.client import ServiceClient
-from mesh.container import Container
-from mesh.rpc import LIVES, rpc
-from mesh.subscription import event_handler
 from mycelium.servers import free_port
+from nameko_mesh.client import ServiceClient
+from nameko_mesh.container import Container
+from nameko_mesh.rpc import LIVES, rpc
+from nameko_mesh.subscription import event_handler
 from tests.waiting import eventually
 
 HOSTILE_HEADERS = [

@@ -10,16 +10,16 @@ import sqlalchemy as sa
 from nameko import config
 from sqlalchemy.engine.default import DefaultDialect
 
-from mesh import outgoing, tables
-from mesh.engines import open_engine
-from mesh.errors import Unavailable
-from mesh.news import News
-from mesh.outbox import OutboxRelay
-from mesh.outbox_rows import OutboxStore
-from mesh.sets import Write
-from mesh.subscription import event_handler
-from mesh.tables import outbox
 from mycelium.servers.postgresql import PostgreSQL
+from nameko_mesh import outgoing, tables
+from nameko_mesh.engines import open_engine
+from nameko_mesh.errors import Unavailable
+from nameko_mesh.news import News
+from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.sets import Write
+from nameko_mesh.subscription import event_handler
+from nameko_mesh.tables import outbox
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent
 from tests.waiting import eventually
 

@@ -15,10 +15,10 @@ from nameko.rpc import rpc as stock_rpc
 from nameko.standalone.rpc import ServiceRpcClient
 from nameko.testing.services import dummy, entrypoint_hook
 
-from mesh import errors
-from mesh.client import ANSWER_SECONDS, ServiceClient
-from mesh.log import Formatter
-from mesh.rpc import rpc
+from nameko_mesh import errors
+from nameko_mesh.client import ANSWER_SECONDS, ServiceClient
+from nameko_mesh.log import Formatter
+from nameko_mesh.rpc import rpc
 from tests.waiting import eventually
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from mesh import migrations
-from mesh.engines import open_engine
-from mesh.news import News
 from mycelium.state import ROOT
+from nameko_mesh import migrations
+from nameko_mesh.engines import open_engine
+from nameko_mesh.news import News
 from services.notifications import tables as notifications_tables
 from services.notifications.store import MailsStore
 from services.orders import tables as orders_tables

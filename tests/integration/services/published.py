@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mesh.tables import outbox
+from nameko_mesh.tables import outbox
 
 
 def published(store: Any) -> list[dict[str, Any]]:

@@ -13,10 +13,10 @@ import eventlet
 import pytest
 import sqlalchemy as sa
 
-from mesh import budget
-from mesh.database import Store, Transaction
-from mesh.engines import address_of, open_engine
-from mesh.errors import DeadlineExceeded, Unavailable
+from nameko_mesh import budget
+from nameko_mesh.database import Store, Transaction
+from nameko_mesh.engines import address_of, open_engine
+from nameko_mesh.errors import DeadlineExceeded, Unavailable
 from tests.waiting import eventually
 
 SHORT = 0.3

@@ -12,11 +12,11 @@ from eventlet import patcher
 from greenlet import GreenletExit
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS
 
-from mesh import green_postgresql
-from mesh.database import Store, Transaction
-from mesh.engines import _in_thread, open_engine, reading
-from mesh.errors import Unavailable
-from mesh.sets import Stale, Writes, select_among
+from nameko_mesh import green_postgresql
+from nameko_mesh.database import Store, Transaction
+from nameko_mesh.engines import _in_thread, open_engine, reading
+from nameko_mesh.errors import Unavailable
+from nameko_mesh.sets import Stale, Writes, select_among
 from tests.waiting import eventually
 
 

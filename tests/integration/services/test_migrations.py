@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from mesh import migrations
-from mesh.engines import open_engine
-from mesh.outbox_rows import OutboxStore
+from nameko_mesh import migrations
+from nameko_mesh.engines import open_engine
+from nameko_mesh.outbox_rows import OutboxStore
 from tests.integration.services.conftest import METADATA, migrations_of
 
 

@@ -9,9 +9,9 @@ import eventlet
 import pytest
 import sqlalchemy as sa
 
-from mesh import budget
-from mesh.errors import DeadlineExceeded, Refused, Unavailable
-from mesh.outcome import Outcome
+from nameko_mesh import budget
+from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable
+from nameko_mesh.outcome import Outcome
 from services.orders import commands, domain, saga
 from services.orders.tables import orders
 from tests.builders import a_customer, a_request, lines
@@ -587,7 +587,7 @@ def test_orders_are_listed_newest_first_page_by_page(store):
 
 
 def test_a_database_that_is_away_is_unavailable_not_a_crash(tmp_path):
-    from mesh.engines import open_engine
+    from nameko_mesh.engines import open_engine
     from services.orders.store import OrdersStore
 
     engine = open_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none")

@@ -14,9 +14,9 @@ from nameko import config
 from nameko.exceptions import RemoteError
 from nameko.standalone.rpc import ClusterRpcClient
 
-from mesh import migrations
 from mycelium.servers import free_port
 from mycelium.state import ROOT
+from nameko_mesh import migrations
 from services.notifications.service import NotificationsService
 from services.orders import saga
 from services.orders.service import OrdersService
@@ -40,7 +40,7 @@ def containers(broker, container_factory, tmp_path):
     settings = {
         "DATABASE_URL": f"sqlite:///{tmp_path}/{{service}}.db",
         "OUTBOX_DIR": str(tmp_path / "outbox"),
-        "SERVICE_CONTAINER_CLS": "mesh.container.Container",
+        "SERVICE_CONTAINER_CLS": "nameko_mesh.container.Container",
         "GRPC_BIND_HOST": "127.0.0.1",
         "GRPC_BIND_PORT": free_port(),
         "max_workers": 40,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mesh import migrations
-from mesh.engines import open_engine
-from mesh.schema import NotMigrated, check_migrated
 from mycelium.servers import free_port
+from nameko_mesh import migrations
+from nameko_mesh.engines import open_engine
+from nameko_mesh.schema import NotMigrated, check_migrated
 from tests.integration.services.conftest import migrations_of
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from mesh.aio import RpcClient
+from nameko_mesh.aio import RpcClient
 from tests.unit.aio.fake_broker import FakeBroker
 
 

@@ -11,12 +11,12 @@ import grpc
 import grpc.aio
 import pytest
 
-from mesh.aio.balancing import Balancer, NobodyThere
-from mesh.aio.peer import Method
-from mesh.aio.retrying import RetryBudget
-from mesh.aio.target import Target
-from mesh.catalogue import Endpoint
-from mesh.errors import DeadlineExceeded, Refused, RemoteFault, Unavailable
+from nameko_mesh.aio.balancing import Balancer, NobodyThere
+from nameko_mesh.aio.peer import Method
+from nameko_mesh.aio.retrying import RetryBudget
+from nameko_mesh.aio.target import Target
+from nameko_mesh.catalogue import Endpoint
+from nameko_mesh.errors import DeadlineExceeded, Refused, RemoteFault, Unavailable
 
 ECHO = Method("/tests.Echo/Echo", bytes, bytes)
 SECONDS = 10

@@ -9,8 +9,8 @@ import weakref
 
 import pytest
 
-from mesh.aio.batching import Batcher
-from mesh.errors import DeadlineExceeded, Disconnected, Overloaded, Refused, RemoteFault, Unavailable
+from nameko_mesh.aio.batching import Batcher
+from nameko_mesh.errors import DeadlineExceeded, Disconnected, Overloaded, Refused, RemoteFault, Unavailable
 
 
 class Line:

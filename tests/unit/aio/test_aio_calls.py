@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mesh import errors
+from nameko_mesh import errors
 from tests.unit.aio.fake_broker import FakeBroker
 
 Connect = Callable[..., Any]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pamqp import commands
 
-from mesh import errors
+from nameko_mesh import errors
 from tests.unit.aio.fake_broker import FakeBroker
 from tests.unit.aio.test_aio_calls import started
 

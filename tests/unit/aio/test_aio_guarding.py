@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 
-from mesh.aio.guarding import FAIR_SECONDS, GuardedRpc
-from mesh.aio.target import Target
-from mesh.errors import (
+from nameko_mesh.aio.guarding import FAIR_SECONDS, GuardedRpc
+from nameko_mesh.aio.target import Target
+from nameko_mesh.errors import (
     DeadlineExceeded,
     Disconnected,
     Overloaded,

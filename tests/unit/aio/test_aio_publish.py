@@ -10,8 +10,8 @@ from pamqp import commands, frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from mesh.aio.publish import RequestEncoder
-from mesh.frames import ack
+from nameko_mesh.aio.publish import RequestEncoder
+from nameko_mesh.frames import ack
 
 FRAME_MAX = 4096
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from mesh.aio.target import Target
-from mesh.errors import Overloaded, Unavailable
+from nameko_mesh.aio.target import Target
+from nameko_mesh.errors import Overloaded, Unavailable
 
 
 def ask(target, went_well):

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mesh.errors import DeadlineExceeded
+from nameko_mesh.errors import DeadlineExceeded
 
 LINE = {"product_id": "P001", "quantity": 1}
 NEW_PRODUCT = {"name": "Laptop", "price_minor": 120050, "stock": 10}

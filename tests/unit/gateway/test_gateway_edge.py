@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from gateway.app import create_app
-from mesh.errors import RemoteFault
+from nameko_mesh.errors import RemoteFault
 from tests.unit.gateway.serving import served
 
 JSON = {"Content-Type": "application/json"}

@@ -7,7 +7,7 @@ from limits import parse
 
 from gateway.errors import Problem
 from gateway.throttle import LoginThrottle, _network
-from mesh.errors import Refused, UnknownService
+from nameko_mesh.errors import Refused, UnknownService
 
 FORM = {"username": "alice@example.com", "password": "right"}
 WRONG = Refused("unauthenticated", "the e-mail address or the password is wrong")

@@ -13,11 +13,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from gateway.metrics import Metered, Metrics
-from mesh.aio.balancing import Balancer
-from mesh.aio.guarding import GuardedRpc
-from mesh.aio.target import STATES, Target
-from mesh.errors import DeadlineExceeded
 from mycelium.servers import free_port, port_is_free
+from nameko_mesh.aio.balancing import Balancer
+from nameko_mesh.aio.guarding import GuardedRpc
+from nameko_mesh.aio.target import STATES, Target
+from nameko_mesh.errors import DeadlineExceeded
 
 
 async def greet(request):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.errors import Refused
+from nameko_mesh.errors import Refused
 
 
 async def test_an_order_is_seen_by_its_owner_and_by_an_admin(http, mesh, alice, admin, an_order):

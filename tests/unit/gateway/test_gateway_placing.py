@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from mesh.errors import DeadlineExceeded, Disconnected, Overloaded, Refused, RemoteFault, UnknownService
+from nameko_mesh.errors import (
+    DeadlineExceeded,
+    Disconnected,
+    Overloaded,
+    Refused,
+    RemoteFault,
+    UnknownService,
+)
 
 LINE = {"product_id": "P001", "quantity": 2}
 

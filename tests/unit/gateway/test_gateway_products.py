@@ -7,7 +7,7 @@ import pytest
 
 from gateway.app import create_app
 from gateway.clients import STALLED_SECONDS, Batching
-from mesh.errors import DeadlineExceeded, Refused, Unavailable, UnknownService
+from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable, UnknownService
 
 LAPTOP = {
     "id": "P001",

@@ -11,9 +11,9 @@ import pytest
 from gateway.clients import Batching, Context, Products
 from gateway.copies import MOST_COPIES, Copies
 from gateway.products_grpc import ProductsOverGrpc
-from mesh.aio.guarding import GuardedRpc
-from mesh.errors import DeadlineExceeded, Overloaded, Refused, RemoteFault, Unavailable
-from mesh.outcome import Outcome
+from nameko_mesh.aio.guarding import GuardedRpc
+from nameko_mesh.errors import DeadlineExceeded, Overloaded, Refused, RemoteFault, Unavailable
+from nameko_mesh.outcome import Outcome
 from protos import product_pb2 as pb
 from services.products import wire
 from services.products.domain import Invalid, Product, UnknownProduct

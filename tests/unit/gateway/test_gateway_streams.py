@@ -8,7 +8,7 @@ import pytest
 from gateway.app import create_app
 from gateway.feed import OrderFeed
 from gateway.streams import StatusStream
-from mesh.errors import Unavailable
+from nameko_mesh.errors import Unavailable
 
 
 def an_event(status, version=2, order_id="o-1"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.errors import Refused
+from nameko_mesh.errors import Refused
 
 ALICE = {
     "id": "U001",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from mesh.bundle_publisher import BundlePublisher, joined
-from mesh.confirms import Fate
-from mesh.outbox import _wave
-from mesh.outgoing import MOST_TOGETHER, Outgoing, bundled
+from nameko_mesh.bundle_publisher import BundlePublisher, joined
+from nameko_mesh.confirms import Fate
+from nameko_mesh.outbox import _wave
+from nameko_mesh.outgoing import MOST_TOGETHER, Outgoing, bundled
 
 
 def events(*named):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mesh.catalogue import (
+from nameko_mesh.catalogue import (
     LEAST_SECONDS,
     LONGEST_BACK_OFF,
     Endpoint,

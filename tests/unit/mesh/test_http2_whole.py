@@ -9,8 +9,8 @@ from h2.connection import H2Connection
 from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 
-from mesh.http2 import whole
-from mesh.http2.streams import ResponseStream
+from nameko_mesh.http2 import whole
+from nameko_mesh.http2.streams import ResponseStream
 
 HEADERS = ((":status", "200"), ("content-type", "application/grpc+proto"))
 TRAILERS = (("grpc-status", "0"),)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.errors import Refused
-from mesh.outcome import Outcome
+from nameko_mesh.errors import Refused
+from nameko_mesh.outcome import Outcome
 
 
 def refuse(item: int) -> int:

@@ -7,10 +7,10 @@ import random
 import orjson
 import pytest
 
-from mesh.bundle_publisher import BundlePublisher
-from mesh.confirms import Fate
-from mesh.outbox import OutboxRelay
-from mesh.outgoing import Outgoing
+from nameko_mesh.bundle_publisher import BundlePublisher
+from nameko_mesh.confirms import Fate
+from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.outgoing import Outgoing
 
 TYPES = "abA"
 """The last of them is awaited."""

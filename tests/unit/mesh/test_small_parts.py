@@ -8,13 +8,13 @@ import uuid
 import pytest
 from nameko import config
 
-from mesh import errors, money, settings
-from mesh.backoff import back_off
-from mesh.context import deadline_of, validated_context
-from mesh.events import sealed
-from mesh.log import Unexpected
-from mesh.paging import checked_limit, decode_cursor, page
-from mesh.values import value
+from nameko_mesh import errors, money, settings
+from nameko_mesh.backoff import back_off
+from nameko_mesh.context import deadline_of, validated_context
+from nameko_mesh.events import sealed
+from nameko_mesh.log import Unexpected
+from nameko_mesh.paging import checked_limit, decode_cursor, page
+from nameko_mesh.values import value
 from services.orders.events import OrderPlaced
 
 

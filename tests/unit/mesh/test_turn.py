@@ -5,9 +5,9 @@ import time
 import eventlet
 import pytest
 
-from mesh import budget
-from mesh.errors import DeadlineExceeded, Unavailable
-from mesh.turn import Turn
+from nameko_mesh import budget
+from nameko_mesh.errors import DeadlineExceeded, Unavailable
+from nameko_mesh.turn import Turn
 
 
 def hold(turn, until):

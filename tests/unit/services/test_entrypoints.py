@@ -8,8 +8,8 @@ from unittest.mock import patch
 import pytest
 from nameko.testing.services import worker_factory
 
-from mesh.errors import Refused, Unavailable
-from mesh.outcome import Outcome
+from nameko_mesh.errors import Refused, Unavailable
+from nameko_mesh.outcome import Outcome
 from services.orders import domain as orders
 from services.orders import neighbours, saga, wire
 from services.orders.service import OrdersService

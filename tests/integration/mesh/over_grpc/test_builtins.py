@@ -9,8 +9,8 @@ import eventlet
 import pytest
 import requests
 
-from mesh.grpc import GrpcServer
-from mesh.health import Presence
+from nameko_mesh.grpc import GrpcServer
+from nameko_mesh.health import Presence
 from tests.integration.mesh.over_grpc.echo import EchoService
 from tests.integration.mesh.over_grpc.stranger import Stranger, enveloped
 from tests.waiting import eventually

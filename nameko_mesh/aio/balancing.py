@@ -1,0 +1,123 @@
+"""Calls a gRPC service directly, at whichever of its instances has less to do.
+
+    products = Balancer("products")
+    products.update(parse_endpoints("10.0.0.1:50051,10.0.0.2:50051"))     # or what Discovery finds
+    answer = await products.call(GET_PRODUCT, request, deadline=..., may_repeat=True)
+    await products.stop()
+
+The less loaded of two random choices spreads load nearly as well as knowing the least loaded of all, and
+unlike that never sends everybody to the same one (M. Mitzenmacher, "The Power of Two Choices in
+Randomized Load Balancing", 2001).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from nameko_mesh.aio.peer import Method, Peer, Request, Response
+from nameko_mesh.aio.retrying import Retries, RetryBudget
+from nameko_mesh.aio.target import Target
+from nameko_mesh.catalogue import Endpoint
+from nameko_mesh.errors import DeadlineExceeded, Overloaded, Unavailable
+
+
+class NobodyThere(Unavailable):
+    """No instance is connected, or all that are have to be left alone. Nothing was sent."""
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, Unavailable | DeadlineExceeded) and not isinstance(
+        error, NobodyThere | Overloaded
+    )
+
+
+class Balancer:
+    """Belongs to one event loop. `make_target` bounds and breaks the calls to one instance.
+
+    A call that may be repeated waits `patience` seconds for an instance as long as there is another one
+    to ask; then, or when the connection breaks, it is sent to that one. Any other call is sent once; only
+    gRPC itself sends it again, when the server never began with it.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        patience: float = 0.3,
+        budget: RetryBudget | None = None,
+        make_target: Callable[[str], Target] = Target,
+    ) -> None:
+        self.service = service
+        self.budget = budget or RetryBudget()
+        self._patience = patience
+        self._make_target = make_target
+        self._retries = Retries(self.budget, _is_transient, at_once=True)
+        self._peers: dict[Endpoint, Peer] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    @property
+    def peers(self) -> list[Peer]:
+        return list(self._peers.values())
+
+    def update(self, endpoints: Iterable[Endpoint]) -> None:
+        """From now on these are the instances. Those that go may end what is in flight."""
+        wanted = dict.fromkeys(endpoints)
+        for endpoint in [known for known in self._peers if known not in wanted]:
+            leaving = asyncio.create_task(self._peers.pop(endpoint).close(), name=f"goodbye to {endpoint}")
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+        for endpoint in wanted:
+            if endpoint not in self._peers:
+                self._peers[endpoint] = Peer(endpoint, self._make_target(str(endpoint)))
+
+    async def stop(self) -> None:
+        """Waits for what is in flight, for some seconds at most."""
+        self.update(())
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+
+    async def call(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        deadline: float,
+        context: Mapping[str, Any] | None = None,
+        may_repeat: bool = False,
+    ) -> Response:
+        """`deadline` is Unix seconds; `context` reaches the service as Nameko's context data.
+
+        Raises NobodyThere when nobody can be asked; MeshError for what came of it.
+        """
+        metadata = [(f"x-nameko-{name}", json.dumps(value)) for name, value in (context or {}).items()]
+        asked: list[Peer] = []
+
+        async def ask() -> Response:
+            peer, another = self._choose(asked)
+            asked.append(peer)
+            left = deadline - time.time()
+            if left <= 0:
+                raise DeadlineExceeded(f"{self.service}: the deadline had passed before it was sent")
+            seconds = min(left, self._patience) if may_repeat and another else left
+            return await peer.call(method, request, seconds=seconds, metadata=metadata)
+
+        return await (self._retries(ask, deadline) if may_repeat else ask())
+
+    def _choose(self, asked: list[Peer]) -> tuple[Peer, bool]:
+        """One of those that were not asked yet, and whether there is another."""
+        able = [
+            peer
+            for peer in self._peers.values()
+            if peer.is_ready and peer.target.refusal is None and peer not in asked
+        ]
+        if not able:
+            raise NobodyThere(f"none of the {len(self._peers)} instances of {self.service} can be asked")
+        if len(able) == 1:
+            return able[0], False
+        one, other = random.sample(able, 2)  # in any order, so that equals are chosen equally often
+        return (other if other.target.in_flight < one.target.in_flight else one), True

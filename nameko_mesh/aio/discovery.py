@@ -1,0 +1,41 @@
+"""Follows the instances of a service in Consul's catalogue, from asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import httpx
+
+from nameko_mesh.catalogue import ASK_SECONDS, Watch
+
+CONNECT_SECONDS = 2.0
+
+
+class Discovery:
+    """Drives a `Watch` from `start` until `stop`; whatever Consul does, it goes on asking."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._follow(), name=f"discovery of {self._watch.service}")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _follow(self) -> None:
+        watch = self._watch
+        timeout = httpx.Timeout(ASK_SECONDS, connect=CONNECT_SECONDS)
+        async with httpx.AsyncClient(timeout=timeout, headers=watch.headers, trust_env=False) as http:
+            while True:
+                try:
+                    answer = await http.get(watch.url, params=watch.params())
+                    watch.answered(answer.status_code, answer.headers, answer.content)
+                except Exception as error:  # a defect of ours must not leave us blind for ever
+                    watch.failed(error)
+                await asyncio.sleep(watch.pause())

@@ -1,0 +1,139 @@
+"""Events on both of their ways: bundles for handlers of the mesh, one by one for whoever else listens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from nameko_mesh import event_routes
+from nameko_mesh.confirms import ConfirmedPublisher, Fate, Parcel
+from nameko_mesh.outgoing import MOST_TOGETHER, Outgoing
+
+CONFIRM_SECONDS = 3.0
+MOST_AT_ONCE = 500
+"""Messages that leave before the confirms of those before them are there."""
+
+
+class BundlePublisher:
+    """Publishes the events of one service. For one green thread at a time."""
+
+    def __init__(self, service: str) -> None:
+        plain, bundles = event_routes.plain(service), event_routes.bundles(service)
+        self._plain, self._bundles = plain.name, bundles.name
+        self._publisher = ConfirmedPublisher(plain, bundles)
+
+    def close(self) -> None:
+        self._publisher.close()
+
+    def publish(self, messages: Sequence[Joined]) -> list[Fate]:
+        """The fate of each. Whether anybody listens to single events of a type is told by the fate of one:
+        the first of the first message.
+
+        Raises Unavailable when not all fates are known in time.
+        """
+        wholes = [
+            Parcel(f"{one.first.first_event_id}+", self._bundles, one.type, _whole(one), one.awaited)
+            for one in messages
+        ]
+        asking: dict[str, Joined] = {}
+        for one in messages:
+            asking.setdefault(one.type, one)
+        questions = [
+            self._single(kind, one.first.first_event_id, one.first.first, True)
+            for kind, one in asking.items()
+        ]
+        fates = self._publisher.publish([*wholes, *questions], CONFIRM_SECONDS)
+        answers = dict(zip(asking, fates[len(messages) :], strict=True))
+        others = self._publish_others(
+            [
+                (number, self._single(one.type, event_id, body, one.awaited))
+                for number, one in enumerate(messages)
+                if answers[one.type] is Fate.KEPT
+                for event_id, body in _events(one, but_the_first=one is asking[one.type])
+            ]
+        )
+        return [
+            _joint([whole, answers[one.type], *others.get(number, ())], one.awaited)
+            for number, (one, whole) in enumerate(zip(messages, fates, strict=False))
+        ]
+
+    def _single(self, kind: str, event_id: str, body: bytes, mandatory: bool = False) -> Parcel:
+        return Parcel(event_id, self._plain, kind, body, mandatory, event_routes.MARK)
+
+    def _publish_others(self, parcels: Sequence[tuple[int, Parcel]]) -> Mapping[int, set[Fate]]:
+        """What became of them, by number."""
+        found: dict[int, set[Fate]] = {}
+        for start in range(0, len(parcels), MOST_AT_ONCE):
+            some = parcels[start : start + MOST_AT_ONCE]
+            fates = self._publisher.publish([parcel for _, parcel in some], CONFIRM_SECONDS)
+            for (number, _), fate in zip(some, fates, strict=True):
+                found.setdefault(number, set()).add(fate)
+        return found
+
+
+@dataclass(slots=True)
+class Joined:
+    """Rows of one type, as one message."""
+
+    type: str
+    awaited: bool
+    rows: list[Outgoing] = field(default_factory=list)
+    aggregate_ids: set[str] = field(default_factory=set)
+    size: int = 0
+
+    @property
+    def first(self) -> Outgoing:
+        return self.rows[0]
+
+    def has_room(self, row: Outgoing) -> bool:
+        return row.awaited == self.awaited and self.size + row.size <= MOST_TOGETHER
+
+    def add(self, row: Outgoing) -> None:
+        self.rows.append(row)
+        self.aggregate_ids |= row.aggregate_ids
+        self.size += row.size
+
+
+def joined(rows: Iterable[Outgoing]) -> list[Joined]:
+    """As few messages as keep the order of the events of one aggregate: a handler takes those of a message
+    one after the other. An event that was committed alone travels alone, for of several messages a handler
+    has several in work at once."""
+    messages: list[Joined] = []
+    open_one: dict[str, int] = {}
+    latest: dict[str, int] = {}
+    for row in rows:
+        number = open_one.get(row.type, -1)
+        before = max(latest.get(aggregate_id, -1) for aggregate_id in row.aggregate_ids)
+        if row.size == 1 or number < before or number < 0 or not messages[number].has_room(row):
+            number = len(messages)
+            messages.append(Joined(row.type, row.awaited))
+            if row.size > 1:
+                open_one[row.type] = number
+        messages[number].add(row)
+        latest |= dict.fromkeys(row.aggregate_ids, number)
+    return messages
+
+
+def _whole(one: Joined) -> bytes:
+    """One event as it is alone, several as a list of them."""
+    if one.size == 1:
+        return one.first.first
+    return b"[" + b",".join([row.envelopes[1:-1] for row in one.rows]) + b"]"
+
+
+def _events(one: Joined, *, but_the_first: bool) -> list[tuple[str, bytes]]:
+    """Its events, each by its id and as JSON."""
+    events = [event for row in one.rows for event in row.events]
+    return [(event["event_id"], orjson.dumps(event)) for event in events[but_the_first:]]
+
+
+def _joint(fates: Sequence[Fate], awaited: bool) -> Fate:
+    """Of a message, by that of the whole and those of its single events."""
+    whole, *singles = fates
+    if Fate.REFUSED in fates:
+        return Fate.REFUSED
+    if awaited and whole is Fate.UNROUTABLE and Fate.UNROUTABLE in singles:
+        return Fate.UNROUTABLE
+    return Fate.KEPT

@@ -1,0 +1,282 @@
+"""Transactions for commands, and the dependency that injects them.
+
+    with store.transaction() as tx:
+        ...            # reads and writes; tx.publish(...) for the events
+    # committed here, and the outbox relay has been woken
+
+The caller of the command commits, inside the entrypoint: Nameko replies and acks *before*
+`worker_result`, so a commit there could fail after the caller was told that it worked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from nameko.extensions import DependencyProvider, SharedExtension
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from nameko_mesh import budget, outgoing, tables
+from nameko_mesh.engines import alone_if_first, open_engine, reading, writing
+from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable
+from nameko_mesh.events import Envelope, Event, sealed, timestamp
+from nameko_mesh.news import News
+from nameko_mesh.outgoing import Outgoing
+from nameko_mesh.schema import check_migrated
+from nameko_mesh.sets import Stale, Writes
+from nameko_mesh.settings import database_url, required
+
+log = logging.getLogger(__name__)
+
+LONGEST_COMMAND_ID = 255
+
+
+class Transaction:
+    """What any service may do in a transaction; each adds the reads and writes of its own tables.
+
+    What is given to `writes`, and the events, leave together at the end.
+    """
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self.writes = Writes()
+        self.claimant: str | None = None
+        """Whose relay takes the events of this transaction, when somebody's."""
+        self._events: list[Envelope] = []
+        self.claimed: list[Outgoing] = []
+        """Bundles of events that were written and claimed."""
+        self.left_behind = False
+        """Others were written, which a relay has to look for."""
+        self.is_claiming = False
+        """Events may have been written and claimed, whatever is known of it."""
+
+    def now(self) -> datetime:
+        """The database's clock, the one that all instances of a service share."""
+        if self.connection.dialect.name == "sqlite":
+            text = self.connection.scalar(sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"))
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        moment: datetime = self.connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return moment.astimezone(UTC)
+
+    def publish(self, news: Iterable[tuple[Event, int]]) -> None:
+        """Put events, each with the version of its aggregate, into the outbox."""
+        self._events += sealed(news, timestamp(datetime.now(UTC)))
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether there is anything to flush."""
+        return bool(self.writes or self._events)
+
+    def flush(self, *, last: bool = False) -> None:
+        """Send what has been kept; with `last` nothing comes after it.
+
+        Raises Stale, and what the database says to it, such as IntegrityError.
+        """
+        bundles = outgoing.bundled(self._events)
+        self._events.clear()
+
+        def note(claimed: list[Outgoing]) -> None:
+            self.claimed += claimed
+            self.left_behind = self.left_behind or len(claimed) < len(bundles)
+
+        if bundles:
+            self.writes.add(outgoing.insert(bundles, self.claimant, note))
+            claims = self.claimant is not None and self.connection.dialect.name == "postgresql"
+            self.is_claiming = self.is_claiming or claims
+        if self.writes:
+            if last:
+                alone_if_first(self.connection)
+            self.writes.send(self.connection)
+
+    def is_new(self, consumer: str, event_id: str) -> bool:
+        """Whether this consumer meets the event for the first time; notes that it has."""
+        row = {"consumer": consumer, "event_id": event_id, "received_at": datetime.now(UTC)}
+        insert = insert_ignoring_conflicts(self.connection, tables.inbox)
+        return bool(self.connection.execute(insert, row).rowcount)
+
+    def once(
+        self, command_id: str | None, command: tuple[Any, ...], execute: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Execute a command, or repeat the first answer when its id has been executed before.
+
+        `command` is its name and arguments: an id that comes with another one is refused. A command
+        without an id is executed each time. Two executions at once of one id are settled by the
+        unique key: the second fails with IntegrityError and is tried again (`settled`), when it
+        finds the answer of the first.
+        """
+        if command_id is None:
+            return execute()
+        _check_command_id(command_id)
+        fingerprint = hashlib.sha256(json.dumps(command, default=repr).encode()).hexdigest()
+        known = sa.select(tables.commands).where(tables.commands.c.command_id == command_id)
+        before = self.connection.execute(known).one_or_none()
+        if before is not None:
+            if before.fingerprint != fingerprint:
+                message = "command_id: it was used for another command"
+                raise Refused("idempotency-key-reused", message, "command_id")
+            return dict(before.answer)
+        answer = execute()
+        row = {"command_id": command_id, "fingerprint": fingerprint, "answer": answer}
+        self.connection.execute(tables.commands.insert(), {**row, "executed_at": datetime.now(UTC)})
+        return answer
+
+
+def _check_command_id(value: Any) -> None:
+    is_text = isinstance(value, str) and value.isascii() and value.isprintable()
+    if not is_text or not 1 <= len(value) <= LONGEST_COMMAND_ID:
+        message = f"command_id: expected 1 to {LONGEST_COMMAND_ID} printable ASCII characters"
+        raise Refused("validation-failed", message, "command_id")
+
+
+def insert_ignoring_conflicts(connection: sa.Connection, table: sa.Table) -> Any:
+    """An INSERT that leaves a row alone which is there already."""
+    dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table).on_conflict_do_nothing()
+
+
+T = TypeVar("T", bound=Transaction)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Store(Generic[T]):
+    """Opens transactions of one service over one engine."""
+
+    transaction_cls: Callable[[sa.Connection], T]
+
+    def __init__(self, engine: sa.Engine, news: News | None = None) -> None:
+        self._engine = engine
+        self._news = news or News()
+
+    @contextmanager
+    def transaction(self, *, read_only: bool = False) -> Iterator[T]:
+        """Commits at the end, rolls back on an exception.
+
+        Raises Unavailable when the database can't be reached or does not answer in time, and
+        DeadlineExceeded when nobody waits for it any longer.
+        """
+        if budget.is_over():
+            raise DeadlineExceeded("there was no time left to ask the database")
+        tx: T | None = None
+        is_committed = False
+        try:
+            with reading(self._engine) if read_only else writing(self._engine) as connection:
+                tx = self.transaction_cls(connection)
+                tx.claimant = self._news.claimant if self._news.has_room else None
+                yield tx
+                tx.flush(last=True)
+            is_committed = True
+        except (exc.DBAPIError, exc.TimeoutError, Stale) as error:
+            if tx is not None and _is_undone(error):
+                tx.is_claiming = False
+            if is_conflict(error) or not _is_away(error):
+                raise
+            if budget.is_over():
+                raise DeadlineExceeded("the database did not answer in time") from error
+            log.warning("the database does not answer: %s", error)
+            raise Unavailable("the database does not answer") from error
+        finally:  # the answer to a COMMIT may be lost, and the commit not
+            if tx is not None and tx.is_claiming and not is_committed and tx.claimant == self._news.claimant:
+                self._news.doubt()
+        if tx.claimed or tx.left_behind:
+            self._news.tell(tx.claimed, tx.claimant, others=tx.left_behind)
+
+
+def _is_undone(error: BaseException) -> bool:
+    """Whether nothing was committed, for certain: the server says so itself, and not that it goes away."""
+    code = getattr(getattr(error, "orig", None), "pgcode", None)
+    return isinstance(error, Stale) or (code is not None and not code.startswith(("08", "57P")))
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether it is a matter of time: SQLite has the same exception for a lock and for a missing table."""
+    if not isinstance(error, exc.OperationalError | exc.TimeoutError | exc.InterfaceError):
+        return False
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return code is None or code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+_CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available (PostgreSQL)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether another transaction got in the way, so that the same command may succeed if repeated."""
+    if isinstance(error, exc.IntegrityError | Stale):
+        return True
+    return isinstance(error, exc.DBAPIError) and getattr(error.orig, "pgcode", None) in _CONFLICTS
+
+
+def expecting(attempt: Callable[[], R], otherwise: Callable[[], R]) -> R:
+    """What `attempt` returns, which writes without having looked; when that was too rash, `otherwise`."""
+    try:
+        return attempt()
+    except (exc.DBAPIError, Stale) as error:
+        if not is_conflict(error):
+            raise
+    return otherwise()
+
+
+_again = retry(
+    retry=retry_if_exception(is_conflict),
+    stop=stop_after_attempt(3),
+    wait=wait_random_exponential(multiplier=0.02, max=0.2),
+    reraise=True,
+)
+
+
+def settled(command: Callable[P, R]) -> Callable[P, R]:
+    """Decorates a command that may meet another one at the same rows: run it again, from the start."""
+    again = _again(command)
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        return expecting(lambda: command(*args, **kwargs), lambda: again(*args, **kwargs))
+
+    return run
+
+
+class Engine(SharedExtension):
+    """The engine of the service's own database, one for all its extensions."""
+
+    def __init__(self) -> None:
+        self.news = News()
+
+    def setup(self) -> None:
+        required("AMQP_URI")  # what is missing is said before a file is made
+        url = database_url(self.container.service_name)
+        self.engine = open_engine(url)
+        self.for_probes = open_engine(url, pool_size=1)
+        """Whether the database answers must not depend on a pool that is busy."""
+        folder = Path(inspect.getfile(self.container.service_cls)).parent / "migrations"
+        check_migrated(self.for_probes, folder)
+
+    def stop(self) -> None:
+        self.engine.dispose()
+        self.for_probes.dispose()
+
+
+class Database(DependencyProvider):
+    """Injects a store over this service's own database."""
+
+    shared = Engine()
+
+    def __init__(self, make_store: Callable[[sa.Engine, News], Any]) -> None:
+        self.make_store = make_store
+        self._store: Any = None
+
+    def get_dependency(self, worker_ctx: Any) -> Any:
+        if self._store is None:  # not at the start: entrypoints may have started before
+            self._store = self.make_store(self.shared.engine, self.shared.news)
+        return self._store
