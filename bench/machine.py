@@ -11,7 +11,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.ground import CACHE
+from bench.servers import CACHE
 from mycelium.servers import postgresql
 
 QUIET_CORES = 0.3

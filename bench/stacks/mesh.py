@@ -13,8 +13,8 @@ from amqp.exceptions import NotFound
 from kombu import Connection, Queue
 
 from bench import load
-from bench.ground import CACHE
 from bench.results import LATE
+from bench.servers import CACHE
 from bench.stacks import WrongBooks
 from bench.stacks.shop import open_shop
 from bench.stacks.stock import execute, rows

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from bench import load
 from bench.catalogue import HOT, PRICE_MINOR, PRODUCTS, STOCK, USERS
-from bench.ground import Ground, ground, nameko, pids
+from bench.servers import Ground, ground, nameko, pids
 from bench.stacks import WrongBooks
 from mycelium.servers import Processes, free_port, running
 

@@ -10,7 +10,7 @@ import httpx
 
 from bench import load
 from bench.catalogue import USERS
-from bench.ground import pids, python
+from bench.servers import pids, python
 from mycelium.servers import Processes, free_ports, running
 
 WORKERS = 4

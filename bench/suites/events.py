@@ -8,10 +8,10 @@ import time
 import sqlalchemy as sa
 
 from bench import machine
-from bench.ground import Ground, ground, meshed, pids
 from bench.measure import Clock, turns
 from bench.options import Options
 from bench.results import Sample
+from bench.servers import Ground, ground, meshed, pids
 from mycelium.servers import running
 from nameko_mesh import tables
 from nameko_mesh.aio import RpcClient

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 
-from bench.calls import Caller
-from bench.ground import ground, meshed, nameko, pids
+from bench.call_rates import Caller
 from bench.measure import turns
 from bench.options import Options
 from bench.results import Sample
+from bench.servers import ground, meshed, nameko, pids
 from mycelium.servers import free_ports, running
 
 IN_FLIGHT = (1, 64)

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from bench import processes
-from bench.ground import CACHE
 from bench.load import Load
 from bench.measure import run, turns, warm
 from bench.options import Options
 from bench.results import Sample
+from bench.servers import CACHE
 from bench.stacks import Stack
 from bench.stacks.mesh import Mesh, mesh
 from bench.stacks.stock import stock

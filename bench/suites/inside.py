@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 
 from bench import processes
-from bench.ground import CACHE
 from bench.measure import run
 from bench.options import Options
 from bench.results import Sample
+from bench.servers import CACHE
 from bench.stacks.mesh import Mesh, mesh
 from bench.stacks.stock import Stock, execute, stock
 from bench.wrk import Wrk

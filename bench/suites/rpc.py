@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 
-from bench.calls import Caller
-from bench.ground import ground, meshed, nameko, pids
+from bench.call_rates import Caller
 from bench.measure import turns
 from bench.options import Options
 from bench.results import Sample
+from bench.servers import ground, meshed, nameko, pids
 from mycelium.servers import running
 from mycelium.state import ROOT
 
