@@ -17,6 +17,7 @@ from nameko_mesh.aio.target import Target
 from .bodies import add_schemas
 from .clients import Batching, Orders, Products, Users
 from .connection import connect, products_over_grpc
+from .consul import Registration
 from .copies import Copies
 from .direct import DirectRoutes
 from .edge import Edge
@@ -24,7 +25,6 @@ from .errors import HANDLERS
 from .feed import ORDER_EVENTS, OrderFeed
 from .lifecycle import Lifecycle, Mesh
 from .metrics import Metered, Metrics
-from .registration import Registration
 from .routes import MOST_ASKED, ROUTERS, docs
 from .routes.basics import ANY_PROBLEM, Gateway
 from .security import Tokens

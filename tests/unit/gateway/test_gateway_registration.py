@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from gateway.app import create_app
-from gateway.registration import Registration
+from gateway.consul import Registration
 from nameko_mesh.consul import reachable_address
 
 
