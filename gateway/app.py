@@ -14,6 +14,8 @@ from nameko_mesh.aio.balancing import Balancer
 from nameko_mesh.aio.guarding import GuardedRpc
 from nameko_mesh.aio.target import Target
 
+from .auth.login_throttle import LoginThrottle
+from .auth.tokens import Tokens
 from .bodies import add_schemas
 from .clients import Batching, Orders, Products, Users
 from .connection import connect, products_over_grpc
@@ -27,9 +29,7 @@ from .lifecycle import Lifecycle, Mesh
 from .metrics import Metered, Metrics
 from .routes import MOST_ASKED, ROUTERS, docs
 from .routes.basics import ANY_PROBLEM, Gateway
-from .security import Tokens
 from .settings import Settings, load_settings
-from .throttle import LoginThrottle
 
 DESCRIPTION = """Takes orders for a mesh of Nameko services.
 

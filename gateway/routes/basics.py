@@ -18,13 +18,13 @@ from starlette.responses import Response
 from nameko_mesh import budget
 
 from .. import answers, models
+from ..auth.login_throttle import LoginThrottle
+from ..auth.tokens import Identity, Tokens
 from ..bodies import described
 from ..clients import Context, Orders, Products, Users
 from ..errors import KINDS, invalid
 from ..feed import OrderFeed
-from ..security import Identity, Tokens
 from ..settings import Settings
-from ..throttle import LoginThrottle
 
 _ID = re.compile(models.ID)
 _KEY = re.compile(r"[!-~]{1,255}")

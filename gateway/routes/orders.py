@@ -11,10 +11,10 @@ from starlette.responses import Response, StreamingResponse
 from nameko_mesh.errors import MeshError, Refused
 
 from .. import answers, models
+from ..auth.tokens import Caller, Identity
 from ..bodies import JsonBody
 from ..clients import Context, Json, text
 from ..errors import Problem, from_mesh, report
-from ..security import Caller, Identity
 from ..streams import StatusStream
 from .basics import (
     BEHIND,

@@ -9,9 +9,9 @@ from pydantic import StringConstraints
 from starlette.responses import Response
 
 from .. import answers, models
+from ..auth.tokens import Admin
 from ..bodies import JsonBody
 from ..clients import text
-from ..security import Admin
 from .basics import (
     BEHIND,
     CHANGED,

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from .. import answers, models
+from ..auth.tokens import Caller
 from ..bodies import JsonBody
 from ..clients import text
 from ..errors import Problem
-from ..security import Caller
 from .basics import (
     BEHIND,
     CHANGED,

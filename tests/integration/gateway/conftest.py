@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from gateway.security import Tokens
+from gateway.auth.tokens import Tokens
 from mycelium.servers import consul as consul_server
 from mycelium.servers import rabbitmq, running
 

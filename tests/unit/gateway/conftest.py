@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from gateway.app import create_app
-from gateway.security import Tokens
+from gateway.auth.tokens import Tokens
 from gateway.settings import Settings
 from tests.unit.gateway.serving import served
 

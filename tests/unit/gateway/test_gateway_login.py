@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from limits import parse
 
+from gateway.auth.login_throttle import LoginThrottle, _network
 from gateway.errors import Problem
-from gateway.throttle import LoginThrottle, _network
 from nameko_mesh.errors import Refused, UnknownService
 
 FORM = {"username": "alice@example.com", "password": "right"}

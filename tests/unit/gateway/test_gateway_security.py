@@ -8,8 +8,8 @@ import uuid
 import jwt
 import pytest
 
-from gateway import security
-from gateway.security import ALGORITHM, AUDIENCE, ISSUER, Tokens
+from gateway.auth import tokens as security
+from gateway.auth.tokens import ALGORITHM, AUDIENCE, ISSUER, Tokens
 
 NOW = int(time.time())
 

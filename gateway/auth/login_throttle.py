@@ -17,7 +17,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from nameko_mesh.errors import Refused
 
-from .errors import Problem
+from ..errors import Problem
 
 _BUCKETS = 4096
 
