@@ -17,10 +17,13 @@ from nameko_mesh.aio.target import Target
 from .auth.login_throttle import LoginThrottle
 from .auth.tokens import Tokens
 from .bodies import add_schemas
-from .clients import Batching, Orders, Products, Users
-from .connection import connect, products_over_grpc
+from .clients.batching import Batching
+from .clients.connect import connect, products_over_grpc
+from .clients.orders import Orders
+from .clients.products import Products
+from .clients.stale_cache import Copies
+from .clients.users import Users
 from .consul import Registration
-from .copies import Copies
 from .direct import DirectRoutes
 from .edge import Edge
 from .errors import HANDLERS

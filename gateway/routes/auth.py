@@ -11,7 +11,7 @@ from starlette.responses import Response
 from nameko_mesh.errors import Refused
 
 from .. import answers
-from ..clients import text
+from ..clients.context import text
 from .basics import BEHIND, OfGateway, OfRequest, answer, problems
 
 router = APIRouter(tags=["auth"])

@@ -21,7 +21,10 @@ from .. import answers, models
 from ..auth.login_throttle import LoginThrottle
 from ..auth.tokens import Identity, Tokens
 from ..bodies import described
-from ..clients import Context, Orders, Products, Users
+from ..clients.context import Context
+from ..clients.orders import Orders
+from ..clients.products import Products
+from ..clients.users import Users
 from ..errors import KINDS, invalid
 from ..feed import OrderFeed
 from ..settings import Settings

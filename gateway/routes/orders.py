@@ -13,7 +13,7 @@ from nameko_mesh.errors import MeshError, Refused
 from .. import answers, models
 from ..auth.tokens import Caller, Identity
 from ..bodies import JsonBody
-from ..clients import Context, Json, text
+from ..clients.context import Context, Json, text
 from ..errors import Problem, from_mesh, report
 from ..streams import StatusStream
 from .basics import (

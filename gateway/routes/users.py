@@ -11,7 +11,7 @@ from starlette.responses import Response
 from .. import answers, models
 from ..auth.tokens import Caller
 from ..bodies import JsonBody
-from ..clients import text
+from ..clients.context import text
 from ..errors import Problem
 from .basics import (
     BEHIND,

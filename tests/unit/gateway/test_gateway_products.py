@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from gateway.app import create_app
-from gateway.clients import STALLED_SECONDS, Batching
+from gateway.clients.batching import Batching
+from gateway.clients.products import STALLED_SECONDS
 from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable, UnknownService
 
 LAPTOP = {

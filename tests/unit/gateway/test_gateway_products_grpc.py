@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from gateway.clients import Batching, Context, Products
-from gateway.copies import MOST_COPIES, Copies
-from gateway.products_grpc import ProductsOverGrpc
+from gateway.clients.batching import Batching
+from gateway.clients.context import Context
+from gateway.clients.products import Products
+from gateway.clients.products_grpc import ProductsOverGrpc
+from gateway.clients.stale_cache import MOST_COPIES, Copies
 from nameko_mesh.aio.guarding import GuardedRpc
 from nameko_mesh.errors import DeadlineExceeded, Overloaded, Refused, RemoteFault, Unavailable
 from nameko_mesh.outcome import Outcome

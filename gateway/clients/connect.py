@@ -7,8 +7,8 @@ from nameko_mesh.aio.balancing import Balancer
 from nameko_mesh.aio.discovery import Discovery
 from nameko_mesh.catalogue import Watch, parse_endpoints
 
+from ..settings import Settings
 from .products_grpc import ProductsOverGrpc
-from .settings import Settings
 
 
 def connect(settings: Settings) -> RpcClient:

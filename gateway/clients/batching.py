@@ -1,0 +1,58 @@
+"""Gathers calls of one method into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from gateway.clients.context import Context, Json
+from nameko_mesh.aio.batching import Batcher
+from nameko_mesh.errors import (
+    Refused,
+    RemoteFault,
+    from_public,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How calls of one method are gathered; see nameko_mesh.aio.batching. `on_batch` is told method and size."""
+
+    most: int = 100
+    lanes: int = 3
+    on_batch: Callable[[str, int], None] = lambda method, size: None
+
+    def of(
+        self,
+        method: str,
+        send: Callable[[Context, list[Any]], Awaitable[Any]],
+        *,
+        stalled_after: float = inf,
+    ) -> Batcher[tuple[Context, Any], Json]:
+        """Gathers items of one method, whose plural `send` calls, and deals the outcomes out again."""
+
+        async def carry(
+            asked: Sequence[tuple[Context, Any]], deadline: float
+        ) -> Sequence[Json | Refused | RemoteFault]:
+            context = Context(" ".join(own.request_id for own, _ in asked), deadline)
+            outcomes = await send(context, [item for _, item in asked])
+            return [_outcome(outcome) for outcome in outcomes] if isinstance(outcomes, list) else []
+
+        return Batcher(
+            carry,
+            most=self.most,
+            lanes=self.lanes,
+            stalled_after=stalled_after,
+            on_batch=lambda size: self.on_batch(method, size),
+        )
+
+
+def _outcome(outcome: Any) -> Json | Refused | RemoteFault:
+    match outcome:
+        case {"ok": dict() as value}:
+            return value
+        case {"error": {"code": str(), "message": str()} as refusal}:
+            return from_public(refusal)
+    return RemoteFault("MalformedAnswer", "an answer has neither a value nor an error")

@@ -1,0 +1,22 @@
+"""The client of users."""
+
+from __future__ import annotations
+
+from gateway.clients.base import _Client
+from gateway.clients.context import Context, Json
+
+
+class Users(_Client):
+    service = "users"
+
+    async def authenticate(self, context: Context, email: str, password: str) -> Json:
+        return await self._call(context, "authenticate_user", email=email, password=password)
+
+    async def register(self, context: Context, command_id: str, user: Json) -> Json:
+        return await self._call(context, "register_user", command_id=command_id, **user)
+
+    async def get(self, context: Context, user_id: str) -> Json:
+        return await self._read(context, "get_user", user_id=user_id)
+
+    async def update(self, context: Context, command_id: str, user_id: str, changes: Json) -> Json:
+        return await self._call(context, "update_user", command_id=command_id, user_id=user_id, **changes)
