@@ -27,9 +27,9 @@ from .consul import Registration
 from .direct import DirectRoutes
 from .edge import Edge
 from .errors import HANDLERS
-from .feed import ORDER_EVENTS, OrderFeed
 from .lifecycle import Lifecycle, Mesh
 from .metrics import Metered, Metrics
+from .order_events.feed import ORDER_EVENTS, OrderFeed
 from .routes import MOST_ASKED, ROUTERS, docs
 from .routes.basics import ANY_PROBLEM, Gateway
 from .settings import Settings, load_settings

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from nameko_mesh.aio.guarding import Rpc
 
 from .consul import Registration
-from .feed import OrderFeed, Subscription
+from .order_events.feed import OrderFeed, Subscription
 
 _LAST_CALLS_SECONDS = 1.0
 

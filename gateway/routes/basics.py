@@ -26,7 +26,7 @@ from ..clients.orders import Orders
 from ..clients.products import Products
 from ..clients.users import Users
 from ..errors import KINDS, invalid
-from ..feed import OrderFeed
+from ..order_events.feed import OrderFeed
 from ..settings import Settings
 
 _ID = re.compile(models.ID)

@@ -15,7 +15,7 @@ from ..auth.tokens import Caller, Identity
 from ..bodies import JsonBody
 from ..clients.context import Context, Json, text
 from ..errors import Problem, from_mesh, report
-from ..streams import StatusStream
+from ..order_events.sse import StatusStream
 from .basics import (
     BEHIND,
     CHANGED,

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from gateway.app import create_app
-from gateway.feed import OrderFeed
-from gateway.streams import StatusStream
+from gateway.order_events.feed import OrderFeed
+from gateway.order_events.sse import StatusStream
 from nameko_mesh.errors import Unavailable
 
 
@@ -197,7 +197,7 @@ def test_what_is_no_event_of_an_order_is_dropped(feed, event, caplog):
 async def test_events_are_subscribed_to_while_somebody_follows(
     http, mesh, alice, an_order, feed, monkeypatch
 ):
-    monkeypatch.setattr("gateway.feed.LINGER_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.order_events.feed.LINGER_SECONDS", 0.0)
     mesh.answers["orders.get_order"] = an_order(status="pending")
     assert not mesh.subscribed
     stream = asyncio.create_task(http.get("/orders/o-1/events", headers=alice))

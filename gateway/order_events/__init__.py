@@ -1,0 +1,1 @@
+"""The events of orders, streamed to browsers."""
