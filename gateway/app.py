@@ -31,7 +31,8 @@ from .lifecycle import Lifecycle, Mesh
 from .metrics import Metered, Metrics
 from .order_events.feed import ORDER_EVENTS, OrderFeed
 from .routes import MOST_ASKED, ROUTERS, docs
-from .routes.basics import ANY_PROBLEM, Gateway
+from .routes.dependencies import Gateway
+from .routes.responses import ANY_PROBLEM
 from .settings import Settings, load_settings
 
 DESCRIPTION = """Takes orders for a mesh of Nameko services.

@@ -12,7 +12,8 @@ from nameko_mesh.errors import Refused
 
 from .. import answers
 from ..clients.context import text
-from .basics import BEHIND, OfGateway, OfRequest, answer, problems
+from .dependencies import OfGateway, OfRequest
+from .responses import BEHIND, answer, problems
 
 router = APIRouter(tags=["auth"])
 

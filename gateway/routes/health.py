@@ -8,7 +8,7 @@ from starlette.responses import Response
 from .. import answers
 from ..errors import Problem
 from ..lifecycle import Lifecycle
-from .basics import answer, problems
+from .responses import answer, problems
 
 router = APIRouter(tags=["health"])
 

@@ -16,19 +16,8 @@ from ..bodies import JsonBody
 from ..clients.context import Context, Json, text
 from ..errors import Problem, from_mesh, report
 from ..order_events.sse import StatusStream
-from .basics import (
-    BEHIND,
-    CHANGED,
-    Cursor,
-    Gateway,
-    IdempotencyKey,
-    Limit,
-    OfGateway,
-    OfRequest,
-    OrderId,
-    answer,
-    problems,
-)
+from .dependencies import Cursor, Gateway, IdempotencyKey, Limit, OfGateway, OfRequest, OrderId
+from .responses import BEHIND, CHANGED, answer, problems
 
 router = APIRouter(tags=["orders"])
 

@@ -12,19 +12,8 @@ from .. import answers, models
 from ..auth.tokens import Admin
 from ..bodies import JsonBody
 from ..clients.context import text
-from .basics import (
-    BEHIND,
-    CHANGED,
-    Cursor,
-    IdempotencyKey,
-    Limit,
-    OfGateway,
-    OfRequest,
-    ProductId,
-    answer,
-    command_id,
-    problems,
-)
+from .dependencies import Cursor, IdempotencyKey, Limit, OfGateway, OfRequest, ProductId, command_id
+from .responses import BEHIND, CHANGED, answer, problems
 
 router = APIRouter(tags=["products"])
 

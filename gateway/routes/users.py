@@ -13,17 +13,8 @@ from ..auth.tokens import Caller
 from ..bodies import JsonBody
 from ..clients.context import text
 from ..errors import Problem
-from .basics import (
-    BEHIND,
-    CHANGED,
-    IdempotencyKey,
-    OfGateway,
-    OfRequest,
-    UserId,
-    answer,
-    command_id,
-    problems,
-)
+from .dependencies import IdempotencyKey, OfGateway, OfRequest, UserId, command_id
+from .responses import BEHIND, CHANGED, answer, problems
 
 router = APIRouter(tags=["users"])
 

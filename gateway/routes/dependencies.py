@@ -8,31 +8,27 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-import orjson
 from fastapi import Depends, Header, Path, Query, Request
-from pydantic import StringConstraints, TypeAdapter
-from starlette.responses import Response
+from pydantic import StringConstraints
 
 from nameko_mesh import budget
 
-from .. import answers, models
+from .. import models
 from ..auth.login_throttle import LoginThrottle
 from ..auth.tokens import Identity, Tokens
-from ..bodies import described
 from ..clients.context import Context
 from ..clients.orders import Orders
 from ..clients.products import Products
 from ..clients.users import Users
-from ..errors import KINDS, invalid
+from ..errors import invalid
 from ..order_events.feed import OrderFeed
 from ..settings import Settings
 
 _ID = re.compile(models.ID)
 _KEY = re.compile(r"[!-~]{1,255}")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
-_PROBLEM = described(TypeAdapter(answers.Problem))
 _COMMANDS = uuid.UUID("5b0a4c5e-9a0f-4d39-a9d1-2f6f6ad7c3b1")
 
 
@@ -126,52 +122,3 @@ def command_id(caller: Identity, route: str, key: str | None) -> str:
     if key is None:
         return str(uuid.uuid4())
     return str(uuid.uuid5(_COMMANDS, f"{caller.user_id} {route} {key}"))
-
-
-class JsonAnswer(Response):
-    """Starlette's, ready to leave: what it does for any kind of answer takes longer than to encode this."""
-
-    def __init__(self, body: bytes, status: int, *headers: tuple[bytes, bytes]) -> None:
-        self.body = body
-        self.status_code = status
-        self.background = None
-        self.raw_headers = [
-            (b"content-length", b"%d" % len(body)),
-            (b"content-type", b"application/json"),
-            *headers,
-        ]
-
-
-def answer(value: Any, status: int = 200, location: str | None = None, age: int | None = None) -> Response:
-    """What a service answered, as it is; `age` is how many seconds ago."""
-    headers = []
-    if location is not None:
-        headers.append((b"location", location.encode("latin-1")))
-    if age is not None:
-        headers.append((b"age", b"%d" % age))
-    return JsonAnswer(orjson.dumps(value), status, *headers)
-
-
-def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer, for the OpenAPI document."""
-    documented: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
-        status = KINDS[code].status
-        known = documented.get(status)
-        documented[status] = {
-            "description": code if known is None else f"{known['description']}, {code}",
-            "content": {"application/problem+json": {"schema": _PROBLEM}},
-        }
-    return documented
-
-
-ANY_PROBLEM: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "Any other problem",
-        "content": {"application/problem+json": {"schema": _PROBLEM}},
-    }
-}
-BEHIND = ("validation-failed", "unavailable", "deadline-exceeded")
-"""What every route may answer that asks a service."""
-CHANGED = ("payload-too-large", "unsupported-media-type", *BEHIND)
-"""What every route may answer that takes a body."""
