@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from nameko_mesh.errors import Refused
 
-from .. import answers
 from ..clients.context import text
+from ..schemas import responses
 from .dependencies import OfGateway, OfRequest
 from .responses import BEHIND, answer, problems
 
@@ -23,7 +23,7 @@ _LONGEST_PASSWORD = 128
 
 @router.post(
     "/auth/token",
-    response_model=answers.Token,
+    response_model=responses.Token,
     responses=problems("unauthenticated", "rate-limited", *BEHIND),
 )
 async def log_in(

@@ -15,7 +15,6 @@ from pydantic import StringConstraints
 
 from nameko_mesh import budget
 
-from .. import models
 from ..auth.login_throttle import LoginThrottle
 from ..auth.tokens import Identity, Tokens
 from ..clients.context import Context
@@ -24,9 +23,10 @@ from ..clients.products import Products
 from ..clients.users import Users
 from ..errors import invalid
 from ..order_events.feed import OrderFeed
+from ..schemas import requests
 from ..settings import Settings
 
-_ID = re.compile(models.ID)
+_ID = re.compile(requests.ID)
 _KEY = re.compile(r"[!-~]{1,255}")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _COMMANDS = uuid.UUID("5b0a4c5e-9a0f-4d39-a9d1-2f6f6ad7c3b1")

@@ -5,21 +5,21 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from .. import answers
 from ..errors import Problem
 from ..lifecycle import Lifecycle
+from ..schemas import responses
 from .responses import answer, problems
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health", response_model=answers.Health)
+@router.get("/health", response_model=responses.Health)
 async def health() -> Response:
     """This process runs. It asks nobody else, so that an ill broker gets no gateway restarted."""
     return answer({"status": "ok"})
 
 
-@router.get("/ready", response_model=answers.Health, responses=problems("unavailable"))
+@router.get("/ready", response_model=responses.Health, responses=problems("unavailable"))
 async def ready(request: Request) -> Response:
     """Requests are welcome: the broker is connected, and nobody has asked this process to leave."""
     lifecycle: Lifecycle = request.app.state.lifecycle

@@ -10,18 +10,18 @@ from starlette.responses import Response, StreamingResponse
 
 from nameko_mesh.errors import MeshError, Refused
 
-from .. import answers, models
 from ..auth.tokens import Caller, Identity
 from ..bodies import JsonBody
 from ..clients.context import Context, Json, text
 from ..errors import Problem, from_mesh, report
 from ..order_events.sse import StatusStream
+from ..schemas import requests, responses
 from .dependencies import Cursor, Gateway, IdempotencyKey, Limit, OfGateway, OfRequest, OrderId
 from .responses import BEHIND, CHANGED, answer, problems
 
 router = APIRouter(tags=["orders"])
 
-_order = JsonBody[models.OrderOfLines | models.OrderOfOne](models.PlaceOrder)
+_order = JsonBody[requests.OrderOfLines | requests.OrderOfOne](requests.PlaceOrder)
 
 _UNKNOWN_OUTCOME = frozenset({"unavailable", "deadline-exceeded"})
 
@@ -29,9 +29,9 @@ _UNKNOWN_OUTCOME = frozenset({"unavailable", "deadline-exceeded"})
 @router.post(
     "/orders",
     status_code=201,
-    response_model=answers.Order,
+    response_model=responses.Order,
     responses={
-        202: {"model": answers.Order, "description": "Accepted; its outcome is not known yet"},
+        202: {"model": responses.Order, "description": "Accepted; its outcome is not known yet"},
         **problems(
             "unauthenticated",
             "forbidden",
@@ -47,7 +47,7 @@ _UNKNOWN_OUTCOME = frozenset({"unavailable", "deadline-exceeded"})
 async def place_order(
     caller: Caller,
     key: IdempotencyKey,
-    body: Annotated[models.OrderOfLines | models.OrderOfOne, Depends(_order)],
+    body: Annotated[requests.OrderOfLines | requests.OrderOfOne, Depends(_order)],
     gateway: OfGateway,
     context: OfRequest,
 ) -> Response:
@@ -88,7 +88,7 @@ def _refusal(error: MeshError, key: str) -> Problem:
 
 @router.get(
     "/orders",
-    response_model=answers.PageOfOrders,
+    response_model=responses.PageOfOrders,
     responses=problems("unauthenticated", "forbidden", *BEHIND),
 )
 async def list_orders(
@@ -98,7 +98,7 @@ async def list_orders(
     limit: Limit = 50,
     cursor: Cursor = None,
     user_id: Annotated[
-        models.Id | None, Query(description="Whose orders: the caller's, or for an admin anybody's")
+        requests.Id | None, Query(description="Whose orders: the caller's, or for an admin anybody's")
     ] = None,
 ) -> Response:
     whose = user_id or caller.user_id
@@ -109,7 +109,7 @@ async def list_orders(
 
 @router.get(
     "/orders/{id}",
-    response_model=answers.Order,
+    response_model=responses.Order,
     responses=problems("unauthenticated", "forbidden", "not-found", *BEHIND),
 )
 async def show_order(caller: Caller, id: OrderId, gateway: OfGateway, context: OfRequest) -> Response:
@@ -118,7 +118,7 @@ async def show_order(caller: Caller, id: OrderId, gateway: OfGateway, context: O
 
 @router.post(
     "/orders/{id}/cancel",
-    response_model=answers.Order,
+    response_model=responses.Order,
     responses=problems("unauthenticated", "forbidden", "not-found", "conflict", *BEHIND),
 )
 async def cancel_order(caller: Caller, id: OrderId, gateway: OfGateway, context: OfRequest) -> Response:

@@ -8,18 +8,18 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import StringConstraints
 from starlette.responses import Response
 
-from .. import answers, models
 from ..auth.tokens import Admin
 from ..bodies import JsonBody
 from ..clients.context import text
+from ..schemas import requests, responses
 from .dependencies import Cursor, IdempotencyKey, Limit, OfGateway, OfRequest, ProductId, command_id
 from .responses import BEHIND, CHANGED, answer, problems
 
 router = APIRouter(tags=["products"])
 
-_new_product = JsonBody[models.NewProduct](models.NewProduct)
-_changes = JsonBody[models.ProductChanges](models.ProductChanges)
-_restock = JsonBody[models.Restock](models.Restock)
+_new_product = JsonBody[requests.NewProduct](requests.NewProduct)
+_changes = JsonBody[requests.ProductChanges](requests.ProductChanges)
+_restock = JsonBody[requests.Restock](requests.Restock)
 
 _AGE = {
     "description": "Seconds since it was read; only while products can't be asked",
@@ -34,7 +34,7 @@ Search = Annotated[
 
 @router.get(
     "/products",
-    response_model=answers.PageOfProducts,
+    response_model=responses.PageOfProducts,
     responses=problems(*BEHIND),
 )
 async def list_products(
@@ -49,7 +49,7 @@ async def list_products(
 
 @router.get(
     "/products/{id}",
-    response_model=answers.Product,
+    response_model=responses.Product,
     responses={200: {"headers": {"Age": _AGE}}, **problems("not-found", *BEHIND)},
 )
 async def show_product(id: ProductId, gateway: OfGateway, context: OfRequest) -> Response:
@@ -61,14 +61,14 @@ async def show_product(id: ProductId, gateway: OfGateway, context: OfRequest) ->
 @router.post(
     "/products",
     status_code=201,
-    response_model=answers.Product,
+    response_model=responses.Product,
     responses=problems("unauthenticated", "forbidden", "already-exists", *CHANGED),
     openapi_extra=_new_product.openapi,
 )
 async def create_product(
     caller: Admin,
     key: IdempotencyKey,
-    body: Annotated[models.NewProduct, Depends(_new_product)],
+    body: Annotated[requests.NewProduct, Depends(_new_product)],
     gateway: OfGateway,
     context: OfRequest,
 ) -> Response:
@@ -81,7 +81,7 @@ async def create_product(
 
 @router.patch(
     "/products/{id}",
-    response_model=answers.Product,
+    response_model=responses.Product,
     responses=problems("unauthenticated", "forbidden", "not-found", *CHANGED),
     openapi_extra=_changes.openapi,
 )
@@ -89,7 +89,7 @@ async def change_product(
     caller: Admin,
     id: ProductId,
     key: IdempotencyKey,
-    body: Annotated[models.ProductChanges, Depends(_changes)],
+    body: Annotated[requests.ProductChanges, Depends(_changes)],
     gateway: OfGateway,
     context: OfRequest,
 ) -> Response:
@@ -99,7 +99,7 @@ async def change_product(
 
 @router.post(
     "/products/{id}/restock",
-    response_model=answers.Product,
+    response_model=responses.Product,
     responses=problems("unauthenticated", "forbidden", "not-found", *CHANGED),
     openapi_extra=_restock.openapi,
 )
@@ -107,7 +107,7 @@ async def restock(
     caller: Admin,
     id: ProductId,
     key: IdempotencyKey,
-    body: Annotated[models.Restock, Depends(_restock)],
+    body: Annotated[requests.Restock, Depends(_restock)],
     gateway: OfGateway,
     context: OfRequest,
 ) -> Response:

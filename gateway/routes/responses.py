@@ -8,11 +8,11 @@ import orjson
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from .. import answers
 from ..bodies import described
 from ..errors import KINDS
+from ..schemas import responses
 
-_PROBLEM = described(TypeAdapter(answers.Problem))
+_PROBLEM = described(TypeAdapter(responses.Problem))
 
 
 class JsonAnswer(Response):

@@ -8,43 +8,43 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
-from .. import answers, models
 from ..auth.tokens import Caller
 from ..bodies import JsonBody
 from ..clients.context import text
 from ..errors import Problem
+from ..schemas import requests, responses
 from .dependencies import IdempotencyKey, OfGateway, OfRequest, UserId, command_id
 from .responses import BEHIND, CHANGED, answer, problems
 
 router = APIRouter(tags=["users"])
 
-_new_user = JsonBody[models.NewUser](models.NewUser)
-_changes = JsonBody[models.UserChanges](models.UserChanges)
+_new_user = JsonBody[requests.NewUser](requests.NewUser)
+_changes = JsonBody[requests.UserChanges](requests.UserChanges)
 
 
 @router.post(
     "/users",
     status_code=201,
-    response_model=answers.User,
+    response_model=responses.User,
     responses=problems("already-exists", *CHANGED),
     openapi_extra=_new_user.openapi,
 )
 async def sign_up(
-    body: Annotated[models.NewUser, Depends(_new_user)], gateway: OfGateway, context: OfRequest
+    body: Annotated[requests.NewUser, Depends(_new_user)], gateway: OfGateway, context: OfRequest
 ) -> Response:
     # A stranger's Idempotency-Key is not honoured: by guessing it, another could read the answer.
     user = await gateway.users.register(context, str(uuid.uuid4()), body.given())
     return answer(user, 201, f"/users/{text(user, 'id')}")
 
 
-@router.get("/users/me", response_model=answers.User, responses=problems("unauthenticated", *BEHIND))
+@router.get("/users/me", response_model=responses.User, responses=problems("unauthenticated", *BEHIND))
 async def show_me(caller: Caller, gateway: OfGateway, context: OfRequest) -> Response:
     return answer(await gateway.users.get(context, caller.user_id))
 
 
 @router.get(
     "/users/{id}",
-    response_model=answers.User,
+    response_model=responses.User,
     responses=problems("unauthenticated", "forbidden", "not-found", *BEHIND),
 )
 async def show_user(caller: Caller, id: UserId, gateway: OfGateway, context: OfRequest) -> Response:
@@ -55,14 +55,14 @@ async def show_user(caller: Caller, id: UserId, gateway: OfGateway, context: OfR
 
 @router.patch(
     "/users/me",
-    response_model=answers.User,
+    response_model=responses.User,
     responses=problems("unauthenticated", "already-exists", *CHANGED),
     openapi_extra=_changes.openapi,
 )
 async def change_me(
     caller: Caller,
     key: IdempotencyKey,
-    body: Annotated[models.UserChanges, Depends(_changes)],
+    body: Annotated[requests.UserChanges, Depends(_changes)],
     gateway: OfGateway,
     context: OfRequest,
 ) -> Response:
