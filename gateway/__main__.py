@@ -15,8 +15,8 @@ from nameko_mesh import garbage
 from nameko_mesh.log import Formatter
 
 from .app import create_app
-from .direct import DirectProtocol
 from .settings import Settings, SettingsError, load_settings
+from .web.fast_path import DirectProtocol
 
 _BACKLOG = 2048
 

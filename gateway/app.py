@@ -16,7 +16,6 @@ from nameko_mesh.aio.target import Target
 
 from .auth.login_throttle import LoginThrottle
 from .auth.tokens import Tokens
-from .bodies import add_schemas
 from .clients.batching import Batching
 from .clients.connect import connect, products_over_grpc
 from .clients.orders import Orders
@@ -24,9 +23,6 @@ from .clients.products import Products
 from .clients.stale_cache import Copies
 from .clients.users import Users
 from .consul import Registration
-from .direct import DirectRoutes
-from .edge import Edge
-from .errors import HANDLERS
 from .lifecycle import Lifecycle, Mesh
 from .metrics import Metered, Metrics
 from .order_events.feed import ORDER_EVENTS, OrderFeed
@@ -34,6 +30,10 @@ from .routes import MOST_ASKED, ROUTERS, docs
 from .routes.dependencies import Gateway
 from .routes.responses import ANY_PROBLEM
 from .settings import Settings, load_settings
+from .web.fast_path import DirectRoutes
+from .web.json_body import add_schemas
+from .web.problems import HANDLERS
+from .web.request_limits import Edge
 
 DESCRIPTION = """Takes orders for a mesh of Nameko services.
 
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     """The gateway, not yet connected: its lifespan does that. Raises SettingsError.
 
     `uvicorn --factory gateway.app:create_app` serves it as well as `python -m gateway`, which alone ends
-    followed orders on SIGTERM, leaves Consul before it drains, and takes the direct way (gateway.direct).
+    followed orders on SIGTERM, leaves Consul before it drains, and takes the direct way (gateway.web.fast_path).
     """
     settings = settings or load_settings()
     mesh = mesh or connect(settings)

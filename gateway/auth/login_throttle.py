@@ -17,7 +17,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from nameko_mesh.errors import Refused
 
-from ..errors import Problem
+from ..web.problems import Problem
 
 _BUCKETS = 4096
 

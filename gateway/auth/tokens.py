@@ -11,7 +11,7 @@ import jwt
 from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer
 
-from ..errors import Problem
+from ..web.problems import Problem
 
 ISSUER = "mycelium-gateway"
 AUDIENCE = "mycelium"

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from ..errors import Problem
+from ..web.problems import Problem
 
 log = logging.getLogger(__name__)
 

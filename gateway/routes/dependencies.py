@@ -21,10 +21,10 @@ from ..clients.context import Context
 from ..clients.orders import Orders
 from ..clients.products import Products
 from ..clients.users import Users
-from ..errors import invalid
 from ..order_events.feed import OrderFeed
 from ..schemas import requests
 from ..settings import Settings
+from ..web.problems import invalid
 
 _ID = re.compile(requests.ID)
 _KEY = re.compile(r"[!-~]{1,255}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ..errors import Problem
 from ..lifecycle import Lifecycle
 from ..schemas import responses
+from ..web.problems import Problem
 from .responses import answer, problems
 
 router = APIRouter(tags=["health"])

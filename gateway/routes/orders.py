@@ -11,11 +11,11 @@ from starlette.responses import Response, StreamingResponse
 from nameko_mesh.errors import MeshError, Refused
 
 from ..auth.tokens import Caller, Identity
-from ..bodies import JsonBody
 from ..clients.context import Context, Json, text
-from ..errors import Problem, from_mesh, report
 from ..order_events.sse import StatusStream
 from ..schemas import requests, responses
+from ..web.json_body import JsonBody
+from ..web.problems import Problem, from_mesh, report
 from .dependencies import Cursor, Gateway, IdempotencyKey, Limit, OfGateway, OfRequest, OrderId
 from .responses import BEHIND, CHANGED, answer, problems
 

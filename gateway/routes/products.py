@@ -9,9 +9,9 @@ from pydantic import StringConstraints
 from starlette.responses import Response
 
 from ..auth.tokens import Admin
-from ..bodies import JsonBody
 from ..clients.context import text
 from ..schemas import requests, responses
+from ..web.json_body import JsonBody
 from .dependencies import Cursor, IdempotencyKey, Limit, OfGateway, OfRequest, ProductId, command_id
 from .responses import BEHIND, CHANGED, answer, problems
 

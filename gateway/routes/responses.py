@@ -8,9 +8,9 @@ import orjson
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from ..bodies import described
-from ..errors import KINDS
 from ..schemas import responses
+from ..web.json_body import described
+from ..web.problems import KINDS
 
 _PROBLEM = described(TypeAdapter(responses.Problem))
 

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from ..auth.tokens import Caller
-from ..bodies import JsonBody
 from ..clients.context import text
-from ..errors import Problem
 from ..schemas import requests, responses
+from ..web.json_body import JsonBody
+from ..web.problems import Problem
 from .dependencies import IdempotencyKey, OfGateway, OfRequest, UserId, command_id
 from .responses import BEHIND, CHANGED, answer, problems
 

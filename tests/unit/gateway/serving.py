@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.server import ServerState
 
-from gateway.direct import DirectProtocol
+from gateway.web.fast_path import DirectProtocol
 
 
 @asynccontextmanager

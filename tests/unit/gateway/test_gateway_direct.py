@@ -12,9 +12,9 @@ from prometheus_client import generate_latest
 from starlette.responses import PlainTextResponse, Response
 from uvicorn.server import ServerState
 
-from gateway.direct import DirectProtocol, DirectRoutes
 from gateway.metrics import Metrics
 from gateway.routes import MOST_ASKED
+from gateway.web.fast_path import DirectProtocol, DirectRoutes
 
 asked = []
 

@@ -6,7 +6,7 @@ import pytest
 from limits import parse
 
 from gateway.auth.login_throttle import LoginThrottle, _network
-from gateway.errors import Problem
+from gateway.web.problems import Problem
 from nameko_mesh.errors import Refused, UnknownService
 
 FORM = {"username": "alice@example.com", "password": "right"}

@@ -25,8 +25,8 @@ from starlette.routing import compile_path
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from .edge import added_headers, broken, request_id
-from .metrics import Metrics
+from ..metrics import Metrics
+from .request_limits import added_headers, broken, request_id
 
 Endpoint = Callable[..., Awaitable[Response]]
 

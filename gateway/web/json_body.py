@@ -12,7 +12,7 @@ from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 
-from .errors import Problem, from_validation
+from .problems import Problem, from_validation
 
 Model = TypeVar("Model")
 

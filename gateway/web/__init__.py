@@ -1,0 +1,1 @@
+"""HTTP as such: request limits, bodies and problems."""
