@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from nameko_mesh import garbage
+from nameko_mesh import gc_tuning
 from nameko_mesh.log import Formatter
 
 from .app import create_app
@@ -34,7 +34,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        garbage.settle_in()
+        gc_tuning.settle_in()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for shared in self.servers[1:]:  # there others accept

@@ -8,7 +8,7 @@ Named in config.yml as SERVICE_CONTAINER_CLS. Four habits of Nameko's own are me
   stops taking calls, and open streams must end before their workers are waited for. Extensions with
   a `leave` method get that chance;
 - a call that waits until a worker is free is executed however late that is; here it is dropped after its
-  deadline, and what is in time works, waits and logs under its budget (nameko_mesh.budget).
+  deadline, and what is in time works, waits and logs under its budget (nameko_mesh.deadline).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kombu.connection import Connection
 from nameko import config
 from nameko.containers import ServiceContainer
 
-from nameko_mesh import budget, garbage
+from nameko_mesh import deadline, gc_tuning
 from nameko_mesh.backoff import back_off
 from nameko_mesh.context import deadline_of
 from nameko_mesh.errors import DeadlineExceeded
@@ -57,7 +57,7 @@ class Container(ServiceContainer):
                 return
             eventlet.sleep(LOOK_SECONDS)
         starting.wait()
-        garbage.settle_in()
+        gc_tuning.settle_in()
 
     def stop(self) -> None:
         self._leaving.set()
@@ -78,7 +78,7 @@ class Container(ServiceContainer):
 
     def _run_worker(self, worker_ctx: Any, handle_result: Callable[..., tuple[Any, Any]] | None) -> None:
         """Nameko's life of a worker, without the stopwatch that it holds to each part of it."""
-        budget.begin(deadline_of(worker_ctx.context_data))
+        deadline.begin(deadline_of(worker_ctx.context_data))
         log.debug("%s begins", worker_ctx)
         is_wanted = getattr(worker_ctx.entrypoint, "is_wanted", None)
         if is_wanted is not None and not is_wanted(worker_ctx):
@@ -95,7 +95,7 @@ class Container(ServiceContainer):
     def _work(self, worker_ctx: Any) -> tuple[Any, Any]:
         """The result, or the exc_info of why there is none. Work is dropped whose deadline has passed while
         it waited for its turn."""
-        if budget.is_over():
+        if deadline.is_over():
             late = DeadlineExceeded("its turn came after the deadline")
             log.warning("%s is dropped: %s", worker_ctx, late)
             return None, (type(late), late, None)

@@ -28,7 +28,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from nameko_mesh import budget, outgoing, tables
+from nameko_mesh import deadline, outgoing, tables
 from nameko_mesh.engines import alone_if_first, open_engine, reading, writing
 from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable
 from nameko_mesh.events import Envelope, Event, sealed, timestamp
@@ -167,7 +167,7 @@ class Store(Generic[T]):
         Raises Unavailable when the database can't be reached or does not answer in time, and
         DeadlineExceeded when nobody waits for it any longer.
         """
-        if budget.is_over():
+        if deadline.is_over():
             raise DeadlineExceeded("there was no time left to ask the database")
         tx: T | None = None
         is_committed = False
@@ -183,7 +183,7 @@ class Store(Generic[T]):
                 tx.is_claiming = False
             if is_conflict(error) or not _is_away(error):
                 raise
-            if budget.is_over():
+            if deadline.is_over():
                 raise DeadlineExceeded("the database did not answer in time") from error
             log.warning("the database does not answer: %s", error)
             raise Unavailable("the database does not answer") from error

@@ -3,7 +3,7 @@
 psycopg2 yields to the hub through its wait callback. sqlite3 has no such thing: a lock held by
 another process would freeze this one, so its blocking calls run in eventlet's thread pool.
 
-What is waited for ends with the budget of the work in hand (nameko_mesh.budget): on PostgreSQL any statement,
+What is waited for ends with the budget of the work in hand (nameko_mesh.deadline): on PostgreSQL any statement,
 on SQLite the wait for a lock, which is all that takes long there.
 """
 
@@ -23,7 +23,8 @@ import sqlalchemy as sa
 from eventlet import tpool
 from sqlalchemy.pool import QueuePool
 
-from nameko_mesh import budget
+from nameko_mesh import deadline
+from nameko_mesh.fair_lock import Turn
 from nameko_mesh.green_postgresql import (
     CONNECT_SECONDS,
     LOCK_SECONDS,
@@ -31,7 +32,6 @@ from nameko_mesh.green_postgresql import (
     Connection,
     wait_in_the_hub,
 )
-from nameko_mesh.turn import Turn
 
 POOL_SIZE = 10
 _BY_INDEX = (
@@ -204,7 +204,7 @@ def _open_sqlite(address: sa.URL, pool_size: int) -> sa.Engine:
         # one that says from the start that it will write waits its turn.
         read_only = connection.get_execution_options().get("read_only")
         driver_connection: Any = connection.connection.driver_connection
-        driver_connection.wait_for_locks(budget.left(LOCK_SECONDS))
+        driver_connection.wait_for_locks(deadline.left(LOCK_SECONDS))
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine

@@ -1,6 +1,6 @@
 """psycopg2 among green threads: others go on while one waits, and nobody waits longer than is of use.
 
-A statement ends with the budget of the work that it is for (nameko_mesh.budget): then the server is told to
+A statement ends with the budget of the work that it is for (nameko_mesh.deadline): then the server is told to
 cancel it, and it fails as it would by the server's own `statement_timeout`. To set that in each
 transaction would cost every one of them what this costs those that are too late.
 """
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from eventlet.greenthread import GreenThread
 from eventlet.hubs import trampoline
 
-from nameko_mesh import budget
+from nameko_mesh import deadline
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def wait_in_the_hub(connection: psycopg2.extensions.connection) -> None:
             if cancelling is not None:
                 cancelling.wait()  # or it might hit the next statement of this connection
             return
-        seconds = budget.left(longest) if can_cancel else longest
+        seconds = deadline.left(longest) if can_cancel else longest
         try:
             trampoline(
                 connection.fileno(),

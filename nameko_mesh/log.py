@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from nameko_mesh import budget
+from nameko_mesh import deadline as budget
 from nameko_mesh.errors import DeadlineExceeded, MeshError, Unavailable, describe
 
 FAULTS = frozenset(kind.slug for kind in (MeshError, Unavailable, DeadlineExceeded))

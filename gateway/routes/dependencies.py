@@ -13,7 +13,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Path, Query, Request
 from pydantic import StringConstraints
 
-from nameko_mesh import budget
+from nameko_mesh import deadline as budget
 
 from ..auth.login_throttle import LoginThrottle
 from ..auth.tokens import Identity, Tokens

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
-from nameko_mesh.turn import Turn
+from nameko_mesh.fair_lock import Turn
 from services.products.domain import Product
 
 MOST = 10_000

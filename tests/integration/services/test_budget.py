@@ -13,7 +13,7 @@ import eventlet
 import pytest
 import sqlalchemy as sa
 
-from nameko_mesh import budget
+from nameko_mesh import deadline
 from nameko_mesh.database import Store, Transaction
 from nameko_mesh.engines import address_of, open_engine
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
@@ -33,7 +33,7 @@ def within(seconds, work, *args):
     """What comes of work that has so much time, and how long it took."""
 
     def run():
-        budget.begin(time.time() + seconds)
+        deadline.begin(time.time() + seconds)
         began = time.monotonic()
         try:
             outcome = work(*args)

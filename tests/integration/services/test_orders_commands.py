@@ -9,7 +9,7 @@ import eventlet
 import pytest
 import sqlalchemy as sa
 
-from nameko_mesh import budget
+from nameko_mesh import deadline
 from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable
 from nameko_mesh.outcome import Outcome
 from services.orders import commands, domain, saga
@@ -252,7 +252,7 @@ class Slow(Products):
 
     def reserve_stocks(self, *, orders):
         answers = super().reserve_stocks(orders=orders)
-        budget.begin(time.time() - 1)
+        deadline.begin(time.time() - 1)
         return answers
 
 

@@ -5,9 +5,9 @@ import time
 import eventlet
 import pytest
 
-from nameko_mesh import budget
+from nameko_mesh import deadline
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
-from nameko_mesh.turn import Turn
+from nameko_mesh.fair_lock import Turn
 
 
 def hold(turn, until):
@@ -33,7 +33,7 @@ def test_who_waits_too_long_for_a_turn_is_told_so(taken):
 
 def test_a_turn_is_not_waited_for_beyond_the_deadline(taken):
     def wait():
-        budget.begin(time.time() + 0.01)
+        deadline.begin(time.time() + 0.01)
         with taken.taken(60.0):
             pytest.fail("it was taken")
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from eventlet.semaphore import Semaphore
 
-from nameko_mesh import budget
+from nameko_mesh import deadline
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
 
 
@@ -21,9 +21,9 @@ class Turn:
     def taken(self, most: float) -> Iterator[None]:
         """Raises Unavailable when it has not come within so many seconds, DeadlineExceeded when it has not
         come in time for whoever waits for the work in hand."""
-        seconds = budget.left(most)
+        seconds = deadline.left(most)
         if not self._semaphore.acquire(timeout=seconds):
-            if budget.is_over():
+            if deadline.is_over():
                 raise DeadlineExceeded("its turn did not come in time")
             raise Unavailable(f"others have been at it for {seconds:g} s")
         try:
