@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from nameko_mesh.aio.balancing import Balancer
-from nameko_mesh.aio.guarding import GuardedRpc
-from nameko_mesh.aio.target import Target
+from nameko_mesh.aio.breaker import Target
+from nameko_mesh.aio.guarded_rpc import GuardedRpc
 
 from .auth.login_throttle import LoginThrottle
 from .auth.tokens import Tokens

@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 from gateway.clients.context import Context, Json
-from nameko_mesh.aio.batching import Batcher
+from nameko_mesh.aio.batcher import Batcher
 from nameko_mesh.errors import (
     Refused,
     RemoteFault,
@@ -18,7 +18,7 @@ from nameko_mesh.errors import (
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How calls of one method are gathered; see nameko_mesh.aio.batching. `on_batch` is told method and size."""
+    """How calls of one method are gathered; see nameko_mesh.aio.batcher. `on_batch` is told method and size."""
 
     most: int = 100
     lanes: int = 3

@@ -25,6 +25,6 @@ and asyncio's own are both tested).
 
 from nameko_mesh.aio.events import Subscription
 from nameko_mesh.aio.link import backoff
-from nameko_mesh.aio.rpc import RpcClient
+from nameko_mesh.aio.rpc_client import RpcClient
 
 __all__ = ["RpcClient", "Subscription", "backoff"]

@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from nameko_mesh.aio.breaker import Target
 from nameko_mesh.aio.peer import Method, Peer, Request, Response
-from nameko_mesh.aio.retrying import Retries, RetryBudget
-from nameko_mesh.aio.target import Target
+from nameko_mesh.aio.retries import Retries, RetryBudget
 from nameko_mesh.catalogue import Endpoint
 from nameko_mesh.errors import DeadlineExceeded, Overloaded, Unavailable
 

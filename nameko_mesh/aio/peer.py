@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 import grpc.aio
 
-from nameko_mesh.aio.target import Target
+from nameko_mesh.aio.breaker import Target
 from nameko_mesh.catalogue import Endpoint
 from nameko_mesh.errors import DeadlineExceeded, MeshError, Overloaded, Refused, RemoteFault, Unavailable
 

@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from nameko_mesh.aio.guarding import FAIR_SECONDS, GuardedRpc
-from nameko_mesh.aio.target import Target
+from nameko_mesh.aio.breaker import Target
+from nameko_mesh.aio.guarded_rpc import FAIR_SECONDS, GuardedRpc
 from nameko_mesh.errors import (
     DeadlineExceeded,
     Disconnected,

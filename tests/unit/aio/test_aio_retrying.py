@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from nameko_mesh.aio.retrying import ATTEMPTS, Retries, RetryBudget
+from nameko_mesh.aio.retries import ATTEMPTS, Retries, RetryBudget
 
 
 class Flaky:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from nameko_mesh.aio.target import Target
+from nameko_mesh.aio.breaker import Target
 from nameko_mesh.errors import Overloaded, Unavailable
 
 

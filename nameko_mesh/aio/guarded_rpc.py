@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
-from nameko_mesh.aio.retrying import Retries, RetryBudget
-from nameko_mesh.aio.target import Target
+from nameko_mesh.aio.breaker import Target
+from nameko_mesh.aio.retries import Retries, RetryBudget
 from nameko_mesh.errors import DeadlineExceeded, Disconnected, Refused, RemoteFault
 
 FAIR_SECONDS = 0.5
