@@ -12,13 +12,13 @@ from typing import Any, Self
 
 import orjson
 
-from nameko_mesh.aio.address import parse_addresses
-from nameko_mesh.aio.calls import Calls
-from nameko_mesh.aio.channel import Channel
-from nameko_mesh.aio.connection import Connection
-from nameko_mesh.aio.events import Callback, Subscription
-from nameko_mesh.aio.gate import Gate
-from nameko_mesh.aio.link import Link
+from nameko_mesh.aio.amqp.address import parse_addresses
+from nameko_mesh.aio.amqp.channel import Channel
+from nameko_mesh.aio.amqp.connection import Connection
+from nameko_mesh.aio.amqp.gate import Gate
+from nameko_mesh.aio.amqp.pending_calls import Calls
+from nameko_mesh.aio.amqp.reconnecting import Link
+from nameko_mesh.aio.amqp.subscription import Callback, Subscription
 from nameko_mesh.errors import DeadlineExceeded, Overloaded, Unavailable
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nameko_mesh.aio.address import Address, parse_addresses
+from nameko_mesh.aio.amqp.address import Address, parse_addresses
 
 
 @pytest.mark.parametrize(

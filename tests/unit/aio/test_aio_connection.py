@@ -117,7 +117,7 @@ async def test_a_call_waits_for_a_connection_until_its_own_deadline_only(
 
 
 async def test_a_mute_peer_is_given_up(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nameko_mesh.aio.link.CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("nameko_mesh.aio.amqp.reconnecting.CONNECT_TIMEOUT", 0.1)
     broker.mute = True
     client = RpcClient(broker.uri)
 
@@ -209,7 +209,9 @@ async def test_a_broker_that_drops_each_connection_is_not_hammered(
     broker: FakeBroker, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[int] = []
-    monkeypatch.setattr("nameko_mesh.aio.link.backoff", lambda attempt: waits.append(attempt) or 0.001)
+    monkeypatch.setattr(
+        "nameko_mesh.aio.amqp.reconnecting.backoff", lambda attempt: waits.append(attempt) or 0.001
+    )
     broker.answers[commands.Connection.Open] = lambda: commands.Connection.Close(530, "NOT_ALLOWED", 0, 0)
     client = await connect(start=False)
 

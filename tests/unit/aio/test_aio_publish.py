@@ -10,7 +10,7 @@ from pamqp import commands, frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from nameko_mesh.aio.publish import RequestEncoder
+from nameko_mesh.aio.amqp.request_encoder import RequestEncoder
 from nameko_mesh.frames import ack
 
 FRAME_MAX = 4096

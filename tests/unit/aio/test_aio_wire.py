@@ -10,8 +10,8 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from nameko_mesh.aio import wire
-from nameko_mesh.aio.wire import Decoder, Item, Message, ProtocolError
+from nameko_mesh.aio.amqp import decoder as wire
+from nameko_mesh.aio.amqp.decoder import Decoder, Item, Message, ProtocolError
 
 FRAME_MAX = 4096
 

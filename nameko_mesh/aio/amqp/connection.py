@@ -9,9 +9,9 @@ from typing import cast
 from pamqp import base, commands, frame
 from pamqp.heartbeat import Heartbeat
 
-from nameko_mesh.aio.address import Address
-from nameko_mesh.aio.channel import Channel
-from nameko_mesh.aio.wire import Decoder, ProtocolError
+from nameko_mesh.aio.amqp.address import Address
+from nameko_mesh.aio.amqp.channel import Channel
+from nameko_mesh.aio.amqp.decoder import Decoder, ProtocolError
 from nameko_mesh.errors import Disconnected, Unavailable
 
 FRAME_MAX = 128 * 1024
@@ -22,7 +22,7 @@ _HEARTBEAT = frame.marshal(Heartbeat(), 0)
 
 
 class Connection(asyncio.Protocol):
-    """Made by `nameko_mesh.aio.link.open_connection`. When `lost` is done nothing of it is left on the loop."""
+    """Made by `nameko_mesh.aio.amqp.reconnecting.open_connection`. When `lost` is done nothing of it is left on the loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from pamqp import base, commands, frame
 
-from nameko_mesh.aio.wire import Item, Message, ProtocolError
+from nameko_mesh.aio.amqp.decoder import Item, Message, ProtocolError
 from nameko_mesh.errors import Unavailable
 
 if TYPE_CHECKING:
-    from nameko_mesh.aio.connection import Connection
+    from nameko_mesh.aio.amqp.connection import Connection
 
 Answer = TypeVar("Answer", bound=base.Frame)
 

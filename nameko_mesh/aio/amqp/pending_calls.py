@@ -11,10 +11,10 @@ from uuid import uuid4
 import orjson
 from pamqp.commands import Basic, Exchange, Queue
 
-from nameko_mesh.aio.channel import Channel
-from nameko_mesh.aio.connection import Connection
-from nameko_mesh.aio.publish import RequestEncoder
-from nameko_mesh.aio.wire import Message
+from nameko_mesh.aio.amqp.channel import Channel
+from nameko_mesh.aio.amqp.connection import Connection
+from nameko_mesh.aio.amqp.decoder import Message
+from nameko_mesh.aio.amqp.request_encoder import RequestEncoder
 from nameko_mesh.errors import (
     DeadlineExceeded,
     Disconnected,

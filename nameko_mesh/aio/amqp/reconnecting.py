@@ -9,9 +9,9 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import cycle
 
-from nameko_mesh.aio.address import Address
-from nameko_mesh.aio.connection import Connection
-from nameko_mesh.aio.wire import ProtocolError
+from nameko_mesh.aio.amqp.address import Address
+from nameko_mesh.aio.amqp.connection import Connection
+from nameko_mesh.aio.amqp.decoder import ProtocolError
 from nameko_mesh.errors import Disconnected, Unavailable
 
 CONNECT_TIMEOUT = 10.0

@@ -1,0 +1,1 @@
+"""The AMQP client of asyncio programs."""
