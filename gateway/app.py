@@ -10,8 +10,8 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from nameko_mesh.aio.balancing import Balancer
 from nameko_mesh.aio.breaker import Target
+from nameko_mesh.aio.grpc.balancer import Balancer
 from nameko_mesh.aio.guarded_rpc import GuardedRpc
 
 from .auth.login_throttle import LoginThrottle

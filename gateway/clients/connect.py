@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nameko_mesh.aio import RpcClient
-from nameko_mesh.aio.balancing import Balancer
 from nameko_mesh.aio.discovery import Discovery
+from nameko_mesh.aio.grpc.balancer import Balancer
 from nameko_mesh.catalogue import Watch, parse_endpoints
 
 from ..settings import Settings

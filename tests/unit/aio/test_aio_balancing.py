@@ -11,9 +11,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from nameko_mesh.aio.balancing import Balancer, NobodyThere
 from nameko_mesh.aio.breaker import Target
-from nameko_mesh.aio.peer import Method
+from nameko_mesh.aio.grpc.balancer import Balancer, NobodyThere
+from nameko_mesh.aio.grpc.instance import Method
 from nameko_mesh.aio.retries import RetryBudget
 from nameko_mesh.catalogue import Endpoint
 from nameko_mesh.errors import DeadlineExceeded, Refused, RemoteFault, Unavailable

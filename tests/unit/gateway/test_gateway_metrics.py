@@ -14,8 +14,8 @@ from starlette.routing import Route
 
 from gateway.metrics import Metered, Metrics
 from mycelium.servers import free_port, port_is_free
-from nameko_mesh.aio.balancing import Balancer
 from nameko_mesh.aio.breaker import STATES, Target
+from nameko_mesh.aio.grpc.balancer import Balancer
 from nameko_mesh.aio.guarded_rpc import GuardedRpc
 from nameko_mesh.errors import DeadlineExceeded
 

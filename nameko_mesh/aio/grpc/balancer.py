@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nameko_mesh.aio.breaker import Target
-from nameko_mesh.aio.peer import Method, Peer, Request, Response
+from nameko_mesh.aio.grpc.instance import Method, Peer, Request, Response
 from nameko_mesh.aio.retries import Retries, RetryBudget
 from nameko_mesh.catalogue import Endpoint
 from nameko_mesh.errors import DeadlineExceeded, Overloaded, Unavailable

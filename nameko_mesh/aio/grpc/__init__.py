@@ -1,0 +1,1 @@
+"""gRPC calls from asyncio to the less busy of two instances."""
