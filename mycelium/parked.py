@@ -1,6 +1,6 @@
 """The messages that could not be handled: seen, replayed, dropped.
 
-Each queue of a service has queues beside it for them, `.retry` and `.dead`; see nameko_mesh.dead_letters.
+Each queue of a service has queues beside it for them, `.retry` and `.dead`; see nameko_mesh.amqp.transport.dead_letters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR
 from nameko.rpc import Rpc
 
 from mycelium.plan import SERVICES
-from nameko_mesh.dead_letters import (
+from nameko_mesh.amqp.dead_letters import (
     ATTEMPTS,
     HANDLER,
     LIVES_LOST,

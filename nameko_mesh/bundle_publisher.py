@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from nameko_mesh import event_routes
-from nameko_mesh.confirms import ConfirmedPublisher, Fate, Parcel
+from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, Fate, Parcel
 from nameko_mesh.outgoing import MOST_TOGETHER, Outgoing
 
 CONFIRM_SECONDS = 3.0

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from nameko_mesh.draining import DrainingConsumer
+from nameko_mesh.amqp.consumer import DrainingConsumer
 from nameko_mesh.outgoing import MOST_TOGETHER
 
 Event = Mapping[str, Any]

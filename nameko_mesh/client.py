@@ -27,9 +27,10 @@ from nameko import rpc as stock
 from nameko.extensions import DependencyProvider
 from nameko.messaging import encode_to_headers
 
-from nameko_mesh import amqp, errors
+from nameko_mesh import errors
+from nameko_mesh.amqp.consumer_probe import SelfCalling
+from nameko_mesh.amqp.publish import send
 from nameko_mesh.context import deadline_of
-from nameko_mesh.self_call import SelfCalling
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class ReplyListener(stock.ReplyListener):
         call = next(self._ids)
         reply = self.pending[call] = Result()
         try:
-            amqp.send(
+            send(
                 channel,
                 body.encode(content_encoding) if isinstance(body, str) else body,
                 exchange=self.queue.exchange.name,

@@ -23,11 +23,11 @@ from eventlet import wsgi
 from nameko.extensions import DependencyProvider
 
 from nameko_mesh import settings
+from nameko_mesh.amqp.consumer_probe import SelfCaller, SelfCalling
 from nameko_mesh.consul import Instance, Registrar, reachable_address
 from nameko_mesh.database import Engine
 from nameko_mesh.engines import reading
 from nameko_mesh.errors import Unavailable
-from nameko_mesh.self_call import SelfCaller, SelfCalling
 
 log = logging.getLogger(__name__)
 

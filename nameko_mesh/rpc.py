@@ -21,10 +21,11 @@ from nameko import rpc as stock
 from nameko.exceptions import IncorrectSignature, UnserializableValueError, get_module_path
 from nameko.messaging import decode_from_headers
 
-from nameko_mesh import amqp, errors
+from nameko_mesh import errors
+from nameko_mesh.amqp.consumer import DRAIN_SECONDS, DrainingConsumer
+from nameko_mesh.amqp.dead_letters import LIVES_LOST, DeadLetters, count_in
+from nameko_mesh.amqp.publish import send
 from nameko_mesh.context import deadline_of, validated_context
-from nameko_mesh.dead_letters import LIVES_LOST, DeadLetters, count_in
-from nameko_mesh.draining import DRAIN_SECONDS, DrainingConsumer
 from nameko_mesh.workers import start_worker
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class Responder(stock.Responder):
             log.warning("a call without a reply address was executed: nobody gets its answer")
             return result, exc_info
         content_type, content_encoding, body = reply
-        amqp.send(
+        send(
             self.message.channel,
             body.encode(content_encoding) if isinstance(body, str) else body,
             exchange=self.exchange,

@@ -12,7 +12,7 @@ Stock Nameko acks an event even when its handler raised, and `requeue_on_error` 
     ... and `for_ever=True`   as often as it takes: for what must happen, such as giving stock back
     Unavailable was raised    it comes again, uncounted: a database that is away is not its fault; until
                               then it keeps its place here, so that the queue waits and not the database
-    it still raises           it is parked, with the reason, handler and time (nameko_mesh.dead_letters)
+    it still raises           it is parked, with the reason, handler and time (nameko_mesh.amqp.transport.dead_letters)
     it can't be read          the same, at once
     the process died of it    the broker gives it out again, LIVES times in all, then parks it
 
@@ -37,11 +37,11 @@ from nameko.events import BROADCAST
 from nameko.messaging import decode_from_headers
 
 from nameko_mesh import event_routes
+from nameko_mesh.amqp.consumer import DRAIN_SECONDS
+from nameko_mesh.amqp.dead_letters import ATTEMPTS, DELIVERIES, DeadLetters, count_in
 from nameko_mesh.backoff import back_off
 from nameko_mesh.bundles import Bundle, BundleConsumer, Event, events_in
 from nameko_mesh.context import validated_context
-from nameko_mesh.dead_letters import ATTEMPTS, DELIVERIES, DeadLetters, count_in
-from nameko_mesh.draining import DRAIN_SECONDS
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.workers import start_worker
 

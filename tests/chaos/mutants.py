@@ -84,7 +84,7 @@ def no_drain() -> None:
     """on SIGTERM the consumer closes at once, as Nameko's own does, while workers run on"""
     from nameko.amqp.consume import Consumer
 
-    from nameko_mesh.draining import DrainingConsumer
+    from nameko_mesh.amqp.consumer import DrainingConsumer
 
     _put(DrainingConsumer, "consume", Consumer.consume)
 
@@ -94,8 +94,8 @@ def sent_before_published() -> None:
     """the relay marks events as sent, and publishes them a moment later"""
     import eventlet
 
+    from nameko_mesh.amqp.confirmed_publisher import Fate
     from nameko_mesh.bundle_publisher import joined
-    from nameko_mesh.confirms import Fate
     from nameko_mesh.outbox import OutboxRelay
 
     settle, publish = OutboxRelay._settle, OutboxRelay._publish
@@ -211,8 +211,8 @@ def diverted() -> None:
     """no control but a tool of R8: events go to a queue of the harness, which delivers them its own way"""
     import orjson
 
+    from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, Fate, Parcel
     from nameko_mesh.bundle_publisher import CONFIRM_SECONDS
-    from nameko_mesh.confirms import ConfirmedPublisher, Fate, Parcel
     from nameko_mesh.outbox import OutboxRelay
 
     publisher = ConfirmedPublisher()

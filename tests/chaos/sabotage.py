@@ -25,8 +25,8 @@ import sqlalchemy as sa
 from nameko.events import BROADCAST
 
 import nameko_mesh.container
+from nameko_mesh.amqp.consumer import DrainingConsumer
 from nameko_mesh.database import Store
-from nameko_mesh.draining import DrainingConsumer
 from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.outbox_rows import OutboxStore
 from nameko_mesh.rpc import Responder, Rpc

@@ -14,7 +14,7 @@ from struct import Struct
 from pamqp import base, frame
 from pamqp.exceptions import UnmarshalingException
 
-from nameko_mesh.frames import BODY, END, HEADER, HEARTBEAT, METHOD
+from nameko_mesh.amqp.frames import BODY, END, HEADER, HEARTBEAT, METHOD
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of the longest message that is kept. A longer one is read and dropped: it arrives empty."""

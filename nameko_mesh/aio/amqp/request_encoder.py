@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from struct import Struct
 from typing import Any
 
-from nameko_mesh import frames
+from nameko_mesh.amqp import frames
 
 TRANSIENT = b"\x01"
 

@@ -12,10 +12,10 @@ from uuid import uuid4
 import orjson
 from pamqp.commands import Basic, Exchange, Queue
 
-from nameko_mesh import frames
 from nameko_mesh.aio.amqp.channel import Channel
 from nameko_mesh.aio.amqp.decoder import Message, ProtocolError
 from nameko_mesh.aio.amqp.reconnecting import CONNECT_TIMEOUT, LONGEST_BACKOFF, Link, backoff
+from nameko_mesh.amqp import frames
 from nameko_mesh.errors import Unavailable
 
 QUEUE_LIMIT = 10_000

@@ -7,7 +7,7 @@ from kombu import Connection, Exchange, Queue
 from nameko import config
 
 from mycelium.servers import free_port
-from nameko_mesh.confirms import ConfirmedPublisher, Fate, Parcel
+from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, Fate, Parcel
 from nameko_mesh.errors import Unavailable
 
 NEWS = Exchange("source.events", type="topic", durable=True)

@@ -11,7 +11,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from nameko_mesh.aio.amqp.request_encoder import RequestEncoder
-from nameko_mesh.frames import ack
+from nameko_mesh.amqp.frames import ack
 
 FRAME_MAX = 4096
 

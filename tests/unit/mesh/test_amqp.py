@@ -16,7 +16,7 @@ from amqp import serialization
 from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from kombu.utils import json as kombu_json
 
-from nameko_mesh import amqp
+from nameko_mesh.amqp import transport as amqp
 
 
 def frame(payload: bytes, kind: int = 1, channel: int = 1) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from nameko_mesh.amqp.confirmed_publisher import Fate
 from nameko_mesh.bundle_publisher import BundlePublisher, joined
-from nameko_mesh.confirms import Fate
 from nameko_mesh.outbox import _wave
 from nameko_mesh.outgoing import MOST_TOGETHER, Outgoing, bundled
 

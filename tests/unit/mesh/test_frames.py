@@ -9,7 +9,7 @@ import amqp as py_amqp
 import pytest
 from amqp import serialization
 
-from nameko_mesh import frames
+from nameko_mesh.amqp import frames
 
 HEADERS: dict[str, Any] = {
     "nameko.call_id_stack": ["gateway.1", "orders.2"],

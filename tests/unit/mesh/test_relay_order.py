@@ -7,8 +7,8 @@ import random
 import orjson
 import pytest
 
+from nameko_mesh.amqp.confirmed_publisher import Fate
 from nameko_mesh.bundle_publisher import BundlePublisher
-from nameko_mesh.confirms import Fate
 from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.outgoing import Outgoing
 

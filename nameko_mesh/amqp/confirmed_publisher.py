@@ -18,7 +18,8 @@ from kombu.connection import Connection
 from kombu.entity import Exchange
 from kombu.exceptions import KombuError
 
-from nameko_mesh import amqp
+from nameko_mesh.amqp import transport
+from nameko_mesh.amqp.publish import send
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.settings import broker_options, required
 from nameko_mesh.values import value
@@ -92,7 +93,7 @@ class ConfirmedPublisher:
 
     def _open(self) -> None:
         options = broker_options()
-        self._connection = amqp.connection(
+        self._connection = transport.connection(
             required("AMQP_URI"),
             connect_timeout=CONNECT_SECONDS,
             ssl=options["ssl"],
@@ -109,7 +110,7 @@ class ConfirmedPublisher:
         self._unsettled.clear()
 
     def _send(self, parcel: Parcel) -> int:
-        amqp.send(
+        send(
             self._channel,
             parcel.body,
             exchange=parcel.exchange,

@@ -17,7 +17,7 @@ from kombu.connection import Connection
 from kombu.entity import Queue
 from nameko.amqp.consume import Consumer
 
-from nameko_mesh import amqp
+from nameko_mesh.amqp import transport
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.settings import broker_options, required
 
@@ -38,7 +38,7 @@ class SelfCalling(Consumer):
 
     @property
     def connection(self) -> Connection:
-        return amqp.connection(
+        return transport.connection(
             self.amqp_uri, ssl=self.ssl, login_method=self.login_method, heartbeat=self.heartbeat
         )
 

@@ -13,31 +13,22 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Mapping
 from contextlib import suppress
 from struct import Struct
 from typing import Any
 
 import eventlet
-import kombu.serialization
-import orjson
-from amqp import serialization, spec, transport
-from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
+from amqp import spec, transport
+from amqp.exceptions import UnexpectedFrame
 from kombu.connection import Connection
 from kombu.transport import pyamqp
-from kombu.utils import json as kombu_json
 
-from nameko_mesh import frames
+from nameko_mesh.amqp import frames
 
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 64 * 1024
 _HEAD = Struct(">BHI")
-_TRANSIENT = 1
-JSON = "application/json"
-_AS_KOMBU = (
-    orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
-)
 
 
 class _Coalescing:
@@ -177,84 +168,3 @@ class _Transport(pyamqp.Transport):
 def connection(uri: str, **options: Any) -> Connection:
     """Kombu's connection to RabbitMQ, on this wire; the options are kombu's."""
     return Connection(uri, transport=_Transport, **options)
-
-
-def send(
-    channel: Any,
-    body: bytes,
-    *,
-    exchange: str,
-    routing_key: str,
-    content_type: str = JSON,
-    content_encoding: str = "utf-8",
-    headers: Mapping[str, Any] | None = None,
-    mandatory: bool = False,
-    delivery_mode: int = _TRANSIENT,
-    correlation_id: str | None = None,
-    reply_to: str | None = None,
-    expiration: str | None = None,
-    message_id: str | None = None,
-) -> None:
-    """Send soon, unconfirmed. Raises RecoverableConnectionError or OSError on a connection that is gone, and
-    ValueError for what does not fit in a message."""
-    flags = frames.TYPE | frames.ENCODING | frames.DELIVERY_MODE
-    properties = [frames.short(content_type), frames.short(content_encoding)]
-    if headers:
-        flags |= frames.HEADERS
-        properties.append(_table(headers))
-    properties.append(bytes((delivery_mode,)))
-    for flag, text in (
-        (frames.CORRELATION_ID, correlation_id),
-        (frames.REPLY_TO, reply_to),
-        (frames.EXPIRATION, expiration),
-        (frames.MESSAGE_ID, message_id),
-    ):
-        if text is not None:
-            flags |= flag
-            properties.append(frames.short(text))
-    number, connection = channel.channel_id, channel.connection
-    if connection is None:
-        raise RecoverableConnectionError("the channel is closed")
-    method = frames.publish(number, exchange, routing_key, mandatory)
-    data = frames.message(number, connection.frame_max, method, flags, b"".join(properties), body)
-    connection.transport.write(data)
-
-
-def _table(headers: Mapping[str, Any]) -> bytes:
-    try:
-        return frames.table(headers)
-    except TypeError:  # a date, or what else has a type in py-amqp
-        return bytes(serialization.dumps("F", (headers,)))
-
-
-_general = serialization.PROPERTY_CLASSES[frames.BASIC]
-
-
-def _properties(buffer: bytes, offset: int) -> tuple[dict[str, Any], int]:
-    """Those that are not what they say would end the loop that reads: without them the message is one that
-    can't be read, and is dealt with as such."""
-    with suppress(Exception):
-        return frames.read_properties(buffer, offset)
-    try:
-        return _general(buffer, offset)  # type: ignore[no-any-return]
-    except Exception as error:
-        log.warning("a message with properties that can't be read: %s", error)
-        return {}, len(buffer)
-
-
-serialization.PROPERTY_CLASSES[frames.BASIC] = _properties
-
-
-def _dumps(value: Any) -> bytes:
-    try:
-        return orjson.dumps(value, option=_AS_KOMBU)
-    except TypeError:  # it has what JSON has not
-        return str(kombu_json.dumps(value)).encode()
-
-
-def _loads(text: str | bytes) -> Any:
-    mark = "__type__" if isinstance(text, str) else b"__type__"
-    return kombu_json.loads(text) if mark in text else orjson.loads(text)  # type: ignore[operator]
-
-
-kombu.serialization.register("json", _dumps, _loads, JSON, "utf-8")

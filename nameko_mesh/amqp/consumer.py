@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from threading import Event
 from typing import Any
 
-from nameko_mesh.self_call import SelfCalling
+from nameko_mesh.amqp.consumer_probe import SelfCalling
 
 log = logging.getLogger(__name__)
 

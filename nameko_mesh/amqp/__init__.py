@@ -1,0 +1,1 @@
+"""The AMQP wire: frames, transport, consumers and confirmed publishing."""
