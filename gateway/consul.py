@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from nameko_mesh.consul import Instance, Registrar, reachable_address
+from nameko_mesh.discovery.consul_registration import Instance, Registrar, reachable_address
 
 from .settings import Settings
 

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationError, field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nameko_mesh.aio.amqp.address import parse_addresses
-from nameko_mesh.catalogue import parse_endpoints
+from nameko_mesh.discovery.consul_watch import parse_endpoints
 
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,5}/(second|minute|hour|day)$")]
 

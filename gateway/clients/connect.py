@@ -5,7 +5,7 @@ from __future__ import annotations
 from nameko_mesh.aio import RpcClient
 from nameko_mesh.aio.discovery import Discovery
 from nameko_mesh.aio.grpc.balancer import Balancer
-from nameko_mesh.catalogue import Watch, parse_endpoints
+from nameko_mesh.discovery.consul_watch import Watch, parse_endpoints
 
 from ..settings import Settings
 from .products_grpc import ProductsOverGrpc

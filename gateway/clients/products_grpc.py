@@ -7,7 +7,7 @@ from typing import Any
 from nameko_mesh.aio.discovery import Discovery
 from nameko_mesh.aio.grpc.balancer import Balancer
 from nameko_mesh.aio.grpc.instance import Method
-from nameko_mesh.catalogue import Endpoint
+from nameko_mesh.discovery.consul_watch import Endpoint
 from nameko_mesh.errors import RemoteFault
 from protos import product_pb2 as pb
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import httpx
 
-from nameko_mesh.catalogue import ASK_SECONDS, Watch
+from nameko_mesh.discovery.consul_watch import ASK_SECONDS, Watch
 
 CONNECT_SECONDS = 2.0
 

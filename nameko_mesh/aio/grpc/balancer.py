@@ -22,7 +22,7 @@ from typing import Any
 from nameko_mesh.aio.breaker import Target
 from nameko_mesh.aio.grpc.instance import Method, Peer, Request, Response
 from nameko_mesh.aio.retries import Retries, RetryBudget
-from nameko_mesh.catalogue import Endpoint
+from nameko_mesh.discovery.consul_watch import Endpoint
 from nameko_mesh.errors import DeadlineExceeded, Overloaded, Unavailable
 
 

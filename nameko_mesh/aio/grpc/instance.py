@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from nameko_mesh.aio.breaker import Target
-from nameko_mesh.catalogue import Endpoint
+from nameko_mesh.discovery.consul_watch import Endpoint
 from nameko_mesh.errors import DeadlineExceeded, MeshError, Overloaded, Refused, RemoteFault, Unavailable
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import pytest
 from mycelium.servers import consul as consul_server
 from mycelium.servers import running
 from nameko_mesh.aio.discovery import Discovery
-from nameko_mesh.catalogue import Watch, parse_endpoints
+from nameko_mesh.discovery.consul_watch import Watch, parse_endpoints
 from tests.integration.conftest import CACHE
 
 PATIENCE = 30

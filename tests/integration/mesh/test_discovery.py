@@ -7,8 +7,8 @@ import requests
 from nameko import config
 
 from mycelium.servers import free_port
-from nameko_mesh.catalogue import parse_endpoints
-from nameko_mesh.discovery import Instances
+from nameko_mesh.discovery.consul_watch import parse_endpoints
+from nameko_mesh.discovery.instances import Instances
 from nameko_mesh.rpc import rpc
 from tests.waiting import eventually
 

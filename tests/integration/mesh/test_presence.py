@@ -118,7 +118,7 @@ def test_an_instance_is_registered_when_it_is_ready_and_gone_before_it_drains(st
 
 
 def test_an_instance_that_the_agent_forgot_registers_again(start, consul_agent, monkeypatch):
-    monkeypatch.setattr("nameko_mesh.consul.VERIFY_SECONDS", 0.1)
+    monkeypatch.setattr("nameko_mesh.discovery.consul_registration.VERIFY_SECONDS", 0.1)
     start(CONSUL_HTTP_ADDR=consul_agent.http_addr)
     (service,) = eventually(lambda: passing(consul_agent))
     requests.put(f"{consul_agent.http_addr}/v1/agent/service/deregister/{service['ID']}", timeout=5)

@@ -15,7 +15,7 @@ from nameko_mesh.aio.breaker import Target
 from nameko_mesh.aio.grpc.balancer import Balancer, NobodyThere
 from nameko_mesh.aio.grpc.instance import Method
 from nameko_mesh.aio.retries import RetryBudget
-from nameko_mesh.catalogue import Endpoint
+from nameko_mesh.discovery.consul_watch import Endpoint
 from nameko_mesh.errors import DeadlineExceeded, Refused, RemoteFault, Unavailable
 
 ECHO = Method("/tests.Echo/Echo", bytes, bytes)

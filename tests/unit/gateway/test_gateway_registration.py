@@ -9,7 +9,7 @@ import pytest
 
 from gateway.app import create_app
 from gateway.consul import Registration
-from nameko_mesh.consul import reachable_address
+from nameko_mesh.discovery.consul_registration import reachable_address
 
 
 class Agent(BaseHTTPRequestHandler):

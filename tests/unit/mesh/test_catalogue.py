@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nameko_mesh.catalogue import (
+from nameko_mesh.discovery.consul_watch import (
     LEAST_SECONDS,
     LONGEST_BACK_OFF,
     Endpoint,

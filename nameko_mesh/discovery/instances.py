@@ -14,7 +14,7 @@ import requests
 from nameko.extensions import DependencyProvider
 
 from nameko_mesh import settings
-from nameko_mesh.catalogue import ASK_SECONDS, Watch, parse_endpoints
+from nameko_mesh.discovery.consul_watch import ASK_SECONDS, Watch, parse_endpoints
 
 CONNECT_SECONDS = 2.0
 

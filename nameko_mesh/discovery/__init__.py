@@ -1,0 +1,1 @@
+"""Consul: registration, and the instances of other services."""
