@@ -2,5 +2,5 @@
 
 Two sides that never meet in one process: Nameko extensions, which need eventlet's monkey
 patching, and `nameko_mesh.aio`, which needs asyncio without it. What both share (`nameko_mesh.errors`,
-`nameko_mesh.events`) is standard library alone.
+`nameko_mesh.events.schema`) is standard library alone.
 """

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from nameko_mesh import event_routes
 from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, Fate, Parcel
-from nameko_mesh.outgoing import MOST_TOGETHER, Outgoing
+from nameko_mesh.events import exchanges
+from nameko_mesh.events.schema import MOST_TOGETHER
+from nameko_mesh.outgoing import Outgoing
 
 CONFIRM_SECONDS = 3.0
 MOST_AT_ONCE = 500
@@ -20,7 +21,7 @@ class BundlePublisher:
     """Publishes the events of one service. For one green thread at a time."""
 
     def __init__(self, service: str) -> None:
-        plain, bundles = event_routes.plain(service), event_routes.bundles(service)
+        plain, bundles = exchanges.plain(service), exchanges.bundles(service)
         self._plain, self._bundles = plain.name, bundles.name
         self._publisher = ConfirmedPublisher(plain, bundles)
 
@@ -60,7 +61,7 @@ class BundlePublisher:
         ]
 
     def _single(self, kind: str, event_id: str, body: bytes, mandatory: bool = False) -> Parcel:
-        return Parcel(event_id, self._plain, kind, body, mandatory, event_routes.MARK)
+        return Parcel(event_id, self._plain, kind, body, mandatory, exchanges.MARK)
 
     def _publish_others(self, parcels: Sequence[tuple[int, Parcel]]) -> Mapping[int, set[Fate]]:
         """What became of them, by number."""

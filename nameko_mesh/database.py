@@ -31,7 +31,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from nameko_mesh import deadline, outgoing, tables
 from nameko_mesh.engines import alone_if_first, open_engine, reading, writing
 from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable
-from nameko_mesh.events import Envelope, Event, sealed, timestamp
+from nameko_mesh.events.schema import Envelope, Event, sealed, timestamp
 from nameko_mesh.news import News
 from nameko_mesh.outgoing import Outgoing
 from nameko_mesh.schema import check_migrated

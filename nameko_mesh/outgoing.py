@@ -16,13 +16,11 @@ import orjson
 import sqlalchemy as sa
 
 from nameko_mesh import tables
-from nameko_mesh.events import Envelope
+from nameko_mesh.events.schema import MOST_TOGETHER, Envelope
 from nameko_mesh.sets import Row, Write
 
 CLAIM = timedelta(seconds=10)
 """How long a claim holds. A relay publishes for half of it and gives the rest back."""
-MOST_TOGETHER = 100
-"""Events in a bundle."""
 _MOST_LOOKED_AT = 100
 """Bundles in other hands; where there are more of them a new one is not claimed."""
 

@@ -8,9 +8,9 @@ from typing import Any
 from nameko.timer import timer
 
 from nameko_mesh.database import Database
+from nameko_mesh.events.batches import batch_handler
 from nameko_mesh.health import Presence
 from nameko_mesh.pruning import Pruning
-from nameko_mesh.subscription import batch_handler
 from services.notifications import commands
 from services.notifications.postman import Postman
 from services.notifications.store import MailsStore

@@ -12,7 +12,7 @@ from typing import Any
 
 from nameko_mesh.database import expecting, settled
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
-from nameko_mesh.events import Event
+from nameko_mesh.events.schema import Event
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.sets import Stale
 from nameko_mesh.values import value

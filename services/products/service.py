@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 from nameko_mesh.database import Database
+from nameko_mesh.events.batches import batch_handler
+from nameko_mesh.events.handler import BROADCAST, event_handler
 from nameko_mesh.grpc import Grpc
 from nameko_mesh.health import Presence
 from nameko_mesh.outbox import OutboxRelay
@@ -15,7 +17,6 @@ from nameko_mesh.outcome import Outcome
 from nameko_mesh.paging import checked_limit, decode_cursor, page
 from nameko_mesh.pruning import Pruning
 from nameko_mesh.rpc import rpc
-from nameko_mesh.subscription import BROADCAST, batch_handler, event_handler
 from nameko_mesh.tables import commands as commands_log
 from nameko_mesh.tables import inbox
 from protos import product_pb2 as pb

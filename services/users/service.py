@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from nameko_mesh.database import Database
-from nameko_mesh.events import timestamp
+from nameko_mesh.events.schema import timestamp
 from nameko_mesh.health import Presence
 from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.pruning import Pruning

@@ -67,7 +67,7 @@ def no_unique_key() -> None:
 @mutant
 def ack_before_handling() -> None:
     """an event is acknowledged before its handler has run, as brokers do with auto-ack"""
-    from nameko_mesh.subscription import EventHandler
+    from nameko_mesh.events.handler import EventHandler
 
     handle = EventHandler.handle_message
 
@@ -121,10 +121,11 @@ def blocking_driver() -> None:
 @mutant
 def headers_trusted() -> None:
     """the headers of a message reach Nameko unchecked"""
-    from nameko_mesh import rpc, subscription
+    from nameko_mesh import rpc
+    from nameko_mesh.events import handler
 
     _put(rpc, "validated_context", lambda headers: headers)
-    _put(subscription, "validated_context", lambda headers: headers)
+    _put(handler, "validated_context", lambda headers: headers)
 
 
 @mutant

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from nameko_mesh.events import sealed, timestamp
+from nameko_mesh.events.schema import sealed, timestamp
 from services.orders import events as orders
 from services.products import events as products
 from services.users import events as users

@@ -13,13 +13,14 @@ from nameko import config
 from nameko.events import event_handler as stock_event_handler
 from nameko.testing.services import dummy
 
-from nameko_mesh import subscription
 from nameko_mesh.database import Database
 from nameko_mesh.errors import Unavailable
+from nameko_mesh.events import handler
+from nameko_mesh.events.batches import batch_handler
+from nameko_mesh.events.handler import event_handler
 from nameko_mesh.news import News
 from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.outbox_rows import OutboxStore
-from nameko_mesh.subscription import batch_handler, event_handler
 from nameko_mesh.tables import outbox
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent
 from tests.waiting import eventually
@@ -96,8 +97,8 @@ def _forget(monkeypatch):
     Listener.hanging = False
     Listener.failures = 0
     Listener.failure = RuntimeError("not now")
-    monkeypatch.setattr(subscription, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(subscription, "LONGEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(handler, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(handler, "LONGEST_PAUSE_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -194,7 +195,7 @@ def parked():
 def test_an_event_that_always_fails_is_parked_with_the_reason_and_holds_up_no_other(
     outbox_store, start, parked
 ):
-    Listener.failures = subscription.TRIES
+    Listener.failures = handler.TRIES
     start(Listener)
     publish(outbox_store, Happened(thing="a", number=1))
     start(Source)
@@ -208,7 +209,7 @@ def test_an_event_that_always_fails_is_parked_with_the_reason_and_holds_up_no_ot
 
 
 def test_an_event_that_must_be_handled_is_tried_for_ever(outbox_store, start):
-    Listener.failures = subscription.TRIES * 2
+    Listener.failures = handler.TRIES * 2
     start(Listener)
     publish(outbox_store, Awaited(thing="a", number=1))
     start(Source)
@@ -223,9 +224,9 @@ def test_a_failing_event_keeps_its_count_when_its_process_dies(outbox_store, sta
     eventually(lambda: len(Listener.begun) >= 2)
     listener.kill()
     start(Listener)
-    assert parked().headers["x-attempts"] == subscription.TRIES - 1
+    assert parked().headers["x-attempts"] == handler.TRIES - 1
     # Who dies between giving it back and its ack leaves it there twice: each of them goes on counting.
-    assert len(Listener.begun) <= 2 * subscription.TRIES
+    assert len(Listener.begun) <= 2 * handler.TRIES
 
 
 def test_an_event_that_can_not_be_read_is_parked_byte_for_byte(start, parked):
@@ -242,7 +243,7 @@ def test_an_event_that_can_not_be_read_is_parked_byte_for_byte(start, parked):
 
 def test_an_event_waits_for_ever_for_what_is_unavailable(outbox_store, start):
     Listener.failure = Unavailable("the database is away")
-    Listener.failures = subscription.TRIES * 2
+    Listener.failures = handler.TRIES * 2
     start(Listener)
     publish(outbox_store, Happened(thing="a", number=1))
     start(Source)
@@ -252,7 +253,7 @@ def test_an_event_waits_for_ever_for_what_is_unavailable(outbox_store, start):
 def test_an_event_outlives_any_number_of_restarts_while_the_database_is_away(
     outbox_store, start, monkeypatch
 ):
-    monkeypatch.setattr(subscription, "LIVES", 6)
+    monkeypatch.setattr(handler, "LIVES", 6)
     Listener.failure = Unavailable("the database is away")
     Listener.failures = 1_000
     start(Source)
@@ -269,7 +270,7 @@ def test_an_event_outlives_any_number_of_restarts_while_the_database_is_away(
 
 
 def test_an_event_that_waits_is_given_back_when_the_service_stops(outbox_store, start, monkeypatch, queue_of):
-    monkeypatch.setattr(subscription, "back_off", lambda *_: 60.0)
+    monkeypatch.setattr(handler, "back_off", lambda *_: 60.0)
     Listener.failure = Unavailable("the database is away")
     Listener.failures = 1
     listener = start(Listener)
@@ -283,12 +284,12 @@ def test_an_event_that_waits_is_given_back_when_the_service_stops(outbox_store, 
 
 def test_an_event_that_kills_its_process_is_parked_by_the_broker(outbox_store, start, parked, monkeypatch):
     """A kill closes the connection with the message unanswered, as the death of the process would."""
-    monkeypatch.setattr(subscription, "LIVES", 3)
+    monkeypatch.setattr(handler, "LIVES", 3)
     Listener.hanging = True
     listener = start(Listener)
     publish(outbox_store, Happened(thing="a", number=1))
     start(Source)
-    for life in range(1, subscription.LIVES + 1):
+    for life in range(1, handler.LIVES + 1):
         listener = start(Listener) if life > 1 else listener
         eventually(lambda life=life: len(Listener.begun) >= life, what=f"life {life}")
         listener.kill()

@@ -7,8 +7,9 @@ import pytest
 
 from nameko_mesh.amqp.confirmed_publisher import Fate
 from nameko_mesh.bundle_publisher import BundlePublisher, joined
+from nameko_mesh.events.schema import MOST_TOGETHER
 from nameko_mesh.outbox import _wave
-from nameko_mesh.outgoing import MOST_TOGETHER, Outgoing, bundled
+from nameko_mesh.outgoing import Outgoing, bundled
 
 
 def events(*named):

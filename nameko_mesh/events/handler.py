@@ -16,7 +16,7 @@ Stock Nameko acks an event even when its handler raised, and `requeue_on_error` 
     it can't be read          the same, at once
     the process died of it    the broker gives it out again, LIVES times in all, then parks it
 
-Events of a relay come in bundles (nameko_mesh.event_routes): several in a message, each on its own account.
+Events of a relay come in bundles (nameko_mesh.events.schema.exchanges): several in a message, each on its own account.
 
 The queue is a quorum queue, which counts how often it has given a message out. It can't tell a message
 that kills from one that was in hand when somebody else killed, so LIVES is far more than the restarts
@@ -26,7 +26,6 @@ that an innocent message may meet: it is in hand for milliseconds, or for second
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Event as Signal
@@ -36,13 +35,13 @@ from nameko import events as stock
 from nameko.events import BROADCAST
 from nameko.messaging import decode_from_headers
 
-from nameko_mesh import event_routes
 from nameko_mesh.amqp.consumer import DRAIN_SECONDS
 from nameko_mesh.amqp.dead_letters import ATTEMPTS, DELIVERIES, DeadLetters, count_in
 from nameko_mesh.backoff import back_off
-from nameko_mesh.bundles import Bundle, BundleConsumer, Event, events_in
 from nameko_mesh.context import validated_context
 from nameko_mesh.errors import Unavailable
+from nameko_mesh.events import exchanges
+from nameko_mesh.events.bundle import Bundle, BundleConsumer, Event, events_in
 from nameko_mesh.workers import start_worker
 
 __all__ = ["BROADCAST", "batch_handler", "event_handler"]
@@ -55,10 +54,6 @@ FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 TOGETHER_LIVES = 3
 """Events of one message that has been given out so often go on apart: perhaps one of them kills."""
-MOST_TOGETHER = 200
-"""Events that a batch handler takes at once; a message that has more of them is taken all the same."""
-MOST_MESSAGES = 100
-"""How many messages a batch handler takes from the broker in advance."""
 
 
 def _context(message: Any) -> dict[str, Any]:
@@ -80,7 +75,7 @@ class EventHandler(stock.EventHandler):
 
     def setup(self) -> None:
         super().setup()
-        event_routes.lead(self.queue, self.source_service, self.event_type)
+        exchanges.lead(self.queue, self.source_service, self.event_type)
         self.consumer.declare_beside = self._declare
         if self.handler_type is BROADCAST:
             return  # its queue is gone with its process, and its events are never worth keeping
@@ -96,7 +91,7 @@ class EventHandler(stock.EventHandler):
         )
 
     def _declare(self, channel: Any) -> None:
-        event_routes.declare(channel, self.queue, self.source_service, self.event_type)
+        exchanges.declare(channel, self.queue, self.source_service, self.event_type)
         if self.handler_type is not BROADCAST:
             self._letters.declare(channel)
 
@@ -179,70 +174,3 @@ class EventHandler(stock.EventHandler):
 
 
 event_handler = EventHandler.decorator
-
-
-class BatchHandler(EventHandler):
-    """Hands over a list: all events that have come while the list before was being handled.
-
-    Alone, an event is handed over at once. A list that fails is handed over again event by event,
-    each on its own account.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"prefetch_count": MOST_MESSAGES, **kwargs})
-        self._waiting: deque[tuple[Any, Sequence[Event]]] = deque()
-        self._one_by_one: deque[tuple[Any, Sequence[Event]]] = deque()
-        self._busy = False
-
-    def _take(self, events: Sequence[Event], message: Any) -> None:
-        self._waiting.append((message, events))
-        self._hand_over()
-
-    def _hand_over(self) -> None:
-        if self._busy or not (self._waiting or self._one_by_one):
-            return
-        self._busy = True
-        taken = [self._one_by_one.popleft()] if self._one_by_one else self._next_waiting()
-        start_worker(
-            self.container,
-            self,
-            ([event for _, events in taken for event in events],),
-            {},
-            context_data=_context(taken[0][0]),
-            handle_result=partial(self._handled, taken),
-            on_killed=partial(self._give_back, taken),
-        )
-
-    def _next_waiting(self) -> list[tuple[Any, Sequence[Event]]]:
-        taken = [self._waiting.popleft()]
-        room = MOST_TOGETHER - len(taken[0][1])
-        while self._waiting and len(self._waiting[0][1]) <= room:
-            taken.append(self._waiting.popleft())
-            room -= len(taken[-1][1])
-        return taken
-
-    def _give_back(self, taken: list[tuple[Any, Sequence[Event]]]) -> None:
-        for message, _ in taken:
-            self.consumer.requeue_message(message)
-
-    def _handled(
-        self,
-        taken: list[tuple[Any, Sequence[Event]]],
-        worker_ctx: Any,
-        result: Any,
-        exc_info: Any,
-    ) -> tuple[Any, Any]:
-        failed_together = exc_info is not None and sum(len(events) for _, events in taken) > 1
-        for message, events in taken:
-            if not failed_together:
-                self.handle_message_processed(message, result, exc_info)
-            elif len(events) == 1:
-                self._one_by_one.append((message, events))
-            else:
-                self._one_by_one.extend((one, [one.payload]) for one in Bundle(message, events).shares)
-        self._busy = False
-        self._hand_over()
-        return result, exc_info
-
-
-batch_handler = BatchHandler.decorator

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from nameko_mesh.amqp.consumer import DrainingConsumer
-from nameko_mesh.outgoing import MOST_TOGETHER
+from nameko_mesh.events.schema import MOST_TOGETHER
 
 Event = Mapping[str, Any]
 

@@ -72,3 +72,7 @@ def _new_ids(count: int) -> Iterator[str]:
         one = digits[start : start + 32]
         variant = "89ab"[int(one[16], 16) & 3]
         yield f"{one[:8]}-{one[8:12]}-4{one[13:16]}-{variant}{one[17:20]}-{one[20:]}"
+
+
+MOST_TOGETHER = 100
+"""Events in a bundle."""

@@ -1,0 +1,1 @@
+"""Events: their schema, their exchanges and their handlers."""
