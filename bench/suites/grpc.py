@@ -13,7 +13,7 @@ from mycelium.servers import free_ports, running
 
 IN_FLIGHT = (1, 64)
 READY_SECONDS = 30
-_STOCK, _MESH = "stock nameko-grpc", "nameko_mesh.grpc"
+_STOCK, _MESH = "stock nameko-grpc", "nameko_mesh.grpc.entrypoint"
 
 
 def grpc(options: Options) -> tuple[list[Sample], dict[str, float]]:

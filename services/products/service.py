@@ -10,7 +10,7 @@ from typing import Any
 from nameko_mesh.database import Database
 from nameko_mesh.events.batches import batch_handler
 from nameko_mesh.events.handler import BROADCAST, event_handler
-from nameko_mesh.grpc import Grpc
+from nameko_mesh.grpc.entrypoint import Grpc
 from nameko_mesh.health import Presence
 from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.outcome import Outcome

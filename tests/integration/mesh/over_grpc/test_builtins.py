@@ -9,7 +9,7 @@ import eventlet
 import pytest
 import requests
 
-from nameko_mesh.grpc import GrpcServer
+from nameko_mesh.grpc.entrypoint import GrpcServer
 from nameko_mesh.health import Presence
 from tests.integration.mesh.over_grpc.echo import EchoService
 from tests.integration.mesh.over_grpc.stranger import Stranger, enveloped

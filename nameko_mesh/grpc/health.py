@@ -15,7 +15,7 @@ from grpc import StatusCode
 from grpc_health.v1.health_pb2 import DESCRIPTOR, HealthCheckRequest, HealthCheckResponse
 from nameko_grpc.errors import GrpcError
 
-from nameko_mesh.grpc_builtin import BuiltIn, only_request
+from nameko_mesh.grpc.builtin_methods import BuiltIn, only_request
 
 SERVICE = DESCRIPTOR.services_by_name["Health"].full_name
 LOOK_SECONDS = 1.0

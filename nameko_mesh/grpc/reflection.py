@@ -14,7 +14,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, ReflectionServicer
 from grpc_reflection.v1alpha.reflection_pb2 import DESCRIPTOR, ServerReflectionRequest
 
-from nameko_mesh.grpc_builtin import BuiltIn
+from nameko_mesh.grpc.builtin_methods import BuiltIn
 
 _V1 = SERVICE_NAME.replace("v1alpha", "v1")
 

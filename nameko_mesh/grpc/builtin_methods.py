@@ -8,7 +8,7 @@ from typing import Any
 from grpc import StatusCode
 from nameko_grpc.errors import GrpcError
 
-from nameko_mesh.grpc_errors import grpc_error
+from nameko_mesh.grpc.errors import grpc_error
 
 Answer = Callable[[Iterator[Any], Any], Iterable[Any]]
 """From the requests, as they come, and the response stream, which says whether anybody still listens."""

@@ -3,7 +3,7 @@
     grpc = Grpc.implementing(ProductServiceStub)
 
 A service that has one answers `grpc.health.v1.Health` and server reflection too. It listens on
-GRPC_BIND_HOST:GRPC_BIND_PORT (port 0: any; a `Presence` registers the real one). `nameko_mesh.grpc_errors` tells
+GRPC_BIND_HOST:GRPC_BIND_PORT (port 0: any; a `Presence` registers the real one). `nameko_mesh.grpc.entrypoint.errors` tells
 what becomes of an exception, `nameko_mesh.http2.limits` how much of what a client may have.
 """
 
@@ -27,11 +27,12 @@ from nameko_grpc.inspection import Inspector
 from nameko_grpc.ssl import SslConfig
 from nameko_grpc.timeout import unbucket_timeout
 
-from nameko_mesh import grpc_reflection, settings
+from nameko_mesh import settings
 from nameko_mesh.context import validated_context
-from nameko_mesh.grpc_builtin import only_request
-from nameko_mesh.grpc_errors import grpc_error
-from nameko_mesh.grpc_health import Health
+from nameko_mesh.grpc import reflection
+from nameko_mesh.grpc.builtin_methods import only_request
+from nameko_mesh.grpc.errors import grpc_error
+from nameko_mesh.grpc.health import Health
 from nameko_mesh.http2.limits import REQUEST_SECONDS
 from nameko_mesh.http2.listener import Listener
 
@@ -52,7 +53,7 @@ class GrpcServer(stock.GrpcServer):
         )
         self.listener.listen()
         self.health = Health(self._services, self._missing)
-        for method in (*self.health.methods(), *grpc_reflection.methods(self._services)):
+        for method in (*self.health.methods(), *reflection.methods(self._services)):
             self.register(method)
 
     @property

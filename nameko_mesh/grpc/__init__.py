@@ -1,0 +1,1 @@
+"""gRPC entrypoints on nameko-grpc."""
