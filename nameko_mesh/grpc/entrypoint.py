@@ -4,7 +4,7 @@
 
 A service that has one answers `grpc.health.v1.Health` and server reflection too. It listens on
 GRPC_BIND_HOST:GRPC_BIND_PORT (port 0: any; a `Presence` registers the real one). `nameko_mesh.grpc.entrypoint.errors` tells
-what becomes of an exception, `nameko_mesh.http2.limits` how much of what a client may have.
+what becomes of an exception, `nameko_mesh.grpc.http2.limits` how much of what a client may have.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from nameko_mesh.grpc import reflection
 from nameko_mesh.grpc.builtin_methods import only_request
 from nameko_mesh.grpc.errors import grpc_error
 from nameko_mesh.grpc.health import Health
-from nameko_mesh.http2.limits import REQUEST_SECONDS
-from nameko_mesh.http2.listener import Listener
+from nameko_mesh.grpc.http2.limits import REQUEST_SECONDS
+from nameko_mesh.grpc.http2.listener import Listener
 
 _LONGEST_SECONDS = 86400.0
 _TIMEOUT = re.compile(r"[0-9]{1,8}[HMSmun]")

@@ -8,7 +8,7 @@ import eventlet
 import pytest
 from eventlet.green import socket
 
-from nameko_mesh.http2.sender import Sender
+from nameko_mesh.grpc.http2.sender import Sender
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from h2.connection import H2Connection
 from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 
-from nameko_mesh.http2 import whole
-from nameko_mesh.http2.streams import ResponseStream
+from nameko_mesh.grpc.http2 import unary_response
+from nameko_mesh.grpc.http2.streams import ResponseStream
 
 HEADERS = ((":status", "200"), ("content-type", "application/grpc+proto"))
 TRAILERS = (("grpc-status", "0"),)
@@ -66,7 +66,7 @@ def test_it_is_read_whatever_leaves_before_and_after_it(pair):
         if number % 2:
             pair.step_by_step(stream_id)
         else:
-            whole.send(pair.server, stream_id, HEADERS, b"12345", TRAILERS)
+            unary_response.send(pair.server, stream_id, HEADERS, b"12345", TRAILERS)
 
     by_h2 = [[*HEADERS, ("x-noted", "yes")], b"ab", [("grpc-status", "0"), ("x-noted", "yes")]]
     at_once = [[*HEADERS], b"12345", [("grpc-status", "0")]]
@@ -75,44 +75,44 @@ def test_it_is_read_whatever_leaves_before_and_after_it(pair):
 
 def test_it_counts_against_both_windows_and_ends_its_stream(pair):
     first, other = pair.call(), pair.call()
-    room = whole.room_for(pair.server, other)
+    room = unary_response.room_for(pair.server, other)
     window = pair.server.outbound_flow_control_window
-    whole.send(pair.server, first, HEADERS, bytes(room), TRAILERS)
+    unary_response.send(pair.server, first, HEADERS, bytes(room), TRAILERS)
 
     assert pair.server.outbound_flow_control_window == window - room
     assert pair.client.inbound_flow_control_window == window
     assert pair.answers()[first][1] == bytes(room)
     assert pair.client.inbound_flow_control_window == window - room
     with pytest.raises(StreamClosedError):
-        whole.send(pair.server, first, HEADERS, b"1", TRAILERS)
-    whole.send(pair.server, other, HEADERS, b"1", TRAILERS)
+        unary_response.send(pair.server, first, HEADERS, b"1", TRAILERS)
+    unary_response.send(pair.server, other, HEADERS, b"1", TRAILERS)
     assert pair.answers()[other][1] == b"1"
 
 
 def test_there_is_no_more_room_than_a_frame_and_a_window_have(pair):
     stream_id = pair.call()
-    assert whole.room_for(pair.server, stream_id) == pair.server.max_outbound_frame_size
+    assert unary_response.room_for(pair.server, stream_id) == pair.server.max_outbound_frame_size
     small = pair.call()
     pair.server.send_headers(small, HEADERS)
     pair.server.send_data(small, bytes(16384))
     pair.server.send_data(small, bytes(16384))
     pair.server.send_data(small, bytes(16384))
     pair.server.send_data(small, bytes(16000))
-    assert whole.room_for(pair.server, stream_id) == 65535 - 3 * 16384 - 16000
+    assert unary_response.room_for(pair.server, stream_id) == 65535 - 3 * 16384 - 16000
 
 
 @pytest.mark.parametrize("size", [0, 1024, 65536])
 def test_a_client_may_change_the_size_of_its_table_at_any_time(pair, size):
     before = pair.call()
     pair.step_by_step(before)
-    whole.send(pair.server, pair.call(), HEADERS, b"12345", TRAILERS)
+    unary_response.send(pair.server, pair.call(), HEADERS, b"12345", TRAILERS)
     pair.client.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
     pair.exchange()  # the settings are acknowledged
     pair.exchange()
     after = [pair.call() for _ in range(3)]
-    whole.send(pair.server, after[0], HEADERS, b"12345", TRAILERS)
+    unary_response.send(pair.server, after[0], HEADERS, b"12345", TRAILERS)
     pair.step_by_step(after[1])
-    whole.send(pair.server, after[2], HEADERS, b"12345", TRAILERS)
+    unary_response.send(pair.server, after[2], HEADERS, b"12345", TRAILERS)
 
     answers = pair.answers()
     assert [answers[one][1] for one in after] == [b"12345", b"ab", b"12345"]
@@ -128,20 +128,22 @@ def test_what_a_client_makes_no_room_for_is_not_whole_until_it_does(pair, window
     response.buffer.write(b"12345")
     response.close()
 
-    assert whole.room_for(pair.server, before) == whole.room_for(pair.server, after) == window
-    assert not response.is_whole(whole.room_for(pair.server, after))
+    assert (
+        unary_response.room_for(pair.server, before) == unary_response.room_for(pair.server, after) == window
+    )
+    assert not response.is_whole(unary_response.room_for(pair.server, after))
     pair.client.increment_flow_control_window(5, after)
     pair.exchange()
-    assert response.is_whole(whole.room_for(pair.server, after))
-    whole.send(pair.server, after, HEADERS, b"12345", TRAILERS)
+    assert response.is_whole(unary_response.room_for(pair.server, after))
+    unary_response.send(pair.server, after, HEADERS, b"12345", TRAILERS)
     assert pair.answers()[after][1] == b"12345"
 
 
 def test_only_headers_that_come_again_are_kept():
-    assert whole.is_usual(HEADERS)
-    assert whole.is_usual([["grpc-status", "0"]])
-    assert not whole.is_usual([*TRAILERS, ("x-request-id", "7")])
-    assert not whole.is_usual([["grpc-message", "one of a kind"]])
+    assert unary_response.is_usual(HEADERS)
+    assert unary_response.is_usual([["grpc-status", "0"]])
+    assert not unary_response.is_usual([*TRAILERS, ("x-request-id", "7")])
+    assert not unary_response.is_usual([["grpc-message", "one of a kind"]])
 
 
 def test_a_client_that_has_reset_the_stream_is_sent_nothing(pair):
@@ -150,5 +152,5 @@ def test_a_client_that_has_reset_the_stream_is_sent_nothing(pair):
     pair.exchange()
 
     with pytest.raises(StreamClosedError):
-        whole.send(pair.server, stream_id, HEADERS, b"1", TRAILERS)
+        unary_response.send(pair.server, stream_id, HEADERS, b"1", TRAILERS)
     assert pair.answers() == {}

@@ -17,7 +17,7 @@ from nameko import config
 
 from mycelium.state import ROOT
 from nameko_mesh.grpc.entrypoint import GrpcServer
-from nameko_mesh.http2 import limits
+from nameko_mesh.grpc.http2 import limits
 from tests.integration.mesh.over_grpc.echo import Diary, EchoService
 from tests.integration.mesh.over_grpc.stranger import Stranger
 from tests.waiting import eventually

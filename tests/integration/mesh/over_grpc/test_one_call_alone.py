@@ -10,7 +10,7 @@ import eventlet
 import pytest
 from hyperframe.frame import DataFrame, WindowUpdateFrame
 
-from nameko_mesh.http2 import limits
+from nameko_mesh.grpc.http2 import limits
 from tests.integration.mesh.over_grpc.echo import Diary, EchoService, pb
 from tests.integration.mesh.over_grpc.stranger import Stranger, enveloped
 from tests.waiting import eventually

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFrame, SettingsFrame
 
-from nameko_mesh.http2 import limits
+from nameko_mesh.grpc.http2 import limits
 from tests.integration.mesh.over_grpc.process import ServiceProcess, echo_process
 from tests.integration.mesh.over_grpc.stranger import Stranger, enveloped
 from tests.waiting import eventually

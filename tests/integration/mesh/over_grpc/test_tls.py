@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nameko_mesh.http2 import limits
+from nameko_mesh.grpc.http2 import limits
 from tests.integration.mesh.over_grpc.echo import EchoService
 from tests.integration.mesh.over_grpc.stranger import Stranger
 from tests.waiting import eventually

@@ -13,8 +13,8 @@ import eventlet
 from nameko_grpc.channel import ServerConnectionPool
 
 from nameko_mesh.backoff import back_off
-from nameko_mesh.http2 import limits
-from nameko_mesh.http2.connection import Connection
+from nameko_mesh.grpc.http2 import limits
+from nameko_mesh.grpc.http2.connection import Connection
 
 log = logging.getLogger(__name__)
 

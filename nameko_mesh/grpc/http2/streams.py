@@ -21,7 +21,7 @@ from nameko_grpc.compression import compress
 from nameko_grpc.errors import GrpcError
 from nameko_grpc.streams import STREAM_END, ByteBuffer, ReceiveStream, SendStream
 
-from nameko_mesh.http2.limits import MAX_MESSAGE_BYTES, MAX_UNREAD_BYTES, SEND_SECONDS, Allowance
+from nameko_mesh.grpc.http2.limits import MAX_MESSAGE_BYTES, MAX_UNREAD_BYTES, SEND_SECONDS, Allowance
 
 _MOST_BUFFERED = 256 * 1024
 _PREFIX = struct.Struct(">BI")

@@ -12,7 +12,7 @@ from typing import Any
 import eventlet
 from eventlet.greenio import GreenSocket
 
-from nameko_mesh.http2.limits import SEND_SECONDS
+from nameko_mesh.grpc.http2.limits import SEND_SECONDS
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from nameko_mesh.http2 import limits
+from nameko_mesh.grpc.http2 import limits
 
 
 class Vigil:

@@ -19,10 +19,10 @@ from nameko_grpc.compression import SUPPORTED_ENCODINGS
 from nameko_grpc.connection import ServerConnectionManager
 from nameko_grpc.errors import GrpcError
 
-from nameko_mesh.http2 import limits, whole
-from nameko_mesh.http2.sender import Sender
-from nameko_mesh.http2.streams import RequestStream, ResponseStream
-from nameko_mesh.http2.vigil import Vigil
+from nameko_mesh.grpc.http2 import limits, unary_response
+from nameko_mesh.grpc.http2.keepalive import Vigil
+from nameko_mesh.grpc.http2.sender import Sender
+from nameko_mesh.grpc.http2.streams import RequestStream, ResponseStream
 
 log = logging.getLogger(__name__)
 
@@ -164,12 +164,12 @@ class Connection(ServerConnectionManager):
 
     def _send_whole(self, stream_id: int, response: ResponseStream) -> bool:
         """Whether it was there whole, and has left so."""
-        if not response.is_whole(whole.room_for(self.conn, stream_id)):
+        if not response.is_whole(unary_response.room_for(self.conn, stream_id)):
             return False
         headers, trailers = response.headers.data, response.trailers.data
-        if not whole.is_usual(headers) or not whole.is_usual(trailers):
+        if not unary_response.is_usual(headers) or not unary_response.is_usual(trailers):
             return False
-        whole.send(self.conn, stream_id, headers, response.buffer.read(), trailers)
+        unary_response.send(self.conn, stream_id, headers, response.buffer.read(), trailers)
         self._end_call(stream_id)
         return True
 
