@@ -190,7 +190,7 @@ def new_migration(service: str, message: str) -> None:
     """Write the next migration of a service, from what its tables.py has and its migrations lack."""
     import tempfile
 
-    from nameko_mesh import migrations
+    from nameko_mesh.sql import migrations
 
     folder = ROOT / "services" / service / "migrations"
     with tempfile.TemporaryDirectory() as scratch:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from mycelium.plan import SERVICES
 from mycelium.state import ROOT
-from nameko_mesh import migrations
-from nameko_mesh.engines import open_engine
+from nameko_mesh.sql import migrations
+from nameko_mesh.sql.engine import open_engine
 from services.products import commands as products
 from services.products.domain import ProductExists
 from services.products.store import ProductsStore

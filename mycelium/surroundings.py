@@ -40,7 +40,7 @@ def check_databases(template: str) -> None:
     """Every service's own database must be there, and let us in."""
     import sqlalchemy as sa
 
-    from nameko_mesh.engines import address_of
+    from nameko_mesh.sql.postgresql import address_of
 
     if "{service}" not in template:
         raise ServerError("DATABASE_URL: expected {service} in it, which stands for the name of each service")

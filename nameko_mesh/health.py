@@ -24,10 +24,10 @@ from nameko.extensions import DependencyProvider
 
 from nameko_mesh import settings
 from nameko_mesh.amqp.consumer_probe import SelfCaller, SelfCalling
-from nameko_mesh.database import Engine
 from nameko_mesh.discovery.consul_registration import Instance, Registrar, reachable_address
-from nameko_mesh.engines import reading
 from nameko_mesh.errors import Unavailable
+from nameko_mesh.sql.engine import reading
+from nameko_mesh.sql.provider import Engine
 
 log = logging.getLogger(__name__)
 

@@ -22,10 +22,10 @@ from nameko.extensions import DependencyProvider
 from nameko_mesh.amqp.confirmed_publisher import Fate
 from nameko_mesh.backoff import back_off
 from nameko_mesh.bundle_publisher import MOST_AT_ONCE, BundlePublisher, Joined, joined
-from nameko_mesh.database import Engine
 from nameko_mesh.news import MANY
 from nameko_mesh.outbox_rows import OutboxStore
 from nameko_mesh.outgoing import CLAIM, Outgoing
+from nameko_mesh.sql.provider import Engine
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from nameko_mesh.database import Store, Transaction
-from nameko_mesh.outgoing import CLAIM, Outgoing, clock
-from nameko_mesh.sets import among
-from nameko_mesh.tables import outbox, unsent
+from nameko_mesh.outgoing import CLAIM, Outgoing
+from nameko_mesh.sql.db_clock import clock
+from nameko_mesh.sql.reads import among
+from nameko_mesh.sql.tables import outbox, unsent
+from nameko_mesh.sql.transaction import Store, Transaction
 
 _CLAIM_LOCK = 0x6D7963  # "myc": serialises the claims of several relays on PostgreSQL
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import orjson
 import sqlalchemy as sa
 
-from nameko_mesh import tables
 from nameko_mesh.events.schema import MOST_TOGETHER, Envelope
-from nameko_mesh.sets import Row, Write
+from nameko_mesh.sql import tables
+from nameko_mesh.sql.write_batch import Row, Write
 
 CLAIM = timedelta(seconds=10)
 """How long a claim holds. A relay publishes for half of it and gives the rest back."""
@@ -162,10 +162,3 @@ def _plain(row: _Row) -> Row:
         "envelopes": orjson.loads(row.envelopes),
         "created_at": datetime.now(UTC),
     }
-
-
-def clock(dialect: str) -> Any:
-    """The database's clock as an expression, the one that all instances of a service share."""
-    if dialect == "postgresql":
-        return sa.func.clock_timestamp()
-    return sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now")

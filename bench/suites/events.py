@@ -13,9 +13,9 @@ from bench.options import Options
 from bench.results import Sample
 from bench.servers import Ground, ground, meshed, pids
 from mycelium.servers import running
-from nameko_mesh import tables
 from nameko_mesh.aio import RpcClient
 from nameko_mesh.errors import MeshError
+from nameko_mesh.sql import tables
 
 COUNT, QUICK_COUNT = 10_000, 1_000
 WARM_COUNT = 200

@@ -7,10 +7,10 @@ from typing import Any
 
 from nameko.timer import timer
 
-from nameko_mesh.database import Database
 from nameko_mesh.events.batches import batch_handler
 from nameko_mesh.health import Presence
-from nameko_mesh.pruning import Pruning
+from nameko_mesh.sql.provider import Database
+from nameko_mesh.sql.pruning import Pruning
 from services.notifications import commands
 from services.notifications.postman import Postman
 from services.notifications.store import MailsStore

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from nameko_mesh.tables import UtcDateTime
+from nameko_mesh.sql.tables import UtcDateTime
 
 metadata = sa.MetaData()
 

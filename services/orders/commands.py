@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from nameko_mesh.database import expecting, settled
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
 from nameko_mesh.events.schema import Event
 from nameko_mesh.outcome import Outcome
-from nameko_mesh.sets import Stale
+from nameko_mesh.sql.retry import expecting, settled
+from nameko_mesh.sql.write_batch import Stale
 from nameko_mesh.values import value
 from services.orders import domain
 from services.orders.domain import Customer, Order, Request, Reserved

@@ -9,10 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nameko_mesh.database import Store, Transaction, insert_ignoring_conflicts
 from nameko_mesh.news import News
-from nameko_mesh.sets import Stale, Write, document, select_among
-from nameko_mesh.tables import as_row
+from nameko_mesh.sql.reads import select_among
+from nameko_mesh.sql.tables import as_row
+from nameko_mesh.sql.transaction import Store, Transaction, insert_ignoring_conflicts
+from nameko_mesh.sql.write_batch import Stale, Write, document
 from services.orders import domain
 from services.orders.domain import Customer, Line, Order, Request
 from services.orders.memory import Memory

@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 
-from nameko_mesh import tables as mesh_tables
-from nameko_mesh.tables import UtcDateTime
+from nameko_mesh.sql import tables as mesh_tables
+from nameko_mesh.sql.tables import UtcDateTime
 
 metadata = sa.MetaData()
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from nameko_mesh.database import expecting, settled
 from nameko_mesh.outcome import Outcome
-from nameko_mesh.sets import Stale
-from nameko_mesh.tables import as_row
+from nameko_mesh.sql.retry import expecting, settled
+from nameko_mesh.sql.tables import as_row
+from nameko_mesh.sql.write_batch import Stale
 from services.products import domain
 from services.products.domain import Order, Product, Reservation, ReservedLine
 from services.products.events import (

@@ -7,7 +7,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from nameko_mesh.database import Database
 from nameko_mesh.events.batches import batch_handler
 from nameko_mesh.events.handler import BROADCAST, event_handler
 from nameko_mesh.grpc.entrypoint import Grpc
@@ -15,10 +14,11 @@ from nameko_mesh.health import Presence
 from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.paging import checked_limit, decode_cursor, page
-from nameko_mesh.pruning import Pruning
 from nameko_mesh.rpc import rpc
-from nameko_mesh.tables import commands as commands_log
-from nameko_mesh.tables import inbox
+from nameko_mesh.sql.provider import Database
+from nameko_mesh.sql.pruning import Pruning
+from nameko_mesh.sql.tables import commands as commands_log
+from nameko_mesh.sql.tables import inbox
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
 from services.products import commands, domain, wire

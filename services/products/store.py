@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nameko_mesh.database import Store, Transaction
 from nameko_mesh.news import News
-from nameko_mesh.sets import among, select_among
-from nameko_mesh.tables import as_row
+from nameko_mesh.sql.reads import among, select_among
+from nameko_mesh.sql.tables import as_row
+from nameko_mesh.sql.transaction import Store, Transaction
 from services.products import domain
 from services.products.domain import Product, Refusal, Reservation, ReservedLine
 from services.products.memory import Memory

@@ -6,9 +6,9 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from nameko_mesh.database import settled
 from nameko_mesh.outcome import Outcome
-from nameko_mesh.tables import as_row
+from nameko_mesh.sql.retry import settled
+from nameko_mesh.sql.tables import as_row
 from services.users import domain
 from services.users.domain import User
 from services.users.events import UserRegistered, UserUpdated

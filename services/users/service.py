@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from nameko_mesh.database import Database
 from nameko_mesh.events.schema import timestamp
 from nameko_mesh.health import Presence
 from nameko_mesh.outbox import OutboxRelay
-from nameko_mesh.pruning import Pruning
 from nameko_mesh.rpc import rpc
-from nameko_mesh.tables import commands as commands_log
+from nameko_mesh.sql.provider import Database
+from nameko_mesh.sql.pruning import Pruning
+from nameko_mesh.sql.tables import commands as commands_log
 from services.users import commands
 from services.users.domain import User
 from services.users.store import UsersStore

@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nameko_mesh.database import Store, Transaction
-from nameko_mesh.tables import as_row
+from nameko_mesh.sql.tables import as_row
+from nameko_mesh.sql.transaction import Store, Transaction
 from services.users.domain import UnknownUser, User
 from services.users.tables import users
 

@@ -113,9 +113,9 @@ def sent_before_published() -> None:
 @mutant
 def blocking_driver() -> None:
     """psycopg2 waits for PostgreSQL without letting the rest of the process run"""
-    from nameko_mesh import engines
+    from nameko_mesh.sql import engine
 
-    _put(engines, "wait_in_the_hub", None)
+    _put(engine, "wait_in_the_hub", None)
 
 
 @mutant

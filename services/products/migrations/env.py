@@ -1,6 +1,6 @@
-"""Alembic's entry: see nameko_mesh.migrations."""
+"""Alembic's entry: see nameko_mesh.sql.migrations."""
 
-from nameko_mesh import migrations
+from nameko_mesh.sql import migrations
 from services.products.tables import metadata
 
 migrations.run(metadata)

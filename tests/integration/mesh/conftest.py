@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from nameko import config
 
-from nameko_mesh import tables
-from nameko_mesh.engines import open_engine
 from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.sql import tables
+from nameko_mesh.sql.engine import open_engine
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,6 @@ from nameko import config
 from nameko.events import event_handler as stock_event_handler
 from nameko.testing.services import dummy
 
-from nameko_mesh.database import Database
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.events import handler
 from nameko_mesh.events.batches import batch_handler
@@ -21,7 +20,8 @@ from nameko_mesh.events.handler import event_handler
 from nameko_mesh.news import News
 from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.outbox_rows import OutboxStore
-from nameko_mesh.tables import outbox
+from nameko_mesh.sql.provider import Database
+from nameko_mesh.sql.tables import outbox
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent
 from tests.waiting import eventually
 

@@ -11,15 +11,16 @@ from nameko import config
 from sqlalchemy.engine.default import DefaultDialect
 
 from mycelium.servers.postgresql import PostgreSQL
-from nameko_mesh import outgoing, tables
-from nameko_mesh.engines import open_engine
+from nameko_mesh import outgoing
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.events.handler import event_handler
 from nameko_mesh.news import News
 from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.outbox_rows import OutboxStore
-from nameko_mesh.sets import Write
-from nameko_mesh.tables import outbox
+from nameko_mesh.sql import tables
+from nameko_mesh.sql.engine import open_engine
+from nameko_mesh.sql.tables import outbox
+from nameko_mesh.sql.write_batch import Write
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent
 from tests.waiting import eventually
 

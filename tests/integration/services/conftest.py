@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from mycelium.state import ROOT
-from nameko_mesh import migrations
-from nameko_mesh.engines import open_engine
 from nameko_mesh.news import News
+from nameko_mesh.sql import migrations
+from nameko_mesh.sql.engine import open_engine
 from services.notifications import tables as notifications_tables
 from services.notifications.store import MailsStore
 from services.orders import tables as orders_tables

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nameko_mesh.tables import outbox
+from nameko_mesh.sql.tables import outbox
 
 
 def published(store: Any) -> list[dict[str, Any]]:

@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from nameko_mesh import deadline
-from nameko_mesh.database import Store, Transaction
-from nameko_mesh.engines import address_of, open_engine
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
+from nameko_mesh.sql.engine import open_engine
+from nameko_mesh.sql.postgresql import address_of
+from nameko_mesh.sql.transaction import Store, Transaction
 from tests.waiting import eventually
 
 SHORT = 0.3

@@ -12,11 +12,13 @@ from eventlet import patcher
 from greenlet import GreenletExit
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS
 
-from nameko_mesh import green_postgresql
-from nameko_mesh.database import Store, Transaction
-from nameko_mesh.engines import _in_thread, open_engine, reading
 from nameko_mesh.errors import Unavailable
-from nameko_mesh.sets import Stale, Writes, select_among
+from nameko_mesh.sql import psycopg_eventlet
+from nameko_mesh.sql.engine import open_engine, reading
+from nameko_mesh.sql.reads import select_among
+from nameko_mesh.sql.sqlite import _in_thread
+from nameko_mesh.sql.transaction import Store, Transaction
+from nameko_mesh.sql.write_batch import Stale, Writes
 from tests.waiting import eventually
 
 
@@ -265,7 +267,7 @@ def test_a_transaction_of_one_statement_needs_neither_begin_nor_commit(postgresq
         with store.transaction() as tx:
             tx.connection.execute(sa.text("CREATE TABLE alone (name text)"))
         table = sa.Table("alone", sa.MetaData(), sa.Column("name", sa.Text))
-        execute = green_postgresql._Cursor.execute
+        execute = psycopg_eventlet._Cursor.execute
 
         def noting(cursor, query, values=None):
             said.append(str(query).split()[0])
@@ -273,7 +275,7 @@ def test_a_transaction_of_one_statement_needs_neither_begin_nor_commit(postgresq
 
         for names in (["one"], ["two"], ["three", "four"]):
             said.clear()
-            monkeypatch.setattr(green_postgresql._Cursor, "execute", noting)
+            monkeypatch.setattr(psycopg_eventlet._Cursor, "execute", noting)
             with store.transaction() as tx:
                 if len(names) > 1:
                     tx.connection.execute(sa.text("SELECT 1"))

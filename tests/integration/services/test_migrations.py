@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from nameko_mesh import migrations
-from nameko_mesh.engines import open_engine
 from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.sql import migrations
+from nameko_mesh.sql.engine import open_engine
 from tests.integration.services.conftest import METADATA, migrations_of
 
 

@@ -6,8 +6,8 @@ import eventlet
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from nameko_mesh.engines import open_engine
 from nameko_mesh.errors import Refused
+from nameko_mesh.sql.engine import open_engine
 from services.products import commands, domain
 from services.products.store import ProductsStore
 from tests.builders import an_order

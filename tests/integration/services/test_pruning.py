@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from nameko_mesh.pruning import Pruning, PruningStore, prune_batch
-from nameko_mesh.tables import inbox
+from nameko_mesh.sql.pruning import Pruning, PruningStore, prune_batch
+from nameko_mesh.sql.tables import inbox
 from services.notifications.service import NotificationsService
 from services.products.service import ProductsService
 from services.users.service import UsersService
@@ -46,8 +46,8 @@ def test_the_oldest_go_first_and_no_more_than_a_batch(store):
 
 
 def test_all_that_is_old_goes_batch_by_batch(store, monkeypatch):
-    monkeypatch.setattr("nameko_mesh.pruning.BATCH", 2)
-    monkeypatch.setattr("nameko_mesh.pruning.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("nameko_mesh.sql.pruning.BATCH", 2)
+    monkeypatch.setattr("nameko_mesh.sql.pruning.PAUSE_SECONDS", 0)
     pruning = Pruning({inbox.c.received_at: MONTH})
     pruning._store = store
     receive(store, young=1, **{f"old{number}": 31 for number in range(7)})

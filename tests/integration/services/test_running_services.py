@@ -16,7 +16,7 @@ from nameko.standalone.rpc import ClusterRpcClient
 
 from mycelium.servers import free_port
 from mycelium.state import ROOT
-from nameko_mesh import migrations
+from nameko_mesh.sql import migrations
 from services.notifications.service import NotificationsService
 from services.orders import saga
 from services.orders.service import OrdersService

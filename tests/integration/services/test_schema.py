@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mycelium.servers import free_port
-from nameko_mesh import migrations
-from nameko_mesh.engines import open_engine
-from nameko_mesh.schema import NotMigrated, check_migrated
+from nameko_mesh.sql import migrations
+from nameko_mesh.sql.engine import open_engine
+from nameko_mesh.sql.schema_version import NotMigrated, check_migrated
 from tests.integration.services.conftest import migrations_of
 
 

@@ -6,7 +6,7 @@ Revision: 0001, after
 import sqlalchemy as sa
 from alembic import op
 
-import nameko_mesh.tables
+import nameko_mesh.sql.tables
 
 revision = '0001'
 down_revision = None
@@ -21,8 +21,8 @@ def upgrade() -> None:
     sa.Column('subject', sa.String(length=200), nullable=False),
     sa.Column('body', sa.Text(), nullable=False),
     sa.Column('attempts', sa.Integer(), nullable=False),
-    sa.Column('due_at', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=False),
-    sa.Column('sent_at', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=True),
+    sa.Column('due_at', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=False),
+    sa.Column('sent_at', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('id')
     )
     with op.batch_alter_table('mails', schema=None) as batch_op:

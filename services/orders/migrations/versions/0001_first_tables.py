@@ -6,7 +6,7 @@ Revision: 0001, after
 import sqlalchemy as sa
 from alembic import op
 
-import nameko_mesh.tables
+import nameko_mesh.sql.tables
 
 revision = '0001'
 down_revision = None
@@ -33,10 +33,10 @@ def upgrade() -> None:
     sa.Column('currency', sa.String(length=3), nullable=True),
     sa.Column('reason', sa.JSON(), nullable=True),
     sa.Column('version', sa.Integer(), nullable=False),
-    sa.Column('created_at', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=False),
-    sa.Column('confirmed_at', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=True),
+    sa.Column('created_at', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=False),
+    sa.Column('confirmed_at', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=True),
     sa.Column('attempts', sa.Integer(), nullable=False),
-    sa.Column('due_at', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=True),
+    sa.Column('due_at', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('id')
     )
     with op.batch_alter_table('orders', schema=None) as batch_op:
@@ -50,10 +50,10 @@ def upgrade() -> None:
     sa.Column('aggregate_id', sa.String(length=100), nullable=False),
     sa.Column('awaited', sa.Boolean(), nullable=False),
     sa.Column('envelope', sa.JSON(), nullable=False),
-    sa.Column('created_at', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=False),
+    sa.Column('created_at', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=False),
     sa.Column('claimed_by', sa.String(length=36), nullable=True),
-    sa.Column('claimed_until', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=True),
-    sa.Column('sent_at', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=True),
+    sa.Column('claimed_until', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=True),
+    sa.Column('sent_at', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('seq'),
     sa.UniqueConstraint('event_id')
     )

@@ -6,7 +6,7 @@ Revision: 0001, after
 import sqlalchemy as sa
 from alembic import op
 
-import nameko_mesh.tables
+import nameko_mesh.sql.tables
 
 revision = '0001'
 down_revision = None
@@ -19,13 +19,13 @@ def upgrade() -> None:
     sa.Column('command_id', sa.String(length=255), nullable=False),
     sa.Column('fingerprint', sa.String(length=64), nullable=False),
     sa.Column('answer', sa.JSON(), nullable=False),
-    sa.Column('executed_at', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=False),
+    sa.Column('executed_at', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('command_id')
     )
     op.create_table('inbox',
     sa.Column('consumer', sa.String(length=100), nullable=False),
     sa.Column('event_id', sa.String(length=36), nullable=False),
-    sa.Column('received_at', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=False),
+    sa.Column('received_at', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('consumer', 'event_id')
     )
     op.create_table('outbox',
@@ -35,10 +35,10 @@ def upgrade() -> None:
     sa.Column('aggregate_id', sa.String(length=100), nullable=False),
     sa.Column('awaited', sa.Boolean(), nullable=False),
     sa.Column('envelope', sa.JSON(), nullable=False),
-    sa.Column('created_at', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=False),
+    sa.Column('created_at', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=False),
     sa.Column('claimed_by', sa.String(length=36), nullable=True),
-    sa.Column('claimed_until', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=True),
-    sa.Column('sent_at', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=True),
+    sa.Column('claimed_until', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=True),
+    sa.Column('sent_at', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('seq'),
     sa.UniqueConstraint('event_id')
     )
@@ -62,7 +62,7 @@ def upgrade() -> None:
     sa.Column('lines', sa.JSON(), nullable=False),
     sa.Column('currency', sa.String(length=3), nullable=True),
     sa.Column('refusal', sa.JSON(), nullable=True),
-    sa.Column('decided_at', nameko_mesh.tables.UtcDateTime(timezone=True), nullable=False),
+    sa.Column('decided_at', nameko_mesh.sql.tables.UtcDateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('order_id')
     )
 

@@ -6,7 +6,7 @@ Revision: 0003, after 0002
 import sqlalchemy as sa
 from alembic import op
 
-import nameko_mesh.tables
+import nameko_mesh.sql.tables
 
 revision = '0003'
 down_revision = '0002'
@@ -17,7 +17,7 @@ depends_on = None
 def upgrade() -> None:
     with op.batch_alter_table('outbox', schema=None) as batch_op:
         batch_op.alter_column('event_id', new_column_name='first_event_id')
-        batch_op.add_column(sa.Column('aggregate_ids', nameko_mesh.tables.Texts, nullable=True))
+        batch_op.add_column(sa.Column('aggregate_ids', nameko_mesh.sql.tables.Texts, nullable=True))
         batch_op.add_column(sa.Column('envelopes', sa.JSON(), nullable=True))
 
     bundles_of_one = {
@@ -26,7 +26,7 @@ def upgrade() -> None:
     }
     op.execute(f'UPDATE outbox SET {bundles_of_one[op.get_bind().dialect.name]}')
     with op.batch_alter_table('outbox', schema=None) as batch_op:
-        batch_op.alter_column('aggregate_ids', existing_type=nameko_mesh.tables.Texts, nullable=False)
+        batch_op.alter_column('aggregate_ids', existing_type=nameko_mesh.sql.tables.Texts, nullable=False)
         batch_op.alter_column('envelopes', existing_type=sa.JSON(), nullable=False)
         batch_op.drop_column('aggregate_id')
         batch_op.drop_column('envelope')

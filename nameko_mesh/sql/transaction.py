@@ -11,32 +11,27 @@ The caller of the command commits, inside the entrypoint: Nameko replies and ack
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import wraps
-from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
-from nameko.extensions import DependencyProvider, SharedExtension
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from nameko_mesh import deadline, outgoing, tables
-from nameko_mesh.engines import alone_if_first, open_engine, reading, writing
+from nameko_mesh import deadline, outgoing
 from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable
 from nameko_mesh.events.schema import Envelope, Event, sealed, timestamp
 from nameko_mesh.news import News
 from nameko_mesh.outgoing import Outgoing
-from nameko_mesh.schema import check_migrated
-from nameko_mesh.sets import Stale, Writes
-from nameko_mesh.settings import database_url, required
+from nameko_mesh.sql import tables
+from nameko_mesh.sql.engine import alone_if_first, reading, writing
+from nameko_mesh.sql.retry import is_conflict
+from nameko_mesh.sql.write_batch import Stale, Writes
 
 log = logging.getLogger(__name__)
 
@@ -147,8 +142,6 @@ def insert_ignoring_conflicts(connection: sa.Connection, table: sa.Table) -> Any
 
 
 T = TypeVar("T", bound=Transaction)
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Store(Generic[T]):
@@ -206,77 +199,3 @@ def _is_away(error: BaseException) -> bool:
         return False
     code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
     return code is None or code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-_CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available (PostgreSQL)
-
-
-def is_conflict(error: BaseException) -> bool:
-    """Whether another transaction got in the way, so that the same command may succeed if repeated."""
-    if isinstance(error, exc.IntegrityError | Stale):
-        return True
-    return isinstance(error, exc.DBAPIError) and getattr(error.orig, "pgcode", None) in _CONFLICTS
-
-
-def expecting(attempt: Callable[[], R], otherwise: Callable[[], R]) -> R:
-    """What `attempt` returns, which writes without having looked; when that was too rash, `otherwise`."""
-    try:
-        return attempt()
-    except (exc.DBAPIError, Stale) as error:
-        if not is_conflict(error):
-            raise
-    return otherwise()
-
-
-_again = retry(
-    retry=retry_if_exception(is_conflict),
-    stop=stop_after_attempt(3),
-    wait=wait_random_exponential(multiplier=0.02, max=0.2),
-    reraise=True,
-)
-
-
-def settled(command: Callable[P, R]) -> Callable[P, R]:
-    """Decorates a command that may meet another one at the same rows: run it again, from the start."""
-    again = _again(command)
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        return expecting(lambda: command(*args, **kwargs), lambda: again(*args, **kwargs))
-
-    return run
-
-
-class Engine(SharedExtension):
-    """The engine of the service's own database, one for all its extensions."""
-
-    def __init__(self) -> None:
-        self.news = News()
-
-    def setup(self) -> None:
-        required("AMQP_URI")  # what is missing is said before a file is made
-        url = database_url(self.container.service_name)
-        self.engine = open_engine(url)
-        self.for_probes = open_engine(url, pool_size=1)
-        """Whether the database answers must not depend on a pool that is busy."""
-        folder = Path(inspect.getfile(self.container.service_cls)).parent / "migrations"
-        check_migrated(self.for_probes, folder)
-
-    def stop(self) -> None:
-        self.engine.dispose()
-        self.for_probes.dispose()
-
-
-class Database(DependencyProvider):
-    """Injects a store over this service's own database."""
-
-    shared = Engine()
-
-    def __init__(self, make_store: Callable[[sa.Engine, News], Any]) -> None:
-        self.make_store = make_store
-        self._store: Any = None
-
-    def get_dependency(self, worker_ctx: Any) -> Any:
-        if self._store is None:  # not at the start: entrypoints may have started before
-            self._store = self.make_store(self.shared.engine, self.shared.news)
-        return self._store

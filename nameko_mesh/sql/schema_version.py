@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from nameko.exceptions import ConfigurationError
 from sqlalchemy import exc
 
-from nameko_mesh.engines import reading
+from nameko_mesh.sql.engine import reading
 
 
 class NotMigrated(ConfigurationError):

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import command, context
 from alembic.config import Config
 
-from nameko_mesh.engines import address_of
+from nameko_mesh.sql.postgresql import address_of
 
 
 def run(metadata: sa.MetaData) -> None:

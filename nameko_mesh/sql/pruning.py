@@ -18,7 +18,8 @@ from typing import Any
 import sqlalchemy as sa
 from nameko.extensions import DependencyProvider
 
-from nameko_mesh.database import Engine, Store, Transaction
+from nameko_mesh.sql.provider import Engine
+from nameko_mesh.sql.transaction import Store, Transaction
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Transactions over SQLAlchemy that never block an eventlet process."""

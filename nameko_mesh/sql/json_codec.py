@@ -1,0 +1,11 @@
+"""JSON columns through orjson."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+
+def _to_json(value: Any) -> str:
+    return orjson.dumps(value).decode()

@@ -1,0 +1,56 @@
+"""Runs a command again when another transaction got in its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy import exc
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from nameko_mesh.sql.write_batch import Stale
+
+P = ParamSpec("P")
+
+
+R = TypeVar("R")
+
+
+_CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available (PostgreSQL)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether another transaction got in the way, so that the same command may succeed if repeated."""
+    if isinstance(error, exc.IntegrityError | Stale):
+        return True
+    return isinstance(error, exc.DBAPIError) and getattr(error.orig, "pgcode", None) in _CONFLICTS
+
+
+def expecting(attempt: Callable[[], R], otherwise: Callable[[], R]) -> R:
+    """What `attempt` returns, which writes without having looked; when that was too rash, `otherwise`."""
+    try:
+        return attempt()
+    except (exc.DBAPIError, Stale) as error:
+        if not is_conflict(error):
+            raise
+    return otherwise()
+
+
+_again = retry(
+    retry=retry_if_exception(is_conflict),
+    stop=stop_after_attempt(3),
+    wait=wait_random_exponential(multiplier=0.02, max=0.2),
+    reraise=True,
+)
+
+
+def settled(command: Callable[P, R]) -> Callable[P, R]:
+    """Decorates a command that may meet another one at the same rows: run it again, from the start."""
+    again = _again(command)
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        return expecting(lambda: command(*args, **kwargs), lambda: again(*args, **kwargs))
+
+    return run
