@@ -7,7 +7,7 @@ from typing import ClassVar
 from nameko.events import EventDispatcher
 
 from nameko_mesh.events.schema import Event
-from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.rpc import rpc
 from nameko_mesh.sql.provider import Database
 from nameko_mesh.sql.transaction import Store, Transaction

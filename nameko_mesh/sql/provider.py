@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from nameko.extensions import DependencyProvider, SharedExtension
 
-from nameko_mesh.news import News
+from nameko_mesh.outbox.handoff import News
 from nameko_mesh.settings import database_url, required
 from nameko_mesh.sql.engine import open_engine
 from nameko_mesh.sql.schema_version import check_migrated

@@ -23,11 +23,12 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
-from nameko_mesh import deadline, outgoing
+from nameko_mesh import deadline
 from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable
 from nameko_mesh.events.schema import Envelope, Event, sealed, timestamp
-from nameko_mesh.news import News
-from nameko_mesh.outgoing import Outgoing
+from nameko_mesh.outbox import insert as outgoing
+from nameko_mesh.outbox.handoff import News
+from nameko_mesh.outbox.insert import Outgoing
 from nameko_mesh.sql import tables
 from nameko_mesh.sql.engine import alone_if_first, reading, writing
 from nameko_mesh.sql.retry import is_conflict

@@ -10,7 +10,7 @@ from nameko_mesh.client import ServiceClient
 from nameko_mesh.events.batches import batch_handler
 from nameko_mesh.events.handler import event_handler
 from nameko_mesh.health import Presence
-from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.paging import checked_limit, decode_cursor, page
 from nameko_mesh.rpc import rpc

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nameko_mesh.news import News
+from nameko_mesh.outbox.handoff import News
 from nameko_mesh.sql.reads import select_among
 from nameko_mesh.sql.tables import as_row
 from nameko_mesh.sql.transaction import Store, Transaction, insert_ignoring_conflicts

@@ -11,7 +11,7 @@ from nameko_mesh.events.batches import batch_handler
 from nameko_mesh.events.handler import BROADCAST, event_handler
 from nameko_mesh.grpc.entrypoint import Grpc
 from nameko_mesh.health import Presence
-from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.paging import checked_limit, decode_cursor, page
 from nameko_mesh.rpc import rpc

@@ -7,7 +7,7 @@ from typing import Any
 
 from nameko_mesh.events.schema import timestamp
 from nameko_mesh.health import Presence
-from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.rpc import rpc
 from nameko_mesh.sql.provider import Database
 from nameko_mesh.sql.pruning import Pruning

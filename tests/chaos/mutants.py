@@ -95,8 +95,8 @@ def sent_before_published() -> None:
     import eventlet
 
     from nameko_mesh.amqp.confirmed_publisher import Fate
-    from nameko_mesh.bundle_publisher import joined
-    from nameko_mesh.outbox import OutboxRelay
+    from nameko_mesh.outbox.messages import joined
+    from nameko_mesh.outbox.relay import OutboxRelay
 
     settle, publish = OutboxRelay._settle, OutboxRelay._publish
 
@@ -213,8 +213,8 @@ def diverted() -> None:
     import orjson
 
     from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, Fate, Parcel
-    from nameko_mesh.bundle_publisher import CONFIRM_SECONDS
-    from nameko_mesh.outbox import OutboxRelay
+    from nameko_mesh.outbox.publisher import CONFIRM_SECONDS
+    from nameko_mesh.outbox.relay import OutboxRelay
 
     publisher = ConfirmedPublisher()
 

@@ -28,8 +28,8 @@ import nameko_mesh.container
 from nameko_mesh.amqp.consumer import DrainingConsumer
 from nameko_mesh.events.batches import BatchHandler
 from nameko_mesh.events.handler import EventHandler
-from nameko_mesh.outbox import OutboxRelay
-from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.outbox.claims import OutboxStore
+from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.rpc import Responder, Rpc
 from nameko_mesh.sql.transaction import Store
 from tests.chaos import mutants

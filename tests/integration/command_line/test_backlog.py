@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mycelium.cli import app
 from mycelium.seed import migrate, seed
-from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.outbox.claims import OutboxStore
 from nameko_mesh.sql.engine import open_engine
 from services.orders.store import OrdersStore
 from tests.builders import a_customer, a_request

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from nameko import config
 
-from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.outbox.claims import OutboxStore
 from nameko_mesh.sql import tables
 from nameko_mesh.sql.engine import open_engine
 

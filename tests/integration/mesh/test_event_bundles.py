@@ -15,8 +15,8 @@ from nameko.standalone.events import event_dispatcher
 from nameko_mesh.events import handler
 from nameko_mesh.events.batches import batch_handler
 from nameko_mesh.events.handler import event_handler
-from nameko_mesh.outbox import OutboxRelay
-from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.outbox.claims import OutboxStore
+from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.sql.provider import Database
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent
 from tests.waiting import eventually

@@ -17,9 +17,9 @@ from nameko_mesh.errors import Unavailable
 from nameko_mesh.events import handler
 from nameko_mesh.events.batches import batch_handler
 from nameko_mesh.events.handler import event_handler
-from nameko_mesh.news import News
-from nameko_mesh.outbox import OutboxRelay
-from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.outbox.claims import OutboxStore
+from nameko_mesh.outbox.handoff import News
+from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.sql.provider import Database
 from nameko_mesh.sql.tables import outbox
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent

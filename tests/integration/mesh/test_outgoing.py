@@ -11,12 +11,12 @@ from nameko import config
 from sqlalchemy.engine.default import DefaultDialect
 
 from mycelium.servers.postgresql import PostgreSQL
-from nameko_mesh import outgoing
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.events.handler import event_handler
-from nameko_mesh.news import News
-from nameko_mesh.outbox import OutboxRelay
-from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.outbox import insert
+from nameko_mesh.outbox.claims import OutboxStore
+from nameko_mesh.outbox.handoff import News
+from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.sql import tables
 from nameko_mesh.sql.engine import open_engine
 from nameko_mesh.sql.tables import outbox
@@ -139,7 +139,7 @@ def test_what_was_rolled_back_is_told_to_nobody(store_of: Any) -> None:
 def test_what_waited_too_long_is_not_published_but_found_again(store_of: Any, monkeypatch: Any) -> None:
     news = news_of("one")
     publish(store_of(news), Happened(thing="a", number=1))
-    later = time.monotonic() + outgoing.CLAIM.total_seconds()
+    later = time.monotonic() + insert.CLAIM.total_seconds()
     monkeypatch.setattr(time, "monotonic", lambda: later)
     with pytest.raises(TimeoutError):
         news.take(10)

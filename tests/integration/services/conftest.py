@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from mycelium.state import ROOT
-from nameko_mesh.news import News
+from nameko_mesh.outbox.handoff import News
 from nameko_mesh.sql import migrations
 from nameko_mesh.sql.engine import open_engine
 from services.notifications import tables as notifications_tables

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from nameko_mesh.outbox_rows import OutboxStore
+from nameko_mesh.outbox.claims import OutboxStore
 from nameko_mesh.sql import migrations
 from nameko_mesh.sql.engine import open_engine
 from tests.integration.services.conftest import METADATA, migrations_of

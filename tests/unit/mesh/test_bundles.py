@@ -6,10 +6,11 @@ import orjson
 import pytest
 
 from nameko_mesh.amqp.confirmed_publisher import Fate
-from nameko_mesh.bundle_publisher import BundlePublisher, joined
 from nameko_mesh.events.schema import MOST_TOGETHER
-from nameko_mesh.outbox import _wave
-from nameko_mesh.outgoing import Outgoing, bundled
+from nameko_mesh.outbox.insert import Outgoing, bundled
+from nameko_mesh.outbox.messages import joined
+from nameko_mesh.outbox.publisher import BundlePublisher
+from nameko_mesh.outbox.relay import _wave
 
 
 def events(*named):

@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from nameko_mesh.amqp.confirmed_publisher import Fate
-from nameko_mesh.bundle_publisher import BundlePublisher
-from nameko_mesh.outbox import OutboxRelay
-from nameko_mesh.outgoing import Outgoing
+from nameko_mesh.outbox.insert import Outgoing
+from nameko_mesh.outbox.publisher import BundlePublisher
+from nameko_mesh.outbox.relay import OutboxRelay
 
 TYPES = "abA"
 """The last of them is awaited."""

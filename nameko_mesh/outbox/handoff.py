@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from nameko_mesh.outgoing import CLAIM, Outgoing
+from nameko_mesh.outbox.insert import CLAIM, Outgoing
 
 MOST_IN_MEMORY = 1000
 """Bundles that wait for the relay of their process; those after them wait in the table alone."""

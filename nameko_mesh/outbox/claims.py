@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from nameko_mesh.outgoing import CLAIM, Outgoing
+from nameko_mesh.outbox.insert import CLAIM, Outgoing
 from nameko_mesh.sql.db_clock import clock
 from nameko_mesh.sql.reads import among
 from nameko_mesh.sql.tables import outbox, unsent

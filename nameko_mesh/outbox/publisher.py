@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 import orjson
 
 from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, Fate, Parcel
 from nameko_mesh.events import exchanges
-from nameko_mesh.events.schema import MOST_TOGETHER
-from nameko_mesh.outgoing import Outgoing
+from nameko_mesh.outbox.messages import Joined
 
 CONFIRM_SECONDS = 3.0
 MOST_AT_ONCE = 500
@@ -72,49 +70,6 @@ class BundlePublisher:
             for (number, _), fate in zip(some, fates, strict=True):
                 found.setdefault(number, set()).add(fate)
         return found
-
-
-@dataclass(slots=True)
-class Joined:
-    """Rows of one type, as one message."""
-
-    type: str
-    awaited: bool
-    rows: list[Outgoing] = field(default_factory=list)
-    aggregate_ids: set[str] = field(default_factory=set)
-    size: int = 0
-
-    @property
-    def first(self) -> Outgoing:
-        return self.rows[0]
-
-    def has_room(self, row: Outgoing) -> bool:
-        return row.awaited == self.awaited and self.size + row.size <= MOST_TOGETHER
-
-    def add(self, row: Outgoing) -> None:
-        self.rows.append(row)
-        self.aggregate_ids |= row.aggregate_ids
-        self.size += row.size
-
-
-def joined(rows: Iterable[Outgoing]) -> list[Joined]:
-    """As few messages as keep the order of the events of one aggregate: a handler takes those of a message
-    one after the other. An event that was committed alone travels alone, for of several messages a handler
-    has several in work at once."""
-    messages: list[Joined] = []
-    open_one: dict[str, int] = {}
-    latest: dict[str, int] = {}
-    for row in rows:
-        number = open_one.get(row.type, -1)
-        before = max(latest.get(aggregate_id, -1) for aggregate_id in row.aggregate_ids)
-        if row.size == 1 or number < before or number < 0 or not messages[number].has_room(row):
-            number = len(messages)
-            messages.append(Joined(row.type, row.awaited))
-            if row.size > 1:
-                open_one[row.type] = number
-        messages[number].add(row)
-        latest |= dict.fromkeys(row.aggregate_ids, number)
-    return messages
 
 
 def _whole(one: Joined) -> bytes:

@@ -21,10 +21,11 @@ from nameko.extensions import DependencyProvider
 
 from nameko_mesh.amqp.confirmed_publisher import Fate
 from nameko_mesh.backoff import back_off
-from nameko_mesh.bundle_publisher import MOST_AT_ONCE, BundlePublisher, Joined, joined
-from nameko_mesh.news import MANY
-from nameko_mesh.outbox_rows import OutboxStore
-from nameko_mesh.outgoing import CLAIM, Outgoing
+from nameko_mesh.outbox.claims import OutboxStore
+from nameko_mesh.outbox.handoff import MANY
+from nameko_mesh.outbox.insert import CLAIM, Outgoing
+from nameko_mesh.outbox.messages import Joined, joined
+from nameko_mesh.outbox.publisher import MOST_AT_ONCE, BundlePublisher
 from nameko_mesh.sql.provider import Engine
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""The outbox: from a committed transaction to the broker, at least once and in order."""
