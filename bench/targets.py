@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from bench.results import Results, Side
 
 MESH, TUTORIAL, STOCK = "mesh", "tutorial", "stock Nameko"
-LEAN_NEW, STOCK_NEW = "nameko_mesh.rpc, RpcClient", "stock, RpcClient"
-LEAN_OLD, STOCK_OLD = "nameko_mesh.rpc, ServiceRpcClient", "stock, ServiceRpcClient"
+LEAN_NEW, STOCK_NEW = "nameko_mesh.rpc.entrypoint, RpcClient", "stock, RpcClient"
+LEAN_OLD, STOCK_OLD = "nameko_mesh.rpc.entrypoint, ServiceRpcClient", "stock, ServiceRpcClient"
 GRPC, STOCK_GRPC = "nameko_mesh.grpc.entrypoint", "stock nameko-grpc"
 
 Reached = Callable[[Results], float | None]
@@ -64,7 +64,10 @@ TARGETS = (
     Target("reads", "reads/s at 64: mesh / tutorial's FastAPI", 0.9, _rates("reads", 64, MESH, TUTORIAL)),
     Target("overload", "good orders/s: 1024 clients / 256", 0.8, _ratio("overload", *_OVERLOAD)),
     Target(
-        "rpc", "calls/s at 64: nameko_mesh.rpc / stock service", 3, _rates("rpc", 64, LEAN_NEW, STOCK_NEW)
+        "rpc",
+        "calls/s at 64: nameko_mesh.rpc.entrypoint / stock service",
+        3,
+        _rates("rpc", 64, LEAN_NEW, STOCK_NEW),
     ),
     Target(
         "rpc",
@@ -74,7 +77,7 @@ TARGETS = (
     ),
     Target(
         "rpc",
-        "calls/s at 64, nameko_mesh.rpc: RpcClient / ServiceRpcClient",
+        "calls/s at 64, nameko_mesh.rpc.entrypoint: RpcClient / ServiceRpcClient",
         10,
         _rates("rpc", 64, LEAN_NEW, LEAN_OLD),
     ),

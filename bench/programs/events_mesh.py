@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.programs.events_count import Counted
 from nameko_mesh.events.handler import event_handler
-from nameko_mesh.rpc import rpc
+from nameko_mesh.rpc.entrypoint import rpc
 
 
 class MeshSink:

@@ -16,7 +16,7 @@ from mycelium.state import ROOT
 
 IN_FLIGHT = (1, 16, 64)
 READY_SECONDS = 30
-_SERVICES = {"stock": "stock_echo", "nameko_mesh.rpc": "mesh_echo"}
+_SERVICES = {"stock": "stock_echo", "nameko_mesh.rpc.entrypoint": "mesh_echo"}
 _CLIENTS = {"RpcClient": "rpc_client", "ServiceRpcClient": "nameko_client"}
 
 
@@ -25,7 +25,7 @@ def rpc(options: Options) -> tuple[list[Sample], dict[str, float]]:
     with ground(folder) as base:
         programs = (
             nameko("stock", "bench.programs.rpc_stock", **base.environment),
-            meshed("nameko_mesh.rpc", "bench.programs.rpc_mesh", **base.environment),
+            meshed("nameko_mesh.rpc.entrypoint", "bench.programs.rpc_mesh", **base.environment),
         )
         with running(*programs, log_dir=folder / "logs") as processes:
             for target in _SERVICES.values():

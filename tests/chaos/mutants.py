@@ -121,10 +121,10 @@ def blocking_driver() -> None:
 @mutant
 def headers_trusted() -> None:
     """the headers of a message reach Nameko unchecked"""
-    from nameko_mesh import rpc
     from nameko_mesh.events import handler
+    from nameko_mesh.rpc import entrypoint
 
-    _put(rpc, "validated_context", lambda headers: headers)
+    _put(entrypoint, "validated_context", lambda headers: headers)
     _put(handler, "validated_context", lambda headers: headers)
 
 
@@ -196,7 +196,7 @@ def always_well() -> None:
 @mutant
 def leaks() -> None:
     """every message leaves two megabytes behind"""
-    from nameko_mesh.rpc import Responder
+    from nameko_mesh.rpc.entrypoint import Responder
 
     send = Responder.send_response
 

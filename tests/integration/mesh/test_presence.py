@@ -11,7 +11,7 @@ from nameko import config
 
 from mycelium.servers import free_port
 from nameko_mesh.health import Presence
-from nameko_mesh.rpc import rpc
+from nameko_mesh.rpc.entrypoint import rpc
 from tests.waiting import eventually
 
 

@@ -1,0 +1,1 @@
+"""RPC over AMQP, wire-compatible with Nameko."""
