@@ -1,0 +1,1 @@
+"""The container of a service, its health and its presence in Consul."""
