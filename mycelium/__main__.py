@@ -1,5 +1,5 @@
 """`python -m mycelium`."""
 
-from mycelium.cli import app
+from mycelium.cli.app import app
 
 app()

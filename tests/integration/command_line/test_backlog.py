@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from typer.testing import CliRunner
 
-from mycelium.cli import app
+from mycelium.cli.app import app
 from mycelium.seed import migrate, seed
 from nameko_mesh.outbox.claims import OutboxStore
 from nameko_mesh.sql.engine import open_engine

@@ -8,7 +8,7 @@ import pytest
 from kombu import Connection, Exchange, Producer, Queue
 from typer.testing import CliRunner
 
-from mycelium.cli import app
+from mycelium.cli.app import app
 from mycelium.parked import queues
 
 NAME = "evt-orders-order_confirmed--notifications.on_order_confirmed"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mycelium.held_up import AsJson, err, show
+from mycelium.cli.output import AsJson, err, show
 from mycelium.state import State
 
 Consul = Annotated[

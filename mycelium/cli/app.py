@@ -14,10 +14,11 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from mycelium.held_up import dlq, outbox, sagas
+from mycelium.cli.backlog import outbox, sagas
+from mycelium.cli.dlq import dlq
+from mycelium.cli.services import services
 from mycelium.state import ROOT, AlreadyRunning, State
 from mycelium.supervisor import processes, restarts
-from mycelium.who_is_there import services
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(dlq, name="dlq")

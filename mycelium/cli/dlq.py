@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 
+from mycelium.cli.output import AsJson, err, out, show
 from mycelium.state import State
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False)
-
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 dlq = typer.Typer(
     no_args_is_help=True, help="Calls and events that could not be handled: retried, or parked."
 )
@@ -94,40 +88,3 @@ def _asked(act: Callable[[], Any]) -> Any:
         reason = f"the database does not answer: {str(error).splitlines()[0]}"
     err.print(f"[red]{reason}[/red]", soft_wrap=True)
     raise typer.Exit(1)
-
-
-def outbox(database_url: DatabaseUrl = "", as_json: AsJson = False) -> None:
-    """How many events each service has not sent yet, and since when."""
-    from mycelium.backlog import outbox_lags
-
-    show([asdict(lag) for lag in _asked(lambda: outbox_lags(_database(database_url)))], as_json)
-
-
-def sagas(limit: int = 50, database_url: DatabaseUrl = "", as_json: AsJson = False) -> None:
-    """The orders of which products has not decided yet, the oldest first."""
-    from mycelium.backlog import unsettled_orders
-
-    orders = _asked(lambda: unsettled_orders(_database(database_url), limit))
-    show([asdict(order) for order in orders], as_json)
-
-
-def show(rows: list[dict[str, Any]], as_json: bool, nothing: str = "nothing waits") -> None:
-    """As JSON, or as a table in which what is not known stays empty."""
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    if not rows:
-        out.print(nothing)
-        return
-    table = Table(*(Column(name.replace("_", " "), overflow="fold") for name in rows[0]), box=None)
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    out.print(table)
-
-
-def _database(database_url: str) -> str:
-    url = database_url or State().environment().get("DATABASE_URL")
-    if not url:
-        err.print("no mesh is running here: set DATABASE_URL to its databases")
-        raise typer.Exit(1)
-    return url
