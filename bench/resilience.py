@@ -30,7 +30,7 @@ from rich.table import Table
 from bench.catalogue import PRODUCTS
 from bench.plain_http import PlainHttp
 from bench.stacks.mesh import Mesh, mesh
-from mycelium.directory import look
+from mycelium.diagnostics.instances import look
 from mycelium.state import ROOT
 from mycelium.supervisor import connect, pid_of
 

@@ -18,7 +18,7 @@ from bench.servers import CACHE
 from bench.stacks import WrongBooks
 from bench.stacks.shop import open_shop
 from bench.stacks.stock import execute, rows
-from mycelium.parked import queues
+from mycelium.diagnostics.dead_letters import queues
 from mycelium.plan import SERVICES
 from mycelium.servers import NotReady, free_port, wait_until
 from mycelium.servers.program import tied_to_parent

@@ -13,14 +13,14 @@ from mycelium.state import State
 
 def outbox(database_url: DatabaseUrl = "", as_json: AsJson = False) -> None:
     """How many events each service has not sent yet, and since when."""
-    from mycelium.backlog import outbox_lags
+    from mycelium.diagnostics.backlog import outbox_lags
 
     show([asdict(lag) for lag in _asked(lambda: outbox_lags(_database(database_url)))], as_json)
 
 
 def sagas(limit: int = 50, database_url: DatabaseUrl = "", as_json: AsJson = False) -> None:
     """The orders of which products has not decided yet, the oldest first."""
-    from mycelium.backlog import unsettled_orders
+    from mycelium.diagnostics.backlog import unsettled_orders
 
     orders = _asked(lambda: unsettled_orders(_database(database_url), limit))
     show([asdict(order) for order in orders], as_json)

@@ -61,7 +61,7 @@ def dlq_drop(
 
 
 def _parked(amqp_uri: str) -> Any:
-    from mycelium.parked import ParkedMessages
+    from mycelium.diagnostics.dead_letters import ParkedMessages
 
     uri = amqp_uri or State().environment().get("AMQP_URI")
     if not uri:
@@ -76,7 +76,7 @@ def _asked(act: Callable[[], Any]) -> Any:
     from kombu.exceptions import OperationalError
     from sqlalchemy.exc import SQLAlchemyError
 
-    from mycelium.parked import NoSuchQueue
+    from mycelium.diagnostics.dead_letters import NoSuchQueue
 
     try:
         return act()

@@ -27,7 +27,7 @@ def services(consul: Consul = "", token: Token = "", metrics: Metrics = "", as_j
     """Every instance: what Consul knows of it, and what the gateway sees when it calls."""
     import httpx
 
-    from mycelium.directory import look
+    from mycelium.diagnostics.instances import look
 
     known = State().environment()
     consul = consul or known.get("CONSUL_HTTP_ADDR", "")

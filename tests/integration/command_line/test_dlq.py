@@ -9,7 +9,7 @@ from kombu import Connection, Exchange, Producer, Queue
 from typer.testing import CliRunner
 
 from mycelium.cli.app import app
-from mycelium.parked import queues
+from mycelium.diagnostics.dead_letters import queues
 
 NAME = "evt-orders-order_confirmed--notifications.on_order_confirmed"
 HEADERS = {

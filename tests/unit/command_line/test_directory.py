@@ -8,7 +8,7 @@ import threading
 import httpx
 import pytest
 
-from mycelium.directory import QUEUE, look
+from mycelium.diagnostics.instances import QUEUE, look
 from mycelium.servers import free_port
 
 ONE = """\

@@ -1,0 +1,1 @@
+"""Reads what is running and what is stuck."""
