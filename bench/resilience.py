@@ -31,8 +31,8 @@ from bench.catalogue import PRODUCTS
 from bench.plain_http import PlainHttp
 from bench.stacks.mesh import Mesh, mesh
 from mycelium.diagnostics.instances import look
+from mycelium.runner.supervisor import connect, pid_of
 from mycelium.state import ROOT
-from mycelium.supervisor import connect, pid_of
 
 TRIES = 4
 PAUSE_SECONDS = 0.05

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mycelium.plan import SERVICES
+from mycelium.runner.process_plan import SERVICES
 from mycelium.state import ROOT
 from nameko_mesh.sql import migrations
 from nameko_mesh.sql.engine import open_engine

@@ -19,11 +19,11 @@ from bench.stacks import WrongBooks
 from bench.stacks.shop import open_shop
 from bench.stacks.stock import execute, rows
 from mycelium.diagnostics.dead_letters import queues
-from mycelium.plan import SERVICES
+from mycelium.runner.process_plan import SERVICES
+from mycelium.runner.supervisor import processes, restarts
 from mycelium.servers import NotReady, free_port, wait_until
 from mycelium.servers.program import tied_to_parent
 from mycelium.state import ROOT, State
-from mycelium.supervisor import processes, restarts
 
 START_SECONDS = 180
 STOP_SECONDS = 60

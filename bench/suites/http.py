@@ -17,7 +17,7 @@ from bench.stacks.mesh import Mesh, mesh
 from bench.stacks.stock import stock
 from bench.stacks.tutorial import tutorial
 from bench.wrk import Wrk
-from mycelium.plan import GATEWAY
+from mycelium.runner.process_plan import GATEWAY
 
 GATEWAYS = {1: "1 gateway", 2: "2 gateways"}
 OVERLOAD_CLIENTS = (256, 1024)

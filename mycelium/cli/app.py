@@ -17,8 +17,8 @@ from rich.table import Column, Table
 from mycelium.cli.backlog import outbox, sagas
 from mycelium.cli.dlq import dlq
 from mycelium.cli.services import services
+from mycelium.runner.supervisor import processes, restarts
 from mycelium.state import ROOT, AlreadyRunning, State
-from mycelium.supervisor import processes, restarts
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(dlq, name="dlq")
@@ -61,9 +61,9 @@ def demo(scale: Scale = "", port: Port = None, management: Management = False, d
 
 
 def _run(scale: str, port: int | None, management: bool, db: Database | None, *, stay: bool) -> None:
-    from mycelium.first_order import OrderFailed
-    from mycelium.plan import BadScale, parse_scale
-    from mycelium.run import Interrupt, running
+    from mycelium.runner.first_order import OrderFailed
+    from mycelium.runner.process_plan import BadScale, parse_scale
+    from mycelium.runner.run import Interrupt, running
     from mycelium.servers import ServerError
 
     started = time.monotonic()

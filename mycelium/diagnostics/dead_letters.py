@@ -20,7 +20,7 @@ from nameko.events import BROADCAST, EventHandler
 from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR
 from nameko.rpc import Rpc
 
-from mycelium.plan import SERVICES
+from mycelium.runner.process_plan import SERVICES
 from nameko_mesh.amqp.dead_letters import (
     ATTEMPTS,
     HANDLER,

@@ -11,7 +11,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from mycelium.plan import GATEWAY, SERVICES
+from mycelium.runner.process_plan import GATEWAY, SERVICES
 
 ASK_SECONDS = 3.0
 QUEUE = "its queue"

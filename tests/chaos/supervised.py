@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xmlrpc.client import Fault
 
+from mycelium.runner.supervisor import connect
 from mycelium.state import State
-from mycelium.supervisor import connect
 
 
 @dataclass(frozen=True, slots=True)

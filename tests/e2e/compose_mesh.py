@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from mycelium.plan import SERVICES
+from mycelium.runner.process_plan import SERVICES
 from mycelium.servers import Processes, Program, free_ports, postgresql
 from mycelium.state import ROOT
 from tests.contracts.repository.compose_file import Container, containers, copied, image_environment

@@ -146,8 +146,8 @@ class Mesh:
         return int(self.http.get(f"/products/{product_id}").json()["stock"])
 
     def supervisor(self) -> Any:
+        from mycelium.runner.supervisor import connect
         from mycelium.state import State
-        from mycelium.supervisor import connect
 
         return connect(State(self.command.home)).supervisor
 

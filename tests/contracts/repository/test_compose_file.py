@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from gateway.settings import Settings
-from mycelium.plan import DRAIN_SECONDS, SERVICES
+from mycelium.runner.process_plan import DRAIN_SECONDS, SERVICES
 from mycelium.state import ROOT
 from tests.contracts.repository.compose_file import COMPOSE, ours, seconds, services, variables
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mycelium.backing import _in_a_process_of_its_own
+from mycelium.runner.backing_services import _in_a_process_of_its_own
 from mycelium.servers import ServerError, free_port
 
 

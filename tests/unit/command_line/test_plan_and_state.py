@@ -8,10 +8,10 @@ import socket
 
 import pytest
 
-from mycelium.plan import BadScale, Ports, parse_scale, plan_gateways, plan_services
+from mycelium.runner.process_plan import BadScale, Ports, parse_scale, plan_gateways, plan_services
+from mycelium.runner.supervisor import processes, render, restarts
 from mycelium.servers import Program, free_port
 from mycelium.state import AlreadyRunning, Member, State
-from mycelium.supervisor import processes, render, restarts
 
 
 @pytest.fixture

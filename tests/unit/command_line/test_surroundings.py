@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mycelium.runner.preflight import check_broker, check_databases, check_folder, consul_answers
 from mycelium.servers import ServerError, free_port
-from mycelium.surroundings import check_broker, check_databases, check_folder, consul_answers
 
 
 @pytest.mark.parametrize("uri", ["nonsense", "pyamqp://guest:guest@127.0.0.1:1//", "http://127.0.0.1:1"])

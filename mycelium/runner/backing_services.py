@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from mycelium.plan import SERVICES
+from mycelium.runner.preflight import check_broker, check_databases, consul_answers
+from mycelium.runner.process_plan import SERVICES
+from mycelium.runner.supervisor import Supervisor, stuck
 from mycelium.servers import Program, ServerError, consul, postgresql, rabbitmq, wait_until
 from mycelium.state import ROOT, Member, State
-from mycelium.supervisor import Supervisor, stuck
-from mycelium.surroundings import check_broker, check_databases, consul_answers
 
 SERVERS_SECONDS = 90.0
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from mycelium import backing, first_order
-from mycelium.liveness import answers, watched
-from mycelium.plan import (
+from mycelium.runner import backing_services, first_order
+from mycelium.runner.liveness import answers, watched
+from mycelium.runner.preflight import check_folder
+from mycelium.runner.process_plan import (
     DRAIN_SECONDS,
     GATEWAY,
     GATEWAY_PORT,
@@ -23,10 +24,9 @@ from mycelium.plan import (
     plan_gateways,
     plan_services,
 )
+from mycelium.runner.supervisor import Supervisor, stuck
 from mycelium.servers import ServerError, port_is_free, wait_until
 from mycelium.state import State
-from mycelium.supervisor import Supervisor, stuck
-from mycelium.surroundings import check_folder
 
 READY_SECONDS = 60.0
 
@@ -63,7 +63,7 @@ def running(
     check_folder(state.home)
     state.make()
     with state.locked():
-        servers = backing.find(state, say, management=management, db=db)
+        servers = backing_services.find(state, say, management=management, db=db)
         ports = Ports(well_known=state.is_own)
         gateway_port = _gateway_port(ports, port, say)
         services = plan_services(scale, ports)
@@ -111,7 +111,7 @@ def _gateway_port(ports: Ports, port: int | None, say: Say) -> int:
 
 def _environment(
     state: State,
-    servers: backing.Backing,
+    servers: backing_services.Backing,
     gateway_port: int,
     gateways: Sequence[Planned],
     grpc: Sequence[str],

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from math import inf
 
-from mycelium.plan import Planned
+from mycelium.runner.process_plan import Planned
+from mycelium.runner.supervisor import kill, processes
 from mycelium.state import State
-from mycelium.supervisor import kill, processes
 
 CHECK_SECONDS = 2.0
 FAILURES = 4

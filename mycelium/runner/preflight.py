@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from mycelium.plan import SERVICES
+from mycelium.runner.process_plan import SERVICES
 from mycelium.servers import ServerError
 
 ANSWER_SECONDS = 3

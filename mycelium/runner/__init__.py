@@ -1,0 +1,1 @@
+"""Starts the mesh, supervises it and stops it."""
