@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mycelium.servers.private import write_private
+from mycelium.servers.private_file import write_private
 from mycelium.servers.program import ServerError
 from mycelium.servers.sources import Release, distribution_sources
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mycelium.servers.debian import Say, environment_of, unpacked
 from mycelium.servers.owner import Owner
-from mycelium.servers.private import write_private
+from mycelium.servers.private_file import write_private
 from mycelium.servers.program import Program, ServerError, free_port
 
 USER = "mycelium"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mycelium.servers import amqp, docker
+from mycelium.servers import amqp_login, docker
 from mycelium.servers.debian import Say, environment_of, unpacked
 from mycelium.servers.program import Program, ServerError
 from mycelium.servers.rabbitmq_data import USER, Ports, prepare
@@ -58,7 +58,7 @@ class RabbitMQ:
 
     def is_ready(self) -> bool:
         """Whether a client can log in to the virtual host; known within a second."""
-        return amqp.accepts(self.ports.amqp, USER, self.password)
+        return amqp_login.accepts(self.ports.amqp, USER, self.password)
 
 
 class Installation(Protocol):

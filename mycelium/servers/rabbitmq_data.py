@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from mycelium.servers.private import write_private
+from mycelium.servers.private_file import write_private
 from mycelium.servers.program import free_ports
 
 USER = "mycelium"
