@@ -14,8 +14,8 @@ from datetime import timedelta
 from typing import Any
 
 from nameko_mesh.backoff import back_off
-from nameko_mesh.money import amount
 from nameko_mesh.sql.retry import settled
+from services.money import amount
 from services.notifications import domain
 from services.notifications.domain import Mail
 from services.notifications.store import MailsStore

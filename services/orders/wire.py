@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nameko_mesh.events.schema import timestamp
-from nameko_mesh.money import major_units
+from services.money import major_units
 from services.orders import domain
 from services.orders.domain import Customer, Order, Request
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nameko_mesh.errors import describe
-from nameko_mesh.money import major_units
 from nameko_mesh.outcome import Outcome
 from protos import product_pb2 as pb
+from services.money import major_units
 from services.products import domain
 from services.products.domain import Order, Product, Reservation
 

@@ -8,13 +8,14 @@ import uuid
 import pytest
 from nameko import config
 
-from nameko_mesh import errors, money, settings
+from nameko_mesh import errors, settings
 from nameko_mesh.backoff import back_off
 from nameko_mesh.context import deadline_of, validated_context
 from nameko_mesh.events.schema import sealed
 from nameko_mesh.log import Unexpected
 from nameko_mesh.paging import checked_limit, decode_cursor, page
 from nameko_mesh.values import value
+from services import money
 from services.orders.events import OrderPlaced
 
 
