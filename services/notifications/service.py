@@ -12,7 +12,7 @@ from nameko_mesh.runtime.presence import Presence
 from nameko_mesh.sql.provider import Database
 from nameko_mesh.sql.pruning import Pruning
 from services.notifications import commands
-from services.notifications.postman import Postman
+from services.notifications.mailer import Postman
 from services.notifications.store import MailsStore
 from services.notifications.tables import mails
 

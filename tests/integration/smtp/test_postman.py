@@ -14,7 +14,7 @@ from nameko import config
 
 from mycelium.servers import free_port
 from services.notifications.domain import Mail
-from services.notifications.postman import Postman
+from services.notifications.mailer import Postman
 
 MAIL = Mail(id="e-1", recipient="alice@example.com", subject="Your order o-1 is confirmed", body="Grüße\n")
 
