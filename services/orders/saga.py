@@ -25,10 +25,10 @@ from functools import partial
 from nameko_mesh.backoff import back_off
 from nameko_mesh.errors import DeadlineExceeded, MeshError, Unavailable
 from nameko_mesh.outcome import Outcome
-from services.orders import at_once, commands, domain, neighbours
-from services.orders.at_once import NOTHING_ASKED, Ahead
+from services.orders import commands, domain, remote, reserve_first
 from services.orders.domain import Order, Request
-from services.orders.neighbours import Products, Users
+from services.orders.remote import Products, Users
+from services.orders.reserve_first import NOTHING_ASKED, Ahead
 from services.orders.store import OrdersStore
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ def place(
     }
     requests = {index: wish.unwrap() for index, wish in enumerate(wishes) if not wish.error}
     if requests:
-        ahead = at_once.ask_ahead(store, products, requests.values())
-        answers |= at_once.answer(store, requests, ahead)
+        ahead = reserve_first.ask_ahead(store, products, requests.values())
+        answers |= reserve_first.answer(store, requests, ahead)
     if rest := {index: request for index, request in requests.items() if index not in answers}:
         try:
             answers |= _step_by_step(store, products, users, rest, ahead)
@@ -82,7 +82,7 @@ def _step_by_step(
     accepted = commands.accept(store, requests)
     answers, to_drive = dict(accepted.answers), dict(accepted.to_drive)
     if accepted.strangers:
-        customers, failed = neighbours.ask_users(users, accepted.strangers)
+        customers, failed = remote.ask_users(users, accepted.strangers)
         answers |= failed
         known = {index: one for index, one in accepted.strangers.items() if index not in failed}
         try:
@@ -106,9 +106,9 @@ def drive(
     after = {order.id: order for order in orders}
     asked = {order.id for order in orders if ahead.has_asked_for(order)}
     decided = {order_id: one for order_id, one in ahead.decided.items() if order_id in asked}
-    wanted = [neighbours.wanted_for(order.id, order.lines) for order in orders if order.id not in asked]
+    wanted = [remote.wanted_for(order.id, order.lines) for order in orders if order.id not in asked]
     if wanted:
-        decided |= neighbours.reserve(products, wanted)
+        decided |= remote.reserve(products, wanted)
     if decided:
         try:
             after |= commands.settle(store, after, decided)

@@ -15,8 +15,8 @@ from nameko_mesh.sql.tables import as_row
 from nameko_mesh.sql.transaction import Store, Transaction, insert_ignoring_conflicts
 from nameko_mesh.sql.write_batch import Stale, Write, document
 from services.orders import domain
+from services.orders.cache import Memory
 from services.orders.domain import Customer, Line, Order, Request
-from services.orders.memory import Memory
 from services.orders.tables import customers, orders
 
 _CHANGING = ("status", "lines", "currency", "reason", "version", "confirmed_at")

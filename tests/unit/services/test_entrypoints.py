@@ -11,7 +11,7 @@ from nameko.testing.services import worker_factory
 from nameko_mesh.errors import Refused, Unavailable
 from nameko_mesh.outcome import Outcome
 from services.orders import domain as orders
-from services.orders import neighbours, saga, wire
+from services.orders import remote, saga, wire
 from services.orders.service import OrdersService
 from services.products import domain as products
 from services.products.service import ProductsService
@@ -158,7 +158,7 @@ def test_users_who_can_not_be_asked_are_not_unknown():
         def get_users(self, *, user_ids):
             raise Unavailable("users is away")
 
-    found, failed = neighbours.ask_users(Away(), {0: a_request("U001")})
+    found, failed = remote.ask_users(Away(), {0: a_request("U001")})
     assert found == []
     assert isinstance(failed[0].error, Unavailable)
 
@@ -168,7 +168,7 @@ def test_a_user_whom_nobody_knows_is_the_callers_mistake():
         def get_users(self, *, user_ids):
             return [{"error": {"code": "not-found", "message": "nobody"}}]
 
-    found, failed = neighbours.ask_users(Knowing(), {3: a_request("U404")})
+    found, failed = remote.ask_users(Knowing(), {3: a_request("U404")})
     assert found == []
     assert isinstance(failed[3].error, orders.UnknownCustomer)
 

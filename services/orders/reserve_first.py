@@ -12,9 +12,9 @@ from typing import Any
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.values import value
-from services.orders import commands, domain, neighbours
+from services.orders import commands, domain, remote
 from services.orders.domain import Customer, Order, Request, Reserved
-from services.orders.neighbours import Products
+from services.orders.remote import Products
 from services.orders.store import OrdersStore
 
 log = logging.getLogger(__name__)
@@ -46,10 +46,8 @@ def ask_ahead(store: OrdersStore, products: Products, requests: Iterable[Request
     for request in requests:
         if request.order_id in new and request.user_id in customers:
             asked.setdefault(request.order_id, request)
-    wanted = [
-        neighbours.wanted_for(one.order_id, one.lines) | {"user_id": one.user_id} for one in asked.values()
-    ]
-    return Ahead(customers, asked, neighbours.reserve(products, wanted) if wanted else {})
+    wanted = [remote.wanted_for(one.order_id, one.lines) | {"user_id": one.user_id} for one in asked.values()]
+    return Ahead(customers, asked, remote.reserve(products, wanted) if wanted else {})
 
 
 def answer(store: OrdersStore, requests: Mapping[int, Request], ahead: Ahead) -> dict[int, Outcome[Order]]:
