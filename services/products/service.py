@@ -22,8 +22,8 @@ from nameko_mesh.sql.tables import inbox
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
 from services.products import commands, domain, wire
+from services.products.stock_watch import StockWatch
 from services.products.store import ProductsStore
-from services.products.watch import StockWatch
 
 grpc = Grpc.implementing(ProductServiceStub)
 

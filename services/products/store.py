@@ -13,8 +13,8 @@ from nameko_mesh.sql.reads import among, select_among
 from nameko_mesh.sql.tables import as_row
 from nameko_mesh.sql.transaction import Store, Transaction
 from services.products import domain
+from services.products.cache import Memory
 from services.products.domain import Product, Refusal, Reservation, ReservedLine
-from services.products.memory import Memory
 from services.products.tables import products, reservations
 
 
