@@ -23,8 +23,8 @@ What a call raises is told in `nameko_mesh.errors`. Needs an event loop that is 
 and asyncio's own are both tested).
 """
 
-from nameko_mesh.aio.amqp.subscription import Subscription
 from nameko_mesh.aio.amqp.reconnecting import backoff
+from nameko_mesh.aio.amqp.subscription import Subscription
 from nameko_mesh.aio.rpc_client import RpcClient
 
 __all__ = ["RpcClient", "Subscription", "backoff"]

@@ -44,7 +44,7 @@ from nameko_mesh.events import exchanges
 from nameko_mesh.events.bundle import Bundle, BundleConsumer, Event, events_in
 from nameko_mesh.workers import start_worker
 
-__all__ = ["BROADCAST", "batch_handler", "event_handler"]
+__all__ = ["BROADCAST", "event_handler"]
 
 log = logging.getLogger(__name__)
 

@@ -38,7 +38,7 @@ def test_it_has_every_process_of_the_mesh():
 def test_a_service_is_given_what_it_requires_and_nothing_it_does_not_know(service):
     config = (ROOT / "config.yml").read_text()
     known = set(re.findall(r"\$\{(\w+)", config))
-    sources = [*ROOT.glob("nameko_mesh/*.py"), *ROOT.glob(f"services/{service}/*.py")]
+    sources = [*ROOT.glob("nameko_mesh/**/*.py"), *ROOT.glob(f"services/{service}/*.py")]
     required = {
         name for source in sources for name in re.findall(r'\brequired\("(\w+)"\)', source.read_text())
     }

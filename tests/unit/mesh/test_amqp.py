@@ -16,7 +16,8 @@ from amqp import serialization
 from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from kombu.utils import json as kombu_json
 
-from nameko_mesh.amqp import transport as amqp
+from nameko_mesh.amqp import publish
+from nameko_mesh.amqp.transport import _TCP, _Channel
 
 
 def frame(payload: bytes, kind: int = 1, channel: int = 1) -> bytes:
@@ -27,7 +28,7 @@ def frame(payload: bytes, kind: int = 1, channel: int = 1) -> bytes:
 def ends() -> Iterator[tuple[Any, Any]]:
     """A transport as it is after it has connected, and the broker's end of its socket."""
     ours, broker = socket.socketpair()
-    transport = amqp._TCP("nowhere:1")
+    transport = _TCP("nowhere:1")
     transport.sock = ours
     transport._setup_transport()
     transport.connected = True
@@ -148,12 +149,12 @@ def test_properties_that_can_not_be_read_are_none_at_all() -> None:
 
 
 def test_a_channel_that_is_closed_takes_no_message_and_no_ack(ends: tuple[Any, Any]) -> None:
-    channel = amqp._Channel.__new__(amqp._Channel)
+    channel = _Channel.__new__(_Channel)
     channel.channel_id = channel.connection = None
     with pytest.raises(RecoverableConnectionError):
         channel.basic_ack(1)
     with pytest.raises(RecoverableConnectionError):
-        amqp.send(channel, b"{}", exchange="", routing_key="somewhere")
+        publish.send(channel, b"{}", exchange="", routing_key="somewhere")
 
 
 def test_a_message_is_sent_as_py_amqp_would_read_it(ends: tuple[Any, Any]) -> None:
@@ -163,7 +164,7 @@ def test_a_message_is_sent_as_py_amqp_would_read_it(ends: tuple[Any, Any]) -> No
         "stack": ["a", "b"],
         "when": datetime(2026, 11, 26, tzinfo=UTC),
     }  # a type that only py-amqp has
-    amqp.send(
+    publish.send(
         channel,
         b"x" * 5000,
         exchange="there",
