@@ -26,7 +26,7 @@ WORKDIR /srv/mycelium
 COPY --from=packages /opt/mycelium /opt/mycelium
 COPY config.yml ./
 COPY gateway gateway
-COPY mesh mesh
+COPY nameko_mesh nameko_mesh
 COPY mycelium mycelium
 COPY protos protos
 COPY services services

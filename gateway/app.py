@@ -57,7 +57,8 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     """The gateway, not yet connected: its lifespan does that. Raises SettingsError.
 
     `uvicorn --factory gateway.app:create_app` serves it as well as `python -m gateway`, which alone ends
-    followed orders on SIGTERM, leaves Consul before it drains, and takes the direct way (gateway.web.fast_path).
+    followed orders on SIGTERM, leaves Consul before it drains, and takes the direct way
+    (gateway.web.fast_path).
     """
     settings = settings or load_settings()
     mesh = mesh or connect(settings)

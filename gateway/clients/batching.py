@@ -18,7 +18,7 @@ from nameko_mesh.errors import (
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How calls of one method are gathered; see nameko_mesh.aio.batcher. `on_batch` is told method and size."""
+    """How calls of one method are gathered; see nameko_mesh.aio.batcher. `on_batch` gets method and size."""
 
     most: int = 100
     lanes: int = 3

@@ -1,6 +1,6 @@
 """The messages that could not be handled: seen, replayed, dropped.
 
-Each queue of a service has queues beside it for them, `.retry` and `.dead`; see nameko_mesh.amqp.transport.dead_letters.
+Each queue of a service has queues beside it for them, `.retry` and `.dead`; see `amqp.dead_letters`.
 """
 
 from __future__ import annotations

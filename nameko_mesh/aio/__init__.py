@@ -19,8 +19,8 @@ From the socket up:
     calls, events    what is in flight, what is subscribed to
     rpc              the client that puts them together
 
-What a call raises is told in `nameko_mesh.errors`. Needs an event loop that is not monkey-patched (any: uvloop
-and asyncio's own are both tested).
+What a call raises is told in `nameko_mesh.errors`. Needs an event loop that is not monkey-patched
+(uvloop and asyncio's own are both tested).
 """
 
 from nameko_mesh.aio.amqp.reconnecting import backoff

@@ -12,11 +12,11 @@ Stock Nameko acks an event even when its handler raised, and `requeue_on_error` 
     ... and `for_ever=True`   as often as it takes: for what must happen, such as giving stock back
     Unavailable was raised    it comes again, uncounted: a database that is away is not its fault; until
                               then it keeps its place here, so that the queue waits and not the database
-    it still raises           it is parked, with the reason, handler and time (nameko_mesh.amqp.transport.dead_letters)
+    it still raises           it is parked, with the reason, handler and time (nameko_mesh.amqp.dead_letters)
     it can't be read          the same, at once
     the process died of it    the broker gives it out again, LIVES times in all, then parks it
 
-Events of a relay come in bundles (nameko_mesh.events.schema.exchanges): several in a message, each on its own account.
+Events of a relay come in bundles (nameko_mesh.events.exchanges): several in a message, each settled alone.
 
 The queue is a quorum queue, which counts how often it has given a message out. It can't tell a message
 that kills from one that was in hand when somebody else killed, so LIVES is far more than the restarts

@@ -3,7 +3,7 @@
     grpc = Grpc.implementing(ProductServiceStub)
 
 A service that has one answers `grpc.health.v1.Health` and server reflection too. It listens on
-GRPC_BIND_HOST:GRPC_BIND_PORT (port 0: any; a `Presence` registers the real one). `nameko_mesh.grpc.entrypoint.errors` tells
+GRPC_BIND_HOST:GRPC_BIND_PORT (port 0: any; `Presence` registers the port). `nameko_mesh.grpc.errors` says
 what becomes of an exception, `nameko_mesh.grpc.http2.limits` how much of what a client may have.
 """
 

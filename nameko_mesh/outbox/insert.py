@@ -1,8 +1,9 @@
 """How events get into the outbox.
 
 A row of it is a bundle: what one transaction has to tell, by type. It is usually claimed by the relay of
-its own process in the statement that writes it, and handed over in memory after the commit (nameko_mesh.outbox.handoff): the
-relay need not look for it. Whatever goes wrong then, the row is there, its claim runs out, and some relay
+its own process in the statement that writes it, and handed over in memory after the commit
+(nameko_mesh.outbox.handoff): the relay need not look for it.
+Whatever goes wrong then, the row is there, its claim runs out, and some relay
 finds it.
 """
 

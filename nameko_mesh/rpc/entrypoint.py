@@ -4,7 +4,8 @@
 
 Speaks to stock Nameko on the other side. What it adds: SIGTERM loses no reply and executes nothing
 twice; refusals cross the wire with their slug; what comes too late is not done; what can't be read is
-answered, or parked where nobody can be; nothing that is sent can end the process. nameko_mesh.rpc.entrypoint.client calls.
+answered, or parked where nobody can be; nothing that is sent can end the process.
+`nameko_mesh.rpc.client` calls.
 """
 
 from __future__ import annotations

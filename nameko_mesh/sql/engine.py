@@ -3,8 +3,8 @@
 psycopg2 yields to the hub through its wait callback. sqlite3 has no such thing: a lock held by
 another process would freeze this one, so its blocking calls run in eventlet's thread pool.
 
-What is waited for ends with the budget of the work in hand (nameko_mesh.deadline): on PostgreSQL any statement,
-on SQLite the wait for a lock, which is all that takes long there.
+What is waited for ends with the budget of the work in hand (nameko_mesh.deadline): on PostgreSQL any
+statement, on SQLite the wait for a lock, which is all that takes long there.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _HEARTBEAT = frame.marshal(Heartbeat(), 0)
 
 
 class Connection(asyncio.Protocol):
-    """Made by `nameko_mesh.aio.amqp.reconnecting.open_connection`. When `lost` is done nothing of it is left on the loop."""
+    """Made by `reconnecting.open_connection`. When `lost` is done nothing of it is left on the loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
