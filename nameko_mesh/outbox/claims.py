@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from nameko_mesh.outbox.insert import CLAIM, Outgoing
+from nameko_mesh.outbox.insertion import CLAIM, OutboxRow
 from nameko_mesh.sql.db_clock import clock
 from nameko_mesh.sql.reads import among
 from nameko_mesh.sql.tables import outbox, unsent
@@ -27,7 +27,7 @@ class OutboxTransaction(Transaction):
         found = self.connection.execute(_one_due(self.connection.dialect.name)).first()
         return found is not None
 
-    def claim(self, claimant: str, limit: int) -> list[Outgoing]:
+    def claim(self, claimant: str, limit: int) -> list[OutboxRow]:
         """The oldest unsent rows, now this claimant's, in order.
 
         A row waits while an earlier one of one of its aggregates is in another's hands, or waits itself;
@@ -83,9 +83,9 @@ class OutboxTransaction(Transaction):
 
 def _outgoing(
     seq: int, kind: str, awaited: bool, aggregate_ids: Sequence[str], envelopes: Sequence[dict[str, Any]]
-) -> Outgoing:
+) -> OutboxRow:
     whole, first, ids = orjson.dumps(envelopes), envelopes[0], frozenset(aggregate_ids)
-    return Outgoing(seq, kind, awaited, ids, len(envelopes), whole, first["event_id"], orjson.dumps(first))
+    return OutboxRow(seq, kind, awaited, ids, len(envelopes), whole, first["event_id"], orjson.dumps(first))
 
 
 @cache

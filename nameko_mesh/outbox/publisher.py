@@ -8,14 +8,14 @@ import orjson
 
 from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, Fate, Parcel
 from nameko_mesh.events import exchanges
-from nameko_mesh.outbox.messages import Joined
+from nameko_mesh.outbox.messages import EventMessage
 
 CONFIRM_SECONDS = 3.0
 MOST_AT_ONCE = 500
 """Messages that leave before the confirms of those before them are there."""
 
 
-class BundlePublisher:
+class EventPublisher:
     """Publishes the events of one service. For one green thread at a time."""
 
     def __init__(self, service: str) -> None:
@@ -26,7 +26,7 @@ class BundlePublisher:
     def close(self) -> None:
         self._publisher.close()
 
-    def publish(self, messages: Sequence[Joined]) -> list[Fate]:
+    def publish(self, messages: Sequence[EventMessage]) -> list[Fate]:
         """The fate of each. Whether anybody listens to single events of a type is told by the fate of one:
         the first of the first message.
 
@@ -36,7 +36,7 @@ class BundlePublisher:
             Parcel(f"{one.first.first_event_id}+", self._bundles, one.type, _whole(one), one.awaited)
             for one in messages
         ]
-        asking: dict[str, Joined] = {}
+        asking: dict[str, EventMessage] = {}
         for one in messages:
             asking.setdefault(one.type, one)
         questions = [
@@ -72,14 +72,14 @@ class BundlePublisher:
         return found
 
 
-def _whole(one: Joined) -> bytes:
+def _whole(one: EventMessage) -> bytes:
     """One event as it is alone, several as a list of them."""
     if one.size == 1:
         return one.first.first
     return b"[" + b",".join([row.envelopes[1:-1] for row in one.rows]) + b"]"
 
 
-def _events(one: Joined, *, but_the_first: bool) -> list[tuple[str, bytes]]:
+def _events(one: EventMessage, *, but_the_first: bool) -> list[tuple[str, bytes]]:
     """Its events, each by its id and as JSON."""
     events = [event for row in one.rows for event in row.events]
     return [(event["event_id"], orjson.dumps(event)) for event in events[but_the_first:]]

@@ -23,9 +23,9 @@ from nameko_mesh.amqp.confirmed_publisher import Fate
 from nameko_mesh.backoff import back_off
 from nameko_mesh.outbox.claims import OutboxStore
 from nameko_mesh.outbox.handoff import MANY
-from nameko_mesh.outbox.insert import CLAIM, Outgoing
-from nameko_mesh.outbox.messages import Joined, joined
-from nameko_mesh.outbox.publisher import MOST_AT_ONCE, BundlePublisher
+from nameko_mesh.outbox.insertion import CLAIM, OutboxRow
+from nameko_mesh.outbox.messages import EventMessage, messages_of
+from nameko_mesh.outbox.publisher import MOST_AT_ONCE, EventPublisher
 from nameko_mesh.sql.provider import Engine
 
 log = logging.getLogger(__name__)
@@ -62,16 +62,16 @@ class OutboxRelay(DependencyProvider):
         self._sent: list[int] = []
         """Events that the broker has, and the table does not know of yet."""
         self._next_pruning = time.monotonic() + PRUNE_SECONDS
-        self._publisher = BundlePublisher(service)
+        self._publisher = EventPublisher(service)
 
     def start(self) -> None:
         self._store = OutboxStore(self.shared.engine)
-        self.shared.news.change_hands(self._claimant)
+        self.shared.handoff.rename_claimant(self._claimant)
         self._thread = self.container.spawn_managed_thread(self._run, identifier="outbox relay")
 
     def stop(self) -> None:
         self._stopping.set()
-        self.shared.news.ring()
+        self.shared.handoff.wake()
         self._thread.wait()
         self._publisher.close()
 
@@ -79,7 +79,7 @@ class OutboxRelay(DependencyProvider):
         return None
 
     def _run(self) -> None:
-        news, failures = self.shared.news, 0
+        handoff, failures = self.shared.handoff, 0
         while not self._stopping.is_set():
             try:
                 self._wait_for_others()
@@ -90,7 +90,7 @@ class OutboxRelay(DependencyProvider):
                 self._prune_now_and_then()
                 failures = 0
                 if not busy:  # with a backlog new events are better found in their turn
-                    news.change_hands(self._claimant)
+                    handoff.rename_claimant(self._claimant)
             except Exception as error:  # broker or database away: nothing is lost, only late
                 failures, busy = failures + 1, False
                 self._forget()
@@ -98,7 +98,7 @@ class OutboxRelay(DependencyProvider):
             if failures:  # what is committed meanwhile is no reason to try sooner
                 self._stopping.wait(back_off(failures))
             elif not busy and not self._stopping.is_set():
-                news.wait(self._to_wait())
+                handoff.wait(self._to_wait())
         with suppress(Exception):  # what is not sent any more is found by another relay, or the next one
             while self._relay_fresh():
                 """The last events of this process."""
@@ -107,23 +107,23 @@ class OutboxRelay(DependencyProvider):
 
     def _wait_for_others(self) -> None:
         seconds = self._pace_from + PACE_SECONDS - time.monotonic()
-        if seconds > 0 and not self.shared.news.has_many:
+        if seconds > 0 and not self.shared.handoff.has_many:
             self._stopping.wait(seconds)
 
     def _to_wait(self) -> float:
         """Seconds until there is something to do without news."""
         return self._mark_at - time.monotonic() if self._sent else IDLE_SECONDS
 
-    def _forget(self) -> list[Outgoing]:
+    def _forget(self) -> list[OutboxRow]:
         """Let go of what was claimed: under another name, so that nothing new overtakes it before its
         claims end. Returns what had not been published."""
         self._claimant = str(uuid.uuid4())
         self._sent.clear()
-        return self.shared.news.change_hands(None)
+        return self.shared.handoff.rename_claimant(None)
 
     def _relay_fresh(self) -> bool:
         """Publish what this process has just committed. Whether there was anything."""
-        events = self.shared.news.take(MANY)
+        events = self.shared.handoff.take(MANY)
         if events:
             self._pace_from = time.monotonic()
             self._send(events)
@@ -131,7 +131,7 @@ class OutboxRelay(DependencyProvider):
 
     def _relay_found(self) -> bool:
         """Publish what was left behind, by whomever, when it is time to look. Whether there is more."""
-        is_told = self.shared.news.some_left_behind()
+        is_told = self.shared.handoff.some_left_behind()
         if not is_told and time.monotonic() < self._next_look:
             return False
         if (is_told or self._has_due()) and self.relay() == BATCH:
@@ -159,12 +159,12 @@ class OutboxRelay(DependencyProvider):
             self._send(rows)
         return len(rows)
 
-    def _send(self, rows: Sequence[Outgoing]) -> None:
+    def _send(self, rows: Sequence[OutboxRow]) -> None:
         sent: list[int] = []
         held: dict[str, Fate] = {}
         """Aggregates of which an event did not get through: their later ones wait behind it."""
         end = time.monotonic() + CLAIM.total_seconds() / 2
-        left = joined(rows)
+        left = messages_of(rows)
         try:
             while left and time.monotonic() < end:
                 wave, left = _wave(left)
@@ -177,14 +177,14 @@ class OutboxRelay(DependencyProvider):
                 if failed:  # what only shares a message with what waits need not wait
                     held = failed | held
                     rest = sorted(row for one in left for row in one.rows)
-                    left = joined(row for row in rest if not _is_held(row, held))
+                    left = messages_of(row for row in rest if not _is_held(row, held))
         finally:  # also when the fate of some is not known: they are sent again
             self._settle(rows, sent, held)
 
-    def _publish(self, messages: Sequence[Joined]) -> list[Fate]:
+    def _publish(self, messages: Sequence[EventMessage]) -> list[Fate]:
         return self._publisher.publish(messages)
 
-    def _settle(self, rows: Sequence[Outgoing], sent: Sequence[int], held: Mapping[str, Fate]) -> None:
+    def _settle(self, rows: Sequence[OutboxRow], sent: Sequence[int], held: Mapping[str, Fate]) -> None:
         if not self._sent:
             self._mark_at = time.monotonic() + MARK_SECONDS
         self._sent += sent
@@ -192,7 +192,7 @@ class OutboxRelay(DependencyProvider):
             done = frozenset(sent)
             self._give_back([row for row in rows if row.seq not in done], held)
 
-    def _give_back(self, waiting: Sequence[Outgoing], held: Mapping[str, Fate]) -> None:
+    def _give_back(self, waiting: Sequence[OutboxRow], held: Mapping[str, Fate]) -> None:
         """With them goes what is in memory: it may have to wait behind them."""
         claimant, sent = self._claimant, list(self._sent)
         unroutable = {one for one, fate in held.items() if fate is Fate.UNROUTABLE}
@@ -209,7 +209,7 @@ class OutboxRelay(DependencyProvider):
                 tx.release(claimant, later, until=tx.now() + UNROUTABLE_PAUSE)
             if again:
                 tx.release(claimant, again)
-        self.shared.news.tell((), None, others=True)
+        self.shared.handoff.offer((), None, others=True)
 
     def _mark_sent(self) -> None:
         if self._sent:
@@ -218,7 +218,7 @@ class OutboxRelay(DependencyProvider):
             self._sent.clear()
 
 
-def _is_held(row: Outgoing, held: dict[str, Fate]) -> bool:
+def _is_held(row: OutboxRow, held: dict[str, Fate]) -> bool:
     """Whether it waits behind another; then those of all its aggregates wait behind it."""
     fates = [held[aggregate_id] for aggregate_id in row.aggregate_ids if aggregate_id in held]
     if fates:
@@ -226,15 +226,15 @@ def _is_held(row: Outgoing, held: dict[str, Fate]) -> bool:
     return bool(fates)
 
 
-def _wave(messages: Sequence[Joined]) -> tuple[list[Joined], list[Joined]]:
+def _wave(messages: Sequence[EventMessage]) -> tuple[list[EventMessage], list[EventMessage]]:
     """What can go out together, and what has to wait for it. Single events leave when one of their type has
     told that somebody listens, those of another type perhaps before; a message of several events, or one
     that somebody must receive, may come back. The later ones of their aggregates must not have gone before.
 
     Nor are they so many that their claims could end meanwhile.
     """
-    wave: list[Joined] = []
-    after: list[Joined] = []
+    wave: list[EventMessage] = []
+    after: list[EventMessage] = []
     left: dict[str, str] = {}
     """By aggregate, the type of what leaves; nothing where no type may follow."""
     room = MOST_AT_ONCE

@@ -42,7 +42,7 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
-def alone_if_first(connection: sa.Connection) -> None:
+def autocommit_single_statement(connection: sa.Connection) -> None:
     """What comes next is all of the transaction that there is still to come: when nothing has been before it
     either, it needs no BEGIN and no COMMIT, for PostgreSQL executes a statement wholly or not at all."""
     driver_connection = connection.connection.driver_connection
@@ -55,7 +55,7 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A connection for what changes nothing. On PostgreSQL it has no use for a transaction: by default each
     statement sees what is committed by then."""
     with engine.connect().execution_options(read_only=True) as connection, connection.begin():
-        alone_if_first(connection)
+        autocommit_single_statement(connection)
         yield connection
 
 

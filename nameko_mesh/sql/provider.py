@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from nameko.extensions import DependencyProvider, SharedExtension
 
-from nameko_mesh.outbox.handoff import News
+from nameko_mesh.outbox.handoff import Handoff
 from nameko_mesh.settings import database_url, required
 from nameko_mesh.sql.engine import open_engine
 from nameko_mesh.sql.schema_version import check_migrated
@@ -20,7 +20,7 @@ class Engine(SharedExtension):
     """The engine of the service's own database, one for all its extensions."""
 
     def __init__(self) -> None:
-        self.news = News()
+        self.handoff = Handoff()
 
     def setup(self) -> None:
         required("AMQP_URI")  # what is missing is said before a file is made
@@ -41,11 +41,11 @@ class Database(DependencyProvider):
 
     shared = Engine()
 
-    def __init__(self, make_store: Callable[[sa.Engine, News], Any]) -> None:
+    def __init__(self, make_store: Callable[[sa.Engine, Handoff], Any]) -> None:
         self.make_store = make_store
         self._store: Any = None
 
     def get_dependency(self, worker_ctx: Any) -> Any:
         if self._store is None:  # not at the start: entrypoints may have started before
-            self._store = self.make_store(self.shared.engine, self.shared.news)
+            self._store = self.make_store(self.shared.engine, self.shared.handoff)
         return self._store

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 from sqlalchemy import exc
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from nameko_mesh.sql.write_batch import Stale
+from nameko_mesh.sql.write_batch import StaleWrite
 
 P = ParamSpec("P")
 
@@ -22,16 +22,16 @@ _CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, loc
 
 def is_conflict(error: BaseException) -> bool:
     """Whether another transaction got in the way, so that the same command may succeed if repeated."""
-    if isinstance(error, exc.IntegrityError | Stale):
+    if isinstance(error, exc.IntegrityError | StaleWrite):
         return True
     return isinstance(error, exc.DBAPIError) and getattr(error.orig, "pgcode", None) in _CONFLICTS
 
 
-def expecting(attempt: Callable[[], R], otherwise: Callable[[], R]) -> R:
+def optimistically(attempt: Callable[[], R], otherwise: Callable[[], R]) -> R:
     """What `attempt` returns, which writes without having looked; when that was too rash, `otherwise`."""
     try:
         return attempt()
-    except (exc.DBAPIError, Stale) as error:
+    except (exc.DBAPIError, StaleWrite) as error:
         if not is_conflict(error):
             raise
     return otherwise()
@@ -45,12 +45,12 @@ _again = retry(
 )
 
 
-def settled(command: Callable[P, R]) -> Callable[P, R]:
+def retry_on_conflict(command: Callable[P, R]) -> Callable[P, R]:
     """Decorates a command that may meet another one at the same rows: run it again, from the start."""
     again = _again(command)
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        return expecting(lambda: command(*args, **kwargs), lambda: again(*args, **kwargs))
+        return optimistically(lambda: command(*args, **kwargs), lambda: again(*args, **kwargs))
 
     return run

@@ -26,13 +26,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from nameko_mesh import deadline
 from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable
 from nameko_mesh.events.schema import Envelope, Event, sealed, timestamp
-from nameko_mesh.outbox import insert as outgoing
-from nameko_mesh.outbox.handoff import News
-from nameko_mesh.outbox.insert import Outgoing
+from nameko_mesh.outbox import insertion as outgoing
+from nameko_mesh.outbox.handoff import Handoff
+from nameko_mesh.outbox.insertion import OutboxRow
 from nameko_mesh.sql import tables
-from nameko_mesh.sql.engine import alone_if_first, reading, writing
+from nameko_mesh.sql.engine import autocommit_single_statement, reading, writing
 from nameko_mesh.sql.retry import is_conflict
-from nameko_mesh.sql.write_batch import Stale, Writes
+from nameko_mesh.sql.write_batch import StaleWrite, WriteBatch
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +47,11 @@ class Transaction:
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
-        self.writes = Writes()
+        self.writes = WriteBatch()
         self.claimant: str | None = None
         """Whose relay takes the events of this transaction, when somebody's."""
         self._events: list[Envelope] = []
-        self.claimed: list[Outgoing] = []
+        self.claimed: list[OutboxRow] = []
         """Bundles of events that were written and claimed."""
         self.left_behind = False
         """Others were written, which a relay has to look for."""
@@ -66,9 +66,9 @@ class Transaction:
         moment: datetime = self.connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         return moment.astimezone(UTC)
 
-    def publish(self, news: Iterable[tuple[Event, int]]) -> None:
+    def publish(self, events: Iterable[tuple[Event, int]]) -> None:
         """Put events, each with the version of its aggregate, into the outbox."""
-        self._events += sealed(news, timestamp(datetime.now(UTC)))
+        self._events += sealed(events, timestamp(datetime.now(UTC)))
 
     @property
     def has_kept(self) -> bool:
@@ -78,12 +78,12 @@ class Transaction:
     def flush(self, *, last: bool = False) -> None:
         """Send what has been kept; with `last` nothing comes after it.
 
-        Raises Stale, and what the database says to it, such as IntegrityError.
+        Raises StaleWrite, and what the database says to it, such as IntegrityError.
         """
         bundles = outgoing.bundled(self._events)
         self._events.clear()
 
-        def note(claimed: list[Outgoing]) -> None:
+        def note(claimed: list[OutboxRow]) -> None:
             self.claimed += claimed
             self.left_behind = self.left_behind or len(claimed) < len(bundles)
 
@@ -93,7 +93,7 @@ class Transaction:
             self.is_claiming = self.is_claiming or claims
         if self.writes:
             if last:
-                alone_if_first(self.connection)
+                autocommit_single_statement(self.connection)
             self.writes.send(self.connection)
 
     def is_new(self, consumer: str, event_id: str) -> bool:
@@ -150,9 +150,9 @@ class Store(Generic[T]):
 
     transaction_cls: Callable[[sa.Connection], T]
 
-    def __init__(self, engine: sa.Engine, news: News | None = None) -> None:
+    def __init__(self, engine: sa.Engine, handoff: Handoff | None = None) -> None:
         self._engine = engine
-        self._news = news or News()
+        self._handoff = handoff or Handoff()
 
     @contextmanager
     def transaction(self, *, read_only: bool = False) -> Iterator[T]:
@@ -168,11 +168,11 @@ class Store(Generic[T]):
         try:
             with reading(self._engine) if read_only else writing(self._engine) as connection:
                 tx = self.transaction_cls(connection)
-                tx.claimant = self._news.claimant if self._news.has_room else None
+                tx.claimant = self._handoff.claimant if self._handoff.has_room else None
                 yield tx
                 tx.flush(last=True)
             is_committed = True
-        except (exc.DBAPIError, exc.TimeoutError, Stale) as error:
+        except (exc.DBAPIError, exc.TimeoutError, StaleWrite) as error:
             if tx is not None and _is_undone(error):
                 tx.is_claiming = False
             if is_conflict(error) or not _is_away(error):
@@ -182,16 +182,21 @@ class Store(Generic[T]):
             log.warning("the database does not answer: %s", error)
             raise Unavailable("the database does not answer") from error
         finally:  # the answer to a COMMIT may be lost, and the commit not
-            if tx is not None and tx.is_claiming and not is_committed and tx.claimant == self._news.claimant:
-                self._news.doubt()
+            if (
+                tx is not None
+                and tx.is_claiming
+                and not is_committed
+                and tx.claimant == self._handoff.claimant
+            ):
+                self._handoff.outcome_unknown()
         if tx.claimed or tx.left_behind:
-            self._news.tell(tx.claimed, tx.claimant, others=tx.left_behind)
+            self._handoff.offer(tx.claimed, tx.claimant, others=tx.left_behind)
 
 
 def _is_undone(error: BaseException) -> bool:
     """Whether nothing was committed, for certain: the server says so itself, and not that it goes away."""
     code = getattr(getattr(error, "orig", None), "pgcode", None)
-    return isinstance(error, Stale) or (code is not None and not code.startswith(("08", "57P")))
+    return isinstance(error, StaleWrite) or (code is not None and not code.startswith(("08", "57P")))
 
 
 def _is_away(error: BaseException) -> bool:

@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 """Plain values by column. A moment is aware; what a JSON column holds is as JSON has it, or dataclasses."""
 
 
-class Stale(Exception):
+class StaleWrite(Exception):
     """Some rows are not what whoever wrote them took them for: read them, and decide anew."""
 
 
@@ -35,32 +35,32 @@ def _pass(_: Any) -> None:
 
 
 @value
-class Write:
+class Statement:
     """`postgresql` is a statement with `{0}`, `{1}` where the values go, each after its type; elsewhere
     `execute` does it.
 
-    `told` is an aggregate over what the statement returns; `hear` gets it, or what `execute` has returned.
-    It is Stale to return less than `at_least` so many rows; `execute` raises that itself.
+    `told` is an aggregate over what the statement returns; `on_result` gets it, or what `execute` returned.
+    It is StaleWrite to return less than `expected_rows` so many rows; `execute` raises that itself.
     """
 
     postgresql: str
     values: tuple[tuple[str, Any], ...]
     execute: Callable[[sa.Connection], Any]
     told: str = ""
-    hear: Callable[[Any], None] = _pass
-    at_least: int | None = None
+    on_result: Callable[[Any], None] = _pass
+    expected_rows: int | None = None
 
 
-class Writes:
+class WriteBatch:
     """The writes of one transaction, kept until its end: no read in between sees them."""
 
     def __init__(self) -> None:
-        self._kept: list[Write] = []
+        self._kept: list[Statement] = []
 
     def __bool__(self) -> bool:
         return bool(self._kept)
 
-    def add(self, write: Write) -> None:
+    def add(self, write: Statement) -> None:
         self._kept.append(write)
 
     def insert(
@@ -78,7 +78,7 @@ class Writes:
         if rows:
             text = _insert(table, tuple(rows[0]), unless_there, tuple(due.items()))
             execute = partial(_insert_each, table, rows, unless_there, due)
-            self.add(Write(text, (document(rows),), execute))
+            self.add(Statement(text, (document(rows),), execute))
 
     def update(
         self,
@@ -93,39 +93,39 @@ class Writes:
 
         `if_still` is a column of which each row has under `expected` what it was when the row was read.
         A row of which it is something else by now, or that is gone, is left alone, and with `all_or_none`
-        sending them raises Stale.
+        sending them raises StaleWrite.
         """
         if rows:
             (key,) = table.primary_key
             rows = sorted(rows, key=itemgetter(key.name))  # in one order, so that no two wait for each other
             text = _update(table, key, columns, if_still)
             execute = partial(_update_each, table, rows, columns, if_still, all_or_none)
-            at_least = len(rows) if all_or_none else None
-            self.add(Write(text, (document(rows),), execute, at_least=at_least))
+            expected_rows = len(rows) if all_or_none else None
+            self.add(Statement(text, (document(rows),), execute, expected_rows=expected_rows))
 
     def send(self, connection: sa.Connection) -> None:
-        """Raises Stale, after which the transaction can't be committed."""
+        """Raises StaleWrite, after which the transaction can't be committed."""
         kept, self._kept = self._kept, []
         if connection.dialect.name == "postgresql":
             told = _send_together(connection, kept)
         else:
             told = [one.execute(connection) for one in kept]
         for one, answer in zip(kept, told, strict=True):
-            one.hear(answer)
+            one.on_result(answer)
 
 
-def _send_together(connection: sa.Connection, writes: Sequence[Write]) -> Sequence[Any]:
+def _send_together(connection: sa.Connection, writes: Sequence[Statement]) -> Sequence[Any]:
     text = _together(
-        tuple((one.postgresql, len(one.values), one.told, one.at_least is not None) for one in writes)
+        tuple((one.postgresql, len(one.values), one.told, one.expected_rows is not None) for one in writes)
     )
-    typed = [pair for one in writes for pair in (*one.values, ("int", one.at_least or 0))]
+    typed = [pair for one in writes for pair in (*one.values, ("int", one.expected_rows or 0))]
     types, values = zip(*typed, strict=True)
     try:
         (told,) = fetch_prepared(connection, text, types, values)
     except sa.exc.DataError as error:
         if getattr(error.orig, "pgcode", None) != _DIVISION_BY_ZERO:
             raise
-        raise Stale from error
+        raise StaleWrite from error
     return told
 
 
@@ -140,14 +140,16 @@ def _together(writes: tuple[tuple[str, int, str, bool], ...]) -> str:
     """
     clauses, told, place = [], [], 1
     for number, (text, values, aggregate, is_counted) in enumerate(writes, start=1):
-        at_least = place + values
-        places = [f"${one}" for one in range(place, at_least)]
+        expected_rows = place + values
+        places = [f"${one}" for one in range(place, expected_rows)]
         clauses.append(f"write{number} AS ({text.format(*places)})")
         if is_counted:
-            aggregate = f"CASE WHEN 1 / (count(*) >= ${at_least})::int = 1 THEN {aggregate or 'NULL'} END"
+            aggregate = (
+                f"CASE WHEN 1 / (count(*) >= ${expected_rows})::int = 1 THEN {aggregate or 'NULL'} END"
+            )
         answer = f"(SELECT {aggregate} FROM write{number} AS written)"  # noqa: S608 - statements of our own
         told.append(answer if aggregate else "NULL")
-        place = at_least + 1
+        place = expected_rows + 1
     return f"WITH {', '.join(clauses)} SELECT {', '.join(told)}"
 
 
@@ -228,4 +230,4 @@ def _update_each(
     ]
     changed = connection.execute(table.update().where(which).values(values), parameters).rowcount
     if all_or_none and changed < len(rows):
-        raise Stale
+        raise StaleWrite

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from nameko_mesh.backoff import back_off
-from nameko_mesh.sql.retry import settled
+from nameko_mesh.sql.retry import retry_on_conflict
 from services.money import amount
 from services.notifications import domain
 from services.notifications.domain import Mail
@@ -33,7 +33,7 @@ ALERT_ATTEMPTS = 10
 """A mail that has failed so often is an error in the log; it is tried again all the same."""
 
 
-@settled
+@retry_on_conflict
 def keep_mails(store: MailsStore, events: Sequence[Mapping[str, Any]]) -> None:
     """Keep the mails about events; the same event again changes nothing."""
     mails = [

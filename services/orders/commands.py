@@ -13,8 +13,8 @@ from typing import Any
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
 from nameko_mesh.events.schema import Event
 from nameko_mesh.outcome import Outcome
-from nameko_mesh.sql.retry import expecting, settled
-from nameko_mesh.sql.write_batch import Stale
+from nameko_mesh.sql.retry import optimistically, retry_on_conflict
+from nameko_mesh.sql.write_batch import StaleWrite
 from nameko_mesh.values import value
 from services.orders import domain
 from services.orders.domain import Customer, Order, Request, Reserved
@@ -50,15 +50,15 @@ def accept(store: OrdersStore, requests: Mapping[int, Request], news: Iterable[C
     """
     if news:
         return _accept_any(store, requests, news)
-    return expecting(lambda: _accept_new(store, requests), lambda: _accept_any(store, requests, news))
+    return optimistically(lambda: _accept_new(store, requests), lambda: _accept_any(store, requests, news))
 
 
 def _accept_new(store: OrdersStore, requests: Mapping[int, Request]) -> Accepted:
-    """In one statement. Raises Stale when not all orders are new, or of
+    """In one statement. Raises StaleWrite when not all orders are new, or of
     customers who are known."""
     firsts = _by_order(requests.values())
     if len(firsts) < len(requests):
-        raise Stale
+        raise StaleWrite
     with store.transaction() as tx:
         new = tx.add(list(firsts.values()), LEASE, all_or_none=True)
         tx.publish(map(_placed, firsts.values()))
@@ -66,7 +66,7 @@ def _accept_new(store: OrdersStore, requests: Mapping[int, Request]) -> Accepted
     return Accepted({}, {index: new[request.order_id] for index, request in requests.items()}, {})
 
 
-@settled
+@retry_on_conflict
 def _accept_any(store: OrdersStore, requests: Mapping[int, Request], news: Iterable[Customer]) -> Accepted:
     answers: dict[int, Outcome[Order]] = {}
     to_drive: dict[int, Order] = {}
@@ -126,7 +126,7 @@ def confirm_at_once(
     def not_so() -> None:
         store.memory.forget(customers)
 
-    return expecting(lambda: _confirm_at_once(store, reserved, customers), not_so)
+    return optimistically(lambda: _confirm_at_once(store, reserved, customers), not_so)
 
 
 def _confirm_at_once(
@@ -179,9 +179,11 @@ def settle(
 ) -> dict[str, Order]:
     """Confirm or reject orders by what products answered. One that was settled before stays as it is."""
     before = {order_id: pending[order_id] for order_id in reservations}
-    return expecting(
+    return optimistically(
         lambda: _settle(store, before, reservations),
-        lambda: settled(_settle)(store, None, reservations),  # one was cancelled meanwhile, or driven on
+        lambda: retry_on_conflict(_settle)(
+            store, None, reservations
+        ),  # one was cancelled meanwhile, or driven on
     )
 
 
@@ -212,7 +214,7 @@ def _decided(order: Order, reservation: Outcome[Mapping[str, Any]], now: datetim
     return domain.rejected(order, error)
 
 
-@settled
+@retry_on_conflict
 def cancel_order(store: OrdersStore, order_id: str) -> Order:
     """Cancel a pending or confirmed order. Products gives the stock back when it hears of it."""
     with store.transaction() as tx:
@@ -237,14 +239,14 @@ def list_orders(
         return tx.page(user_id, before, limit)
 
 
-@settled
+@retry_on_conflict
 def learn_customer(store: OrdersStore, customer: Customer) -> None:
     """Applies what is newer than the copy; the same event twice, or late, changes nothing."""
     with store.transaction() as tx:
         tx.learn(customer)
 
 
-@settled
+@retry_on_conflict
 def lease_due(store: OrdersStore, limit: int) -> list[tuple[Order, int]]:
     """Pending orders that were left behind, with the number of attempts made."""
     with store.transaction() as tx:
@@ -254,7 +256,7 @@ def lease_due(store: OrdersStore, limit: int) -> list[tuple[Order, int]]:
     return leased
 
 
-@settled
+@retry_on_conflict
 def put_off(store: OrdersStore, delays: Mapping[str, timedelta]) -> None:
     with store.transaction() as tx:
         for order_id, delay in sorted(delays.items()):

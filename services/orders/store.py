@@ -9,11 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nameko_mesh.outbox.handoff import News
+from nameko_mesh.outbox.handoff import Handoff
 from nameko_mesh.sql.reads import select_among
 from nameko_mesh.sql.tables import as_row
 from nameko_mesh.sql.transaction import Store, Transaction, insert_ignoring_conflicts
-from nameko_mesh.sql.write_batch import Stale, Write, document
+from nameko_mesh.sql.write_batch import StaleWrite, Statement, document
 from services.orders import domain
 from services.orders.cache import Memory
 from services.orders.domain import Customer, Line, Order, Request
@@ -95,14 +95,16 @@ class OrdersTransaction(Transaction):
         added: dict[str, Order] = {}
         wanted = {request.order_id: request for request in requests}
 
-        def hear(told: Iterable[tuple[str, str, str, str]] | None) -> None:
+        def on_result(told: Iterable[tuple[str, str, str, str]] | None) -> None:
             for order_id, name, email, moment in told or ():
                 created_at = datetime.fromisoformat(moment)
                 added[order_id] = domain.pending(wanted[order_id], name, email, created_at)
 
         execute = partial(self._add_each, requests, lease, all_or_none)
-        at_least = len(requests) if all_or_none else None
-        self.writes.add(Write(_add(lease), (document(requests),), execute, _ADDED, hear, at_least))
+        expected_rows = len(requests) if all_or_none else None
+        self.writes.add(
+            Statement(_add(lease), (document(requests),), execute, _ADDED, on_result, expected_rows)
+        )
         return added
 
     def _add_each(
@@ -118,15 +120,15 @@ class OrdersTransaction(Transaction):
                 if self.connection.execute(insert, row).rowcount:
                     added.append((order.id, customer.name, customer.email, now.isoformat()))
         if all_or_none and len(added) < len(requests):
-            raise Stale
+            raise StaleWrite
         return added
 
     def add_confirmed(self, confirmed: Sequence[Order], customers: Mapping[str, Customer]) -> None:
-        """Write orders that have been confirmed before they were written at all. Raises Stale at the end when
-        one is not new, or a customer has changed."""
+        """Write orders that have been confirmed before they were written at all. Raises StaleWrite at the end
+        when one is not new, or a customer has changed."""
         rows = [{**vars(order), "customer_version": customers[order.user_id].version} for order in confirmed]
         execute = partial(self._add_confirmed_each, rows)
-        self.writes.add(Write(_ADD_CONFIRMED, (document(rows),), execute, at_least=len(rows)))
+        self.writes.add(Statement(_ADD_CONFIRMED, (document(rows),), execute, expected_rows=len(rows)))
 
     def _add_confirmed_each(self, rows: Sequence[dict[str, Any]], _: sa.Connection) -> None:
         known = self.customers(row["user_id"] for row in rows)
@@ -136,11 +138,11 @@ class OrdersTransaction(Transaction):
             is_as_read = customer is not None and customer.version == row["customer_version"]
             new = {name: row[name] for name in Order.__dataclass_fields__} | {"attempts": 0}
             if not is_as_read or not self.connection.execute(insert, new).rowcount:
-                raise Stale
+                raise StaleWrite
 
     def save(self, changed: Iterable[Order]) -> None:
-        """Orders that are one step further than when they were read. Raises Stale at the end when one has
-        gone another way meanwhile."""
+        """Orders that are one step further than when they were read. Raises StaleWrite at the end when one
+        has gone another way meanwhile."""
         rows = [{**_row(order, "id", *_CHANGING), "expected": order.version - 1} for order in changed]
         self.writes.update(orders, rows, _CHANGING, if_still="version")
 
@@ -197,8 +199,8 @@ class OrdersTransaction(Transaction):
 class OrdersStore(Store[OrdersTransaction]):
     transaction_cls = OrdersTransaction
 
-    def __init__(self, engine: sa.Engine, news: News | None = None) -> None:
-        super().__init__(engine, news)
+    def __init__(self, engine: sa.Engine, handoff: Handoff | None = None) -> None:
+        super().__init__(engine, handoff)
         self.memory = Memory()
 
 

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from nameko_mesh.outcome import Outcome
-from nameko_mesh.sql.retry import expecting, settled
+from nameko_mesh.sql.retry import optimistically, retry_on_conflict
 from nameko_mesh.sql.tables import as_row
-from nameko_mesh.sql.write_batch import Stale
+from nameko_mesh.sql.write_batch import StaleWrite
 from services.products import domain
 from services.products.domain import Order, Product, Reservation, ReservedLine
 from services.products.events import (
@@ -41,7 +41,7 @@ def list_products(store: ProductsStore, after: str, limit: int, text: str | None
         return tx.page(after, limit, text)
 
 
-@settled
+@retry_on_conflict
 def create_product(store: ProductsStore, command_id: str | None, **fields: Any) -> Product:
     product_id = uuid.uuid4().hex if fields["product_id"] is None else fields["product_id"]
     product = domain.new_product(**{**fields, "product_id": product_id})
@@ -63,7 +63,7 @@ def create_product(store: ProductsStore, command_id: str | None, **fields: Any) 
     return _once(store, command_id, ("create_product", *sorted(fields.items())), create)
 
 
-@settled
+@retry_on_conflict
 def update_product(
     store: ProductsStore, command_id: str | None, product_id: str, name: str | None, price_minor: int | None
 ) -> Product:
@@ -85,7 +85,7 @@ def update_product(
     return _once(store, command_id, ("update_product", product_id, name, price_minor), update)
 
 
-@settled
+@retry_on_conflict
 def restock(store: ProductsStore, command_id: str | None, product_id: str, quantity: int) -> Product:
     domain.checked_id(product_id, "product_id")
 
@@ -101,15 +101,15 @@ def restock(store: ProductsStore, command_id: str | None, product_id: str, quant
 
 def reserve_stocks(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]:
     """Reserve for many orders in one transaction. A repeated order keeps its first answer."""
-    return expecting(lambda: _reserve_by_memory(store, orders), lambda: _reserve(store, orders))
+    return optimistically(lambda: _reserve_by_memory(store, orders), lambda: _reserve(store, orders))
 
 
 def _reserve_by_memory(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]:
-    """In one statement. Raises Stale when the products are not as they are remembered, or an order can't be
-    had, for nobody is refused by hearsay; IntegrityError when one is not new."""
+    """In one statement. Raises StaleWrite when the products are not as they are remembered, or an order
+    can't be had, for nobody is refused by hearsay; IntegrityError when one is not new."""
     orders_by_id = {order.order_id: order for order in orders}
     if not store.memory.is_good or len(orders_by_id) < len(orders):
-        raise Stale
+        raise StaleWrite
     wanted = {one for order in orders for one in order.product_ids}
     with store.memory.turn():
         before = store.memory.recall(wanted)
@@ -118,14 +118,14 @@ def _reserve_by_memory(store: ProductsStore, orders: Sequence[Order]) -> list[Re
                 before |= tx.products(unknown)
         decisions, changed = domain.reserve_all(before, list(orders_by_id.values()))
         if any(decision.refusal for decision in decisions):
-            raise Stale
+            raise StaleWrite
         try:
             with store.transaction() as tx:
                 tx.decide(decisions)
                 tx.save(changed.values(), before)
                 tx.publish(_stock_changes(changed.values()))
                 tx.publish(_reserved(orders_by_id, decisions))
-        except Stale:
+        except StaleWrite:
             store.memory.was_wrong()
             raise
         store.memory.remember(changed.values())
@@ -133,7 +133,7 @@ def _reserve_by_memory(store: ProductsStore, orders: Sequence[Order]) -> list[Re
     return [decided[order.order_id] for order in orders]
 
 
-@settled
+@retry_on_conflict
 def _reserve(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]:
     orders_by_id: dict[str, Order] = {}
     for order in orders:
@@ -152,7 +152,7 @@ def _reserve(store: ProductsStore, orders: Sequence[Order]) -> list[Reservation]
     return [domain.repeated(order, decided[order.order_id]) for order in orders]
 
 
-@settled
+@retry_on_conflict
 def release_stocks(
     store: ProductsStore, order_ids: Sequence[str], cause: tuple[str, str] | None = None
 ) -> None:

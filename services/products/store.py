@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nameko_mesh.outbox.handoff import News
+from nameko_mesh.outbox.handoff import Handoff
 from nameko_mesh.sql.reads import among, select_among
 from nameko_mesh.sql.tables import as_row
 from nameko_mesh.sql.transaction import Store, Transaction
@@ -43,7 +43,7 @@ class ProductsTransaction(Transaction):
         self.connection.execute(products.insert(), as_row(product))
 
     def save(self, changed: Iterable[Product], before: Mapping[str, Product]) -> None:
-        """Raises Stale at the end when one is not what it was `before`."""
+        """Raises StaleWrite at the end when one is not what it was `before`."""
         rows = [{**vars(product), "expected": before[product.id].version} for product in changed]
         self.writes.update(products, rows, ("name", "price_minor", "stock", "version"), if_still="version")
 
@@ -68,7 +68,7 @@ class ProductsTransaction(Transaction):
 class ProductsStore(Store[ProductsTransaction]):
     transaction_cls = ProductsTransaction
 
-    def __init__(self, engine: sa.Engine, news: News | None = None) -> None:
+    def __init__(self, engine: sa.Engine, news: Handoff | None = None) -> None:
         super().__init__(engine, news)
         self.memory = Memory()
 

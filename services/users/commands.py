@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nameko_mesh.outcome import Outcome
-from nameko_mesh.sql.retry import settled
+from nameko_mesh.sql.retry import retry_on_conflict
 from nameko_mesh.sql.tables import as_row
 from services.users import domain
 from services.users.domain import User
@@ -43,7 +43,7 @@ def authenticate_user(store: UsersStore, email: Any, password: Any) -> User:
     return known[0]
 
 
-@settled
+@retry_on_conflict
 def register_user(
     store: UsersStore,
     *,
@@ -69,7 +69,7 @@ def register_user(
     return _once(store, command_id, ("register_user", user.name, user.email), register, password)
 
 
-@settled
+@retry_on_conflict
 def update_user(
     store: UsersStore,
     user_id: str,

@@ -95,7 +95,7 @@ def sent_before_published() -> None:
     import eventlet
 
     from nameko_mesh.amqp.confirmed_publisher import Fate
-    from nameko_mesh.outbox.messages import joined
+    from nameko_mesh.outbox.messages import messages_of
     from nameko_mesh.outbox.relay import OutboxRelay
 
     settle, publish = OutboxRelay._settle, OutboxRelay._publish
@@ -104,7 +104,7 @@ def sent_before_published() -> None:
         settle(self, rows, [row.seq for row in rows], {})
         self._mark_sent()
         eventlet.sleep(1.5)  # or a broker would have to die within a millisecond to be noticed
-        publish(self, joined(rows))
+        publish(self, messages_of(rows))
 
     _put(OutboxRelay, "_publish", lambda self, messages: [Fate.KEPT] * len(messages))
     _put(OutboxRelay, "_settle", published_last)

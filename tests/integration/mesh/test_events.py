@@ -18,7 +18,7 @@ from nameko_mesh.events import handler
 from nameko_mesh.events.batches import batch_handler
 from nameko_mesh.events.handler import event_handler
 from nameko_mesh.outbox.claims import OutboxStore
-from nameko_mesh.outbox.handoff import News
+from nameko_mesh.outbox.handoff import Handoff
 from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.sql.provider import Database
 from nameko_mesh.sql.tables import outbox
@@ -129,7 +129,7 @@ def test_a_commit_wakes_the_relay(outbox_store, start):
     start(Listener)
     source = start(Source)
     (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
-    publish(OutboxStore(relay.shared.engine, relay.shared.news), Happened(thing="a", number=1))
+    publish(OutboxStore(relay.shared.engine, relay.shared.handoff), Happened(thing="a", number=1))
     eventually(lambda: numbers() == [1])
 
 
@@ -395,6 +395,6 @@ def test_a_message_that_is_no_event_kills_nobody(outbox_store, start):
 
 
 def test_a_bell_rung_before_the_wait_is_heard():
-    bell = News()
-    bell.ring()
+    bell = Handoff()
+    bell.wake()
     bell.wait(5)

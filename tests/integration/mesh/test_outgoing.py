@@ -13,14 +13,14 @@ from sqlalchemy.engine.default import DefaultDialect
 from mycelium.servers.postgresql import PostgreSQL
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.events.handler import event_handler
-from nameko_mesh.outbox import insert
+from nameko_mesh.outbox import insertion
 from nameko_mesh.outbox.claims import OutboxStore
-from nameko_mesh.outbox.handoff import News
+from nameko_mesh.outbox.handoff import Handoff
 from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.sql import tables
 from nameko_mesh.sql.engine import open_engine
 from nameko_mesh.sql.tables import outbox
-from nameko_mesh.sql.write_batch import Write
+from nameko_mesh.sql.write_batch import Statement
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent
 from tests.waiting import eventually
 
@@ -65,53 +65,53 @@ def url(postgresql_server: PostgreSQL) -> Iterator[str]:
 
 
 @pytest.fixture
-def store_of(url: str) -> Iterator[Callable[[News], OutboxStore]]:
+def store_of(url: str) -> Iterator[Callable[[Handoff], OutboxStore]]:
     engine = open_engine(url)
-    yield lambda news: OutboxStore(engine, news)
+    yield lambda handoff: OutboxStore(engine, handoff)
     engine.dispose()
 
 
-def news_of(claimant: str) -> News:
-    news = News()
-    news.change_hands(claimant)
-    return news
+def handoff_of(claimant: str) -> Handoff:
+    handoff = Handoff()
+    handoff.rename_claimant(claimant)
+    return handoff
 
 
 def publish_too_late(store: OutboxStore) -> None:
     with store.transaction() as tx:
         tx.connection.execute(sa.text("SET LOCAL statement_timeout = 20"))
         tx.publish([(Happened(thing="late", number=2), 1)])
-        tx.writes.add(Write("SELECT pg_sleep(5)", (), lambda _: None, "count(written)"))
+        tx.writes.add(Statement("SELECT pg_sleep(5)", (), lambda _: None, "count(written)"))
 
 
 def test_a_statement_that_the_server_has_cancelled_leaves_earlier_claims_alone(store_of: Any) -> None:
-    news = news_of("one")
-    store = store_of(news)
+    handoff = handoff_of("one")
+    store = store_of(handoff)
     publish(store, Happened(thing="a", number=1))
     with pytest.raises(Unavailable):
         publish_too_late(store)
-    assert news.claimant == "one"
-    assert [one.aggregate_ids for one in news.take(10)] == [{"a"}]
+    assert handoff.claimant == "one"
+    assert [one.aggregate_ids for one in handoff.take(10)] == [{"a"}]
 
 
 def test_what_a_process_commits_is_its_own_to_relay(store_of: Any) -> None:
-    news = news_of("one")
+    handoff = handoff_of("one")
     events = [Happened(thing=f"t{number % 7}", number=number) for number in range(250)]
-    publish(store_of(news), *events)
-    taken = news.take(250)
+    publish(store_of(handoff), *events)
+    taken = handoff.take(250)
     assert [one.size for one in taken] == [100, 100, 50]
     told = [event["data"]["number"] for one in taken for event in one.events]
     assert told == list(range(250))
     assert [one.seq for one in taken] == sorted(one.seq for one in taken)
-    with store_of(News()).transaction() as tx:
+    with store_of(Handoff()).transaction() as tx:
         assert tx.claim("another", 200) == []
 
 
 @pytest.mark.parametrize("other", [None, "one", "zwei"])
 def test_nothing_new_overtakes_what_is_in_other_hands(store_of: Any, other: str | None) -> None:
     """Whether their name comes before the own one, after it, or there is none."""
-    publish(store_of(News() if other is None else news_of(other)), Happened(thing="a", number=1))
-    mine = news_of("two")
+    publish(store_of(Handoff() if other is None else handoff_of(other)), Happened(thing="a", number=1))
+    mine = handoff_of("two")
     publish(store_of(mine), Happened(thing="a", number=2), Happened(thing="c", number=3))
     publish(store_of(mine), Happened(thing="b", number=4))
     assert [one.aggregate_ids for one in mine.take(10)] == [{"b"}]
@@ -119,37 +119,37 @@ def test_nothing_new_overtakes_what_is_in_other_hands(store_of: Any, other: str 
 
 
 def test_nothing_overtakes_a_bundle_that_waits_itself(store_of: Any) -> None:
-    publish(store_of(news_of("one")), Happened(thing="a", number=1))
-    mine = store_of(news_of("two"))
+    publish(store_of(handoff_of("one")), Happened(thing="a", number=1))
+    mine = store_of(handoff_of("two"))
     publish(mine, Happened(thing="a", number=2), Happened(thing="b", number=3))
     publish(mine, Happened(thing="b", number=4), Happened(thing="c", number=5))
     publish(mine, Happened(thing="c", number=6))
-    publish(store_of(News()), Happened(thing="d", number=7))
+    publish(store_of(Handoff()), Happened(thing="d", number=7))
     with mine.transaction() as tx:
         assert [one.aggregate_ids for one in tx.claim("two", 10)] == [{"d"}]
 
 
 def test_what_was_rolled_back_is_told_to_nobody(store_of: Any) -> None:
-    news = news_of("one")
-    with pytest.raises(RuntimeError), store_of(news).transaction() as tx:
+    handoff = handoff_of("one")
+    with pytest.raises(RuntimeError), store_of(handoff).transaction() as tx:
         _publish_and_fail(tx)
-    assert news.take(10) == []
+    assert handoff.take(10) == []
 
 
 def test_what_waited_too_long_is_not_published_but_found_again(store_of: Any, monkeypatch: Any) -> None:
-    news = news_of("one")
-    publish(store_of(news), Happened(thing="a", number=1))
-    later = time.monotonic() + insert.CLAIM.total_seconds()
+    handoff = handoff_of("one")
+    publish(store_of(handoff), Happened(thing="a", number=1))
+    later = time.monotonic() + insertion.CLAIM.total_seconds()
     monkeypatch.setattr(time, "monotonic", lambda: later)
     with pytest.raises(TimeoutError):
-        news.take(10)
-    assert [one.aggregate_ids for one in news.change_hands(None)] == [{"a"}]
-    assert news.take(10) == []
+        handoff.take(10)
+    assert [one.aggregate_ids for one in handoff.rename_claimant(None)] == [{"a"}]
+    assert handoff.take(10) == []
 
 
 def test_nothing_overtakes_an_event_whose_commit_was_not_answered(store_of: Any, monkeypatch: Any) -> None:
-    news = news_of("one")
-    store = store_of(news)
+    handoff = handoff_of("one")
+    store = store_of(handoff)
     commit = DefaultDialect.do_commit
 
     def commit_without_an_answer(self: Any, connection: Any) -> None:
@@ -162,9 +162,9 @@ def test_nothing_overtakes_an_event_whose_commit_was_not_answered(store_of: Any,
             publish(store, Happened(thing="a", number=1))
     publish(store, Happened(thing="a", number=2))
     with pytest.raises(TimeoutError):
-        news.take(10)
-    assert news.take(10) == []
-    with store_of(News()).transaction() as tx:
+        handoff.take(10)
+    assert handoff.take(10) == []
+    with store_of(Handoff()).transaction() as tx:
         assert tx.claim("another", 10) == []  # the second waits behind the first, whose claim holds
 
 
@@ -174,10 +174,10 @@ def test_events_reach_their_handler_once_and_in_order(container_factory: Any, st
     source.start()
     (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
     for number in range(50):
-        publish(store_of(relay.shared.news), Happened(thing="a", number=number))
+        publish(store_of(relay.shared.handoff), Happened(thing="a", number=number))
     eventually(lambda: len(Listener.heard) == 50)
     assert Listener.heard == [("a", number) for number in range(50)]
-    eventually(lambda: unsent(store_of(News())) == 0)
+    eventually(lambda: unsent(store_of(Handoff())) == 0)
 
 
 def test_what_a_process_leaves_unsent_at_its_end_is_sent(container_factory: Any, store_of: Any) -> None:
@@ -185,17 +185,17 @@ def test_what_a_process_leaves_unsent_at_its_end_is_sent(container_factory: Any,
     source = container_factory(Source)
     source.start()
     (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
-    publish(store_of(relay.shared.news), *(Happened(thing="a", number=number) for number in range(20)))
+    publish(store_of(relay.shared.handoff), *(Happened(thing="a", number=number) for number in range(20)))
     source.stop()
     eventually(lambda: len(Listener.heard) == 20)
-    assert unsent(store_of(News())) == 0
+    assert unsent(store_of(Handoff())) == 0
 
 
 def test_a_fresh_event_waits_behind_one_that_nobody_takes_yet(container_factory: Any, store_of: Any) -> None:
     source = container_factory(Source)
     source.start()
     (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
-    store = store_of(relay.shared.news)
+    store = store_of(relay.shared.handoff)
     publish(store, Awaited(thing="a", number=0))
     eventually(lambda: unsent(store, outbox.c.claimed_by.is_(None)) == 1)
     publish(store, Awaited(thing="a", number=1))
@@ -207,7 +207,7 @@ def test_a_fresh_event_waits_behind_one_that_nobody_takes_yet(container_factory:
 
 def test_nothing_overtakes_a_bundle_that_is_held_up_by_another(container_factory: Any, store_of: Any) -> None:
     container_factory(Listener).start()
-    store = store_of(News())
+    store = store_of(Handoff())
     publish(store, Awaited(thing="b", number=0))
     publish(store, Happened(thing="a", number=1), Happened(thing="b", number=2))
     publish(store, Happened(thing="a", number=3))
@@ -221,7 +221,7 @@ def test_nothing_overtakes_a_bundle_that_is_held_up_by_another(container_factory
 
 def test_what_shares_a_message_with_what_waits_does_not_wait(container_factory: Any, store_of: Any) -> None:
     container_factory(Listener).start()
-    store = store_of(News())
+    store = store_of(Handoff())
     publish(store, Awaited(thing="b", number=0))
     publish(store, Happened(thing="a", number=1), Happened(thing="b", number=2))
     publish(store, Happened(thing="c", number=3), Happened(thing="d", number=4))

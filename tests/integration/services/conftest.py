@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from mycelium.state import ROOT
-from nameko_mesh.outbox.handoff import News
+from nameko_mesh.outbox.handoff import Handoff
 from nameko_mesh.sql import migrations
 from nameko_mesh.sql.engine import open_engine
 from services.notifications import tables as notifications_tables
@@ -77,8 +77,8 @@ def engines(database_url: str) -> Iterator[Callable[[str], sa.Engine]]:
 
 
 @pytest.fixture
-def bell() -> News:
-    return News()
+def bell() -> Handoff:
+    return Handoff()
 
 
 @pytest.fixture
@@ -98,17 +98,17 @@ def empty_engine(engines: Callable[[str], sa.Engine]) -> Iterator[Callable[[str]
 
 
 @pytest.fixture
-def products_store(empty_engine: Any, bell: News) -> ProductsStore:
+def products_store(empty_engine: Any, bell: Handoff) -> ProductsStore:
     return ProductsStore(empty_engine("products"), bell)
 
 
 @pytest.fixture
-def users_store(empty_engine: Any, bell: News) -> UsersStore:
+def users_store(empty_engine: Any, bell: Handoff) -> UsersStore:
     return UsersStore(empty_engine("users"), bell)
 
 
 @pytest.fixture
-def orders_store(empty_engine: Any, bell: News) -> OrdersStore:
+def orders_store(empty_engine: Any, bell: Handoff) -> OrdersStore:
     return OrdersStore(empty_engine("orders"), bell)
 
 

@@ -18,7 +18,7 @@ from nameko_mesh.sql.engine import open_engine, reading
 from nameko_mesh.sql.reads import select_among
 from nameko_mesh.sql.sqlite import _in_thread
 from nameko_mesh.sql.transaction import Store, Transaction
-from nameko_mesh.sql.write_batch import Stale, Writes
+from nameko_mesh.sql.write_batch import StaleWrite, WriteBatch
 from tests.waiting import eventually
 
 
@@ -155,7 +155,7 @@ def test_a_statement_that_was_prepared_on_an_empty_table_finds_its_rows_by_their
         with engine.begin() as connection:
             for _ in range(10):
                 select_among(connection, (table.c.id, table.c.note), table.c.id, ["1", "2"], lock=True)
-                with pytest.raises(Stale):
+                with pytest.raises(StaleWrite):
                     change(connection, table, "1", "2")
                 connection.exec_driver_sql("ROLLBACK; BEGIN")
             connection.execute(
@@ -221,7 +221,7 @@ def test_a_row_that_has_changed_since_it_was_read_ends_the_transaction(postgresq
             connection.execute(table.insert(), [{"id": one, "note": "", "version": 1} for one in "ab"])
         with store.transaction() as tx:
             tx.writes.update(table, rows_of("a", "b"), ("note", "version"), if_still="version")
-        with pytest.raises(Stale):
+        with pytest.raises(StaleWrite):
             insert_and_change(store, table)
         with engine.begin() as connection:
             rows = connection.execute(sa.select(table).order_by(table.c.id)).fetchall()
@@ -250,7 +250,7 @@ def notes(name):
 
 
 def change(connection, table, *ids):
-    writes = Writes()
+    writes = WriteBatch()
     writes.update(table, rows_of(*ids), ("note", "version"), if_still="version")
     writes.send(connection)
 

@@ -7,9 +7,9 @@ import pytest
 
 from nameko_mesh.amqp.confirmed_publisher import Fate
 from nameko_mesh.events.schema import MOST_TOGETHER
-from nameko_mesh.outbox.insert import Outgoing, bundled
-from nameko_mesh.outbox.messages import joined
-from nameko_mesh.outbox.publisher import BundlePublisher
+from nameko_mesh.outbox.insertion import OutboxRow, bundled
+from nameko_mesh.outbox.messages import messages_of
+from nameko_mesh.outbox.publisher import EventPublisher
 from nameko_mesh.outbox.relay import _wave
 
 
@@ -51,11 +51,11 @@ def rows(*named):
 def _row(number, kind, events):
     things = frozenset(event["thing"] for event in events)
     whole, first = orjson.dumps(events), orjson.dumps(events[0])
-    return Outgoing(number, kind, kind.isupper(), things, len(events), whole, events[0]["event_id"], first)
+    return OutboxRow(number, kind, kind.isupper(), things, len(events), whole, events[0]["event_id"], first)
 
 
 def messages(*named):
-    return [[row.seq for row in one.rows] for one in joined(rows(*named))]
+    return [[row.seq for row in one.rows] for one in messages_of(rows(*named))]
 
 
 def test_rows_of_one_type_share_a_message():
@@ -82,7 +82,7 @@ def test_a_message_of_several_rows_has_the_bound_of_a_bundle():
 
 def waves(*named):
     """The types and numbers of rows that leave together; a type in capitals is awaited."""
-    found, left = [], joined(rows(*named))
+    found, left = [], messages_of(rows(*named))
     while left:
         wave, left = _wave(left)
         found.append([row.seq for one in wave for row in one.rows])
@@ -134,9 +134,9 @@ class Broker:
 @pytest.fixture
 def published():
     def publish(broker, *named):
-        publisher = BundlePublisher("source")
+        publisher = EventPublisher("source")
         publisher._publisher = broker
-        return [fate.name for fate in publisher.publish(joined(rows(*named)))]
+        return [fate.name for fate in publisher.publish(messages_of(rows(*named)))]
 
     return publish
 

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from nameko_mesh.amqp.confirmed_publisher import Fate
-from nameko_mesh.outbox.insert import Outgoing
-from nameko_mesh.outbox.publisher import BundlePublisher
+from nameko_mesh.outbox.insertion import OutboxRow
+from nameko_mesh.outbox.publisher import EventPublisher
 from nameko_mesh.outbox.relay import OutboxRelay
 
 TYPES = "abA"
@@ -41,7 +41,7 @@ class Broker:
 
 class Relay(OutboxRelay):
     def __init__(self, broker):
-        self._publisher = BundlePublisher("source")
+        self._publisher = EventPublisher("source")
         self._publisher._publisher = broker
         self.sent = []
 
@@ -53,7 +53,7 @@ def row(number, kind, things):
     events = [{"event_id": f"{number}{thing}", "aggregate_id": thing, "number": number} for thing in things]
     whole, first = orjson.dumps(events), orjson.dumps(events[0])
     ids = frozenset(things)
-    return Outgoing(number, kind, kind.isupper(), ids, len(things), whole, f"{number}{things[0]}", first)
+    return OutboxRow(number, kind, kind.isupper(), ids, len(things), whole, f"{number}{things[0]}", first)
 
 
 def some_rows(chance):

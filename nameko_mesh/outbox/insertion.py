@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from nameko_mesh.events.schema import MOST_TOGETHER, Envelope
 from nameko_mesh.sql import tables
-from nameko_mesh.sql.write_batch import Row, Write
+from nameko_mesh.sql.write_batch import Row, Statement
 
 CLAIM = timedelta(seconds=10)
 """How long a claim holds. A relay publishes for half of it and gives the rest back."""
@@ -62,7 +62,7 @@ json_agg(json_build_array(written.seq, written.first_event_id)) FILTER (WHERE wr
 _unclaimed = tables.outbox.insert()
 
 
-class Outgoing(NamedTuple):
+class OutboxRow(NamedTuple):
     """A bundle that is in the outbox, as the relay takes it: `size` envelopes, as the JSON of a list, and
     the first of them for itself."""
 
@@ -100,15 +100,15 @@ def bundled(events: Iterable[Envelope]) -> list[list[Envelope]]:
 
 
 def insert(
-    bundles: Sequence[Sequence[Envelope]], claimant: str | None, claimed: Callable[[list[Outgoing]], None]
-) -> Write:
+    bundles: Sequence[Sequence[Envelope]], claimant: str | None, claimed: Callable[[list[OutboxRow]], None]
+) -> Statement:
     """`claimed` gets the bundles that the statement has claimed: none without a claimant, or on SQLite."""
     rows = [_row(bundle) for bundle in bundles]
 
     def execute(connection: sa.Connection) -> None:
         connection.execute(_unclaimed, [_plain(row) for row in rows])
 
-    def hear(told: Iterable[tuple[int, str]] | None) -> None:
+    def on_result(told: Iterable[tuple[int, str]] | None) -> None:
         numbers = {first: seq for seq, first in told or ()}
         claimed(
             [_outgoing(numbers[row.first_event_id], row) for row in rows if row.first_event_id in numbers]
@@ -122,7 +122,7 @@ def insert(
         ("text[]", [row.envelopes.decode() for row in rows]),
         ("text", claimant),
     )
-    return Write(_INSERT, values, execute, _TOLD, hear)
+    return Statement(_INSERT, values, execute, _TOLD, on_result)
 
 
 class _Row(NamedTuple):
@@ -148,9 +148,9 @@ def _row(bundle: Sequence[Envelope]) -> _Row:
     )
 
 
-def _outgoing(seq: int, row: _Row) -> Outgoing:
+def _outgoing(seq: int, row: _Row) -> OutboxRow:
     ids = frozenset(row.aggregate_ids)
-    return Outgoing(seq, row.type, row.awaited, ids, row.size, row.envelopes, row.first_event_id, row.first)
+    return OutboxRow(seq, row.type, row.awaited, ids, row.size, row.envelopes, row.first_event_id, row.first)
 
 
 def _plain(row: _Row) -> Row:
