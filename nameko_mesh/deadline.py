@@ -1,11 +1,11 @@
-"""The time that is left for the work in hand: until the deadline of the request that it is done for.
+"""The deadline of the work in hand: the deadline of the request that caused the work.
 
-    budget.begin(deadline)      when a request or a call is taken up
-    budget.left(5.0)            far below, where something is waited for
+    deadline.start(unix_seconds)     when a request or a call begins
+    deadline.remaining(5.0)          far below, before a wait
 
-The deadline belongs to the flow of control, an asyncio task or a green thread, and is no argument of all
-that lies between. A green thread begins without one, as does whatever no request has asked for: an event
-is handled and a relay publishes however long it takes.
+The deadline belongs to the flow of control, an asyncio task or a green thread. It is no argument of the
+functions in between. A green thread starts without a deadline. So do event handlers and the relay, because
+no request waits for them.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from contextvars import ContextVar
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
-def begin(deadline: float | None) -> None:
-    """From here on in this flow. Unix seconds, or None for work that may take its time."""
+def start(deadline: float | None) -> None:
+    """Set the deadline of this flow of control: Unix seconds, or None for no limit."""
     _deadline.set(deadline)
 
 
-def deadline() -> float | None:
+def current() -> float | None:
+    """Return the deadline in Unix seconds, or None when the work has no deadline."""
     return _deadline.get()
 
 
-def left(most: float) -> float:
-    """Seconds, from 0 to `most`, which stands where there is no deadline."""
-    ends = _deadline.get()
-    return most if ends is None else max(0.0, min(most, ends - time.time()))
+def remaining(limit: float) -> float:
+    """Return the seconds until the deadline, from 0 to `limit`; without a deadline, return `limit`."""
+    deadline = _deadline.get()
+    return limit if deadline is None else max(0.0, min(limit, deadline - time.time()))
 
 
-def is_over() -> bool:
-    """Whether nobody waits for the outcome any more."""
-    ends = _deadline.get()
-    return ends is not None and ends <= time.time()
+def expired() -> bool:
+    """Return True after the deadline, when no caller waits for the outcome."""
+    deadline = _deadline.get()
+    return deadline is not None and deadline <= time.time()

@@ -1,4 +1,4 @@
-"""One after the other, among the green threads of a process."""
+"""A lock for green threads that serves its waiters in the order of their arrival."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from nameko_mesh import deadline
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
 
 
-class Turn:
-    """For one at a time, in the order of their coming."""
+class FairLock:
+    """A lock whose waits are bounded. `guards` names the guarded thing in errors, such as `the database`."""
 
-    def __init__(self) -> None:
+    def __init__(self, guards: str) -> None:
+        self._guards = guards
         self._semaphore = Semaphore(1)
 
     @contextmanager
-    def taken(self, most: float) -> Iterator[None]:
-        """Raises Unavailable when it has not come within so many seconds, DeadlineExceeded when it has not
-        come in time for whoever waits for the work in hand."""
-        seconds = deadline.left(most)
+    def held(self, timeout: float) -> Iterator[None]:
+        """Hold the lock for the `with` block.
+
+        Raises Unavailable after `timeout` seconds, or DeadlineExceeded at the deadline of the work in hand.
+        """
+        seconds = deadline.remaining(timeout)
         if not self._semaphore.acquire(timeout=seconds):
-            if deadline.is_over():
-                raise DeadlineExceeded("its turn did not come in time")
-            raise Unavailable(f"others have been at it for {seconds:g} s")
+            busy = f"{self._guards} is busy: waited {seconds:g} s for the write lock"
+            raise DeadlineExceeded(busy) if deadline.expired() else Unavailable(busy)
         try:
             yield
         finally:

@@ -1,16 +1,18 @@
-"""The interpreter's collector of cycles, told what a server is like."""
+"""Settings of the garbage collector for a long-running server."""
 
 from __future__ import annotations
 
 import gc
 
-_YOUNG = 20_000
-"""Objects that may come before the collector looks for cycles among them; by default it does after 700,
-which a batch of orders makes several times over."""
+_YOUNG_OBJECTS = 20_000
+"""Allocations before the collector looks for cycles. Python's default is 700, which one batch exceeds."""
 
 
-def settle_in() -> None:
-    """Once a process has started: what is there now stays until its end, and is never looked at again."""
+def freeze_startup_objects() -> None:
+    """Exclude all objects that exist now from later collections, because they live as long as the process.
+
+    Call it when the process has started.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG)
+    gc.set_threshold(_YOUNG_OBJECTS)

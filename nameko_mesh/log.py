@@ -1,20 +1,20 @@
-"""What is worth a line in the log."""
+"""Log filters and formatters for Nameko services."""
 
 from __future__ import annotations
 
 import logging
 
-from nameko_mesh import deadline as budget
+from nameko_mesh import deadline
 from nameko_mesh.errors import DeadlineExceeded, MeshError, Unavailable, describe
 
 FAULTS = frozenset(kind.slug for kind in (MeshError, Unavailable, DeadlineExceeded))
-"""Slugs that tell a caller something and the operator more."""
+"""Public slugs that still mean a fault of this service, and belong in the log."""
 
 
-class Unexpected(logging.Filter):
-    """Keeps what went wrong and drops what was refused: a refusal is an answer, not a fault.
+class FaultFilter(logging.Filter):
+    """Drops refusals and keeps faults, because a refusal is a normal answer.
 
-    For the logger `nameko.containers`, which reports every exception of an entrypoint.
+    Meant for the logger `nameko.containers`, which reports every exception of an entrypoint.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -24,10 +24,9 @@ class Unexpected(logging.Filter):
 
 
 class Formatter(logging.Formatter):
-    """Ends a line with the milliseconds that are left for the work that it is about, where that has a
-    deadline: `budget_ms=312`."""
+    """Appends the milliseconds until the deadline, such as `budget_ms=312`, while a deadline is set."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)
-        deadline = budget.deadline()
-        return line if deadline is None else f"{line} budget_ms={(deadline - record.created) * 1000:.0f}"
+        ends_at = deadline.current()
+        return line if ends_at is None else f"{line} budget_ms={(ends_at - record.created) * 1000:.0f}"

@@ -13,7 +13,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Path, Query, Request
 from pydantic import StringConstraints
 
-from nameko_mesh import deadline as budget
+from nameko_mesh import deadline
 
 from ..auth.login_throttle import LoginThrottle
 from ..auth.tokens import Identity, Tokens
@@ -47,9 +47,9 @@ class Gateway:
     def context(self, request_id: str, seconds: float = math.inf) -> Context:
         """For calls that begin now, and have to end by one deadline: in so many seconds, or as soon as
         GATEWAY_DEADLINE says."""
-        deadline = time.time() + min(seconds, self.settings.GATEWAY_DEADLINE)
-        budget.begin(deadline)
-        return Context(request_id, deadline)
+        ends_at = time.time() + min(seconds, self.settings.GATEWAY_DEADLINE)
+        deadline.start(ends_at)
+        return Context(request_id, ends_at)
 
 
 async def _gateway(request: Request) -> Gateway:

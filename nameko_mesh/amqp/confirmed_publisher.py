@@ -1,18 +1,18 @@
-"""Publishing many messages at once, with a confirm for each (https://www.rabbitmq.com/docs/confirms).
+"""Publish batches of messages with publisher confirms (https://www.rabbitmq.com/docs/confirms).
 
-Nameko's publisher waits for the confirm of one message before it sends the next: a round trip, and
-often a disk write, for each. Here a batch leaves in one go and its confirms are waited for together.
+Nameko's publisher waits for a confirm after each message: one round trip, and often one disk write, per
+message. ConfirmedPublisher sends the whole batch first, then waits for all confirms together.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from enum import Enum
 from typing import Any
 
 import eventlet
+import msgspec
 from amqp.exceptions import AMQPError
 from kombu.connection import Connection
 from kombu.entity import Exchange
@@ -22,68 +22,67 @@ from nameko_mesh.amqp import transport
 from nameko_mesh.amqp.publish import send
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.settings import broker_options, required
-from nameko_mesh.values import value
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 3.0
+CONNECT_TIMEOUT_SECONDS = 3.0
 _PERSISTENT = 2
 
 
-class Fate(Enum):
-    """What the broker made of a message."""
+class PublishResult(Enum):
+    """The broker's answer to one published message."""
 
-    KEPT = "it answers for it"
-    UNROUTABLE = "no queue takes it"
-    REFUSED = "it could not keep it"
+    CONFIRMED = "the broker has taken responsibility for the message"
+    UNROUTABLE = "the message is mandatory, and no queue takes it"
+    REJECTED = "the broker could not store the message"
 
 
-@value
-class Parcel:
-    """A message in JSON. `message_id` is the id that no other message of its batch has."""
+class OutgoingMessage(msgspec.Struct, frozen=True):
+    """A JSON message to publish. `message_id` is unique within its batch."""
 
     message_id: str
     exchange: str
     routing_key: str
     body: bytes
     mandatory: bool
-    headers: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = {}
 
 
 class ConfirmedPublisher:
-    """Publishes to these exchanges over a connection of its own. For one green thread at a time."""
+    """Publishes to the given exchanges over its own connection. One green thread may use it at a time."""
 
     def __init__(self, *exchanges: Exchange) -> None:
         self._exchanges = exchanges
         self._connection: Connection | None = None
         self._channel: Any = None
-        self._sent = 0
-        """The number of the last message on the channel, by which the broker confirms."""
-        self._unsettled: set[int] = set()
-        self._refused: set[int] = set()
+        self._last_delivery_tag = 0
+        """The broker numbers the messages of a channel from 1, and confirms by number."""
+        self._unconfirmed: set[int] = set()
+        self._rejected: set[int] = set()
         self._returned: set[str] = set()
 
-    def publish(self, parcels: Sequence[Parcel], seconds: float) -> list[Fate]:
-        """The fate of each, in their order, within so many seconds.
+    def publish(self, messages: Sequence[OutgoingMessage], timeout: float) -> list[PublishResult]:
+        """Publish all messages and return their results, in the same order.
 
-        Raises Unavailable when not all of them are known by then: any of them may have been kept.
+        Raises Unavailable when a confirm is missing after `timeout` seconds. The broker may then hold any of
+        the messages.
         """
         done = False
         try:
-            with eventlet.Timeout(seconds, Unavailable("the broker does not confirm")):
+            with eventlet.Timeout(timeout, Unavailable("the broker does not confirm")):
                 if self._channel is None:
                     self._open()
-                numbers = [self._send(parcel) for parcel in parcels]
-                while self._unsettled:
+                delivery_tags = [self._send(message) for message in messages]
+                while self._unconfirmed:
                     self._channel.connection.drain_events()
             done = True
-            return [self._fate(number, parcel) for number, parcel in zip(numbers, parcels, strict=True)]
+            return [self._result(tag, message) for tag, message in zip(delivery_tags, messages, strict=True)]
         except (AMQPError, KombuError, OSError) as error:
-            raise Unavailable(f"the broker went away: {error}") from error
+            raise Unavailable(f"the connection to the broker failed: {error}") from error
         finally:
-            self._refused.clear()
+            self._rejected.clear()
             self._returned.clear()
-            if not done:  # what it would still say is about messages that nobody remembers
+            if not done:  # late confirms would be counted for the next batch
                 self.close()
 
     def close(self) -> None:
@@ -95,7 +94,7 @@ class ConfirmedPublisher:
         options = broker_options()
         self._connection = transport.connection(
             required("AMQP_URI"),
-            connect_timeout=CONNECT_SECONDS,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
             ssl=options["ssl"],
             login_method=options["login_method"],
         )
@@ -106,40 +105,41 @@ class ConfirmedPublisher:
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
         channel.events["basic_return"].add(self._on_return)
-        self._channel, self._sent = channel, 0
-        self._unsettled.clear()
+        self._channel, self._last_delivery_tag = channel, 0
+        self._unconfirmed.clear()
 
-    def _send(self, parcel: Parcel) -> int:
+    def _send(self, message: OutgoingMessage) -> int:
         send(
             self._channel,
-            parcel.body,
-            exchange=parcel.exchange,
-            routing_key=parcel.routing_key,
-            mandatory=parcel.mandatory,
+            message.body,
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            mandatory=message.mandatory,
             delivery_mode=_PERSISTENT,
-            message_id=parcel.message_id,
-            headers=dict(parcel.headers),
+            message_id=message.message_id,
+            headers=dict(message.headers),
         )
-        self._sent += 1
-        self._unsettled.add(self._sent)
-        return self._sent
+        self._last_delivery_tag += 1
+        self._unconfirmed.add(self._last_delivery_tag)
+        return self._last_delivery_tag
 
-    def _fate(self, number: int, parcel: Parcel) -> Fate:
-        if number in self._refused:
-            return Fate.REFUSED
-        return Fate.UNROUTABLE if parcel.message_id in self._returned else Fate.KEPT
+    def _result(self, delivery_tag: int, message: OutgoingMessage) -> PublishResult:
+        if delivery_tag in self._rejected:
+            return PublishResult.REJECTED
+        is_returned = message.message_id in self._returned
+        return PublishResult.UNROUTABLE if is_returned else PublishResult.CONFIRMED
 
-    def _on_ack(self, number: int, multiple: bool) -> None:
-        self._unsettled -= self._meant(number, multiple)
+    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
+        self._unconfirmed -= self._covered(delivery_tag, multiple)
 
-    def _on_nack(self, number: int, multiple: bool) -> None:
-        meant = self._meant(number, multiple)
-        self._refused |= meant
-        self._unsettled -= meant
+    def _on_nack(self, delivery_tag: int, multiple: bool) -> None:
+        covered = self._covered(delivery_tag, multiple)
+        self._rejected |= covered
+        self._unconfirmed -= covered
 
-    def _meant(self, number: int, multiple: bool) -> set[int]:
-        return {one for one in self._unsettled if one <= number} if multiple else {number}
+    def _covered(self, delivery_tag: int, multiple: bool) -> set[int]:
+        return {tag for tag in self._unconfirmed if tag <= delivery_tag} if multiple else {delivery_tag}
 
     def _on_return(self, error: Any, exchange: str, routing_key: str, message: Any) -> None:
-        """The broker says that no queue takes a message before it confirms it."""
+        """Remember an unroutable message; the broker returns it before it sends the confirm."""
         self._returned.add(message.properties["message_id"])

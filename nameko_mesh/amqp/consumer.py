@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from threading import Event
 from typing import Any
 
-from nameko_mesh.amqp.consumer_probe import SelfCalling
+from nameko_mesh.amqp.consumer_probe import ProbedConsumer
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ RETURN_SECONDS = 1.0
 _POLL_SECONDS = 0.5
 
 
-class DrainingConsumer(SelfCalling):
+class DrainingConsumer(ProbedConsumer):
     """`declare_beside` is called with a channel after each connect. `on_undecodable` takes a message
     that can't be read, and the error; it settles the message.
     """

@@ -24,7 +24,7 @@ from nameko_mesh.settings import broker_options, required
 log = logging.getLogger(__name__)
 
 
-class SelfCalling(Consumer):
+class ProbedConsumer(Consumer):
     """A consumer with a queue beside its own, on the same channel, for what it sends to itself.
 
     The queue belongs to one connection and goes with it.
@@ -32,7 +32,7 @@ class SelfCalling(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.self_call_queue = ""
+        self.probe_queue = ""
         """Empty until the consumer has been there for the first time."""
         self._expected: dict[str, Event] = {}
 
@@ -46,7 +46,7 @@ class SelfCalling(Consumer):
         consumers = super().get_consumers(consumer_cls, channel)
         queue = Queue(f"self-call-{uuid.uuid4()}", exclusive=True, auto_delete=True)
         own = consumer_cls(queues=[queue], on_message=self._heard, no_ack=True)
-        self.self_call_queue = queue.name
+        self.probe_queue = queue.name
         return [*consumers, own]
 
     def expect(self, call: str) -> Event:
@@ -61,24 +61,24 @@ class SelfCalling(Consumer):
             expected.set()
 
 
-class SelfCaller:
+class ConsumerProbe:
     """Sends over a connection of its own, which it keeps: no pool under load has a say in it."""
 
     def __init__(self) -> None:
         self._lock = Lock()  # one caller at a time on the channel
         self._connection: Connection | None = None
 
-    def gone(self, consumers: Iterable[SelfCalling], seconds: float) -> list[SelfCalling]:
+    def gone(self, consumers: Iterable[ProbedConsumer], seconds: float) -> list[ProbedConsumer]:
         """Those that did not hear their call in time, of those that have once been there.
 
         Raises Unavailable when the broker takes no calls: then nothing is known of the consumers.
         """
-        asked = [consumer for consumer in consumers if consumer.self_call_queue]
+        asked = [consumer for consumer in consumers if consumer.probe_queue]
         call = str(uuid.uuid4())
         heard = [consumer.expect(call) for consumer in asked]
         try:
             with eventlet.Timeout(seconds, False):
-                self._send(call, [consumer.self_call_queue for consumer in asked], seconds)
+                self._send(call, [consumer.probe_queue for consumer in asked], seconds)
                 for one in heard:
                     one.wait()
                 return []

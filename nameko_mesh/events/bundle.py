@@ -13,7 +13,7 @@ from nameko_mesh.events.schema import MOST_TOGETHER
 Event = Mapping[str, Any]
 
 
-class Share:
+class BundledEvent:
     """One event of a bundle, in place of the message of its own that it has not come in."""
 
     content_type = "application/json"
@@ -37,10 +37,10 @@ class Bundle:
     """
 
     def __init__(
-        self, message: Any, events: Sequence[Event], follow: Callable[[Share], None] | None = None
+        self, message: Any, events: Sequence[Event], follow: Callable[[BundledEvent], None] | None = None
     ) -> None:
         self.message = message
-        self.shares = [Share(self, event) for event in events]
+        self.shares = [BundledEvent(self, event) for event in events]
         self.goes_back = False
         self._settled = 0
         self._follow = follow
@@ -60,18 +60,18 @@ class BundleConsumer(DrainingConsumer):
     """Takes a share for a message."""
 
     def ack_message(self, message: Any) -> None:
-        if isinstance(message, Share):
+        if isinstance(message, BundledEvent):
             self._settle_share(message, goes_back=False)
         else:
             super().ack_message(message)
 
     def requeue_message(self, message: Any) -> None:
-        if isinstance(message, Share):
+        if isinstance(message, BundledEvent):
             self._settle_share(message, goes_back=True)
         else:
             super().requeue_message(message)
 
-    def _settle_share(self, share: Share, *, goes_back: bool) -> None:
+    def _settle_share(self, share: BundledEvent, *, goes_back: bool) -> None:
         bundle = share.bundle
         if bundle.settle(goes_back=goes_back):
             settle = super().requeue_message if bundle.goes_back else super().ack_message

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, Fate, Parcel
+from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, OutgoingMessage, PublishResult
 from nameko_mesh.events import exchanges
 from nameko_mesh.outbox.messages import EventMessage
 
@@ -26,14 +26,14 @@ class EventPublisher:
     def close(self) -> None:
         self._publisher.close()
 
-    def publish(self, messages: Sequence[EventMessage]) -> list[Fate]:
+    def publish(self, messages: Sequence[EventMessage]) -> list[PublishResult]:
         """The fate of each. Whether anybody listens to single events of a type is told by the fate of one:
         the first of the first message.
 
         Raises Unavailable when not all fates are known in time.
         """
         wholes = [
-            Parcel(f"{one.first.first_event_id}+", self._bundles, one.type, _whole(one), one.awaited)
+            OutgoingMessage(f"{one.first.first_event_id}+", self._bundles, one.type, _whole(one), one.awaited)
             for one in messages
         ]
         asking: dict[str, EventMessage] = {}
@@ -49,7 +49,7 @@ class EventPublisher:
             [
                 (number, self._single(one.type, event_id, body, one.awaited))
                 for number, one in enumerate(messages)
-                if answers[one.type] is Fate.KEPT
+                if answers[one.type] is PublishResult.CONFIRMED
                 for event_id, body in _events(one, but_the_first=one is asking[one.type])
             ]
         )
@@ -58,12 +58,14 @@ class EventPublisher:
             for number, (one, whole) in enumerate(zip(messages, fates, strict=False))
         ]
 
-    def _single(self, kind: str, event_id: str, body: bytes, mandatory: bool = False) -> Parcel:
-        return Parcel(event_id, self._plain, kind, body, mandatory, exchanges.MARK)
+    def _single(self, kind: str, event_id: str, body: bytes, mandatory: bool = False) -> OutgoingMessage:
+        return OutgoingMessage(event_id, self._plain, kind, body, mandatory, exchanges.MARK)
 
-    def _publish_others(self, parcels: Sequence[tuple[int, Parcel]]) -> Mapping[int, set[Fate]]:
+    def _publish_others(
+        self, parcels: Sequence[tuple[int, OutgoingMessage]]
+    ) -> Mapping[int, set[PublishResult]]:
         """What became of them, by number."""
-        found: dict[int, set[Fate]] = {}
+        found: dict[int, set[PublishResult]] = {}
         for start in range(0, len(parcels), MOST_AT_ONCE):
             some = parcels[start : start + MOST_AT_ONCE]
             fates = self._publisher.publish([parcel for _, parcel in some], CONFIRM_SECONDS)
@@ -85,11 +87,11 @@ def _events(one: EventMessage, *, but_the_first: bool) -> list[tuple[str, bytes]
     return [(event["event_id"], orjson.dumps(event)) for event in events[but_the_first:]]
 
 
-def _joint(fates: Sequence[Fate], awaited: bool) -> Fate:
+def _joint(fates: Sequence[PublishResult], awaited: bool) -> PublishResult:
     """Of a message, by that of the whole and those of its single events."""
     whole, *singles = fates
-    if Fate.REFUSED in fates:
-        return Fate.REFUSED
-    if awaited and whole is Fate.UNROUTABLE and Fate.UNROUTABLE in singles:
-        return Fate.UNROUTABLE
-    return Fate.KEPT
+    if PublishResult.REJECTED in fates:
+        return PublishResult.REJECTED
+    if awaited and whole is PublishResult.UNROUTABLE and PublishResult.UNROUTABLE in singles:
+        return PublishResult.UNROUTABLE
+    return PublishResult.CONFIRMED

@@ -19,7 +19,7 @@ from typing import Any
 
 from nameko.extensions import DependencyProvider
 
-from nameko_mesh.amqp.confirmed_publisher import Fate
+from nameko_mesh.amqp.confirmed_publisher import PublishResult
 from nameko_mesh.backoff import back_off
 from nameko_mesh.outbox.claims import OutboxStore
 from nameko_mesh.outbox.handoff import MANY
@@ -161,16 +161,16 @@ class OutboxRelay(DependencyProvider):
 
     def _send(self, rows: Sequence[OutboxRow]) -> None:
         sent: list[int] = []
-        held: dict[str, Fate] = {}
+        held: dict[str, PublishResult] = {}
         """Aggregates of which an event did not get through: their later ones wait behind it."""
         end = time.monotonic() + CLAIM.total_seconds() / 2
         left = messages_of(rows)
         try:
             while left and time.monotonic() < end:
                 wave, left = _wave(left)
-                failed: dict[str, Fate] = {}
+                failed: dict[str, PublishResult] = {}
                 for one, fate in zip(wave, self._publish(wave), strict=True):
-                    if fate is not Fate.KEPT:
+                    if fate is not PublishResult.CONFIRMED:
                         failed |= dict.fromkeys(one.aggregate_ids - failed.keys(), fate)
                     else:  # what has left behind one that failed leaves again
                         sent += [row.seq for row in one.rows if not _is_held(row, failed)]
@@ -181,10 +181,12 @@ class OutboxRelay(DependencyProvider):
         finally:  # also when the fate of some is not known: they are sent again
             self._settle(rows, sent, held)
 
-    def _publish(self, messages: Sequence[EventMessage]) -> list[Fate]:
+    def _publish(self, messages: Sequence[EventMessage]) -> list[PublishResult]:
         return self._publisher.publish(messages)
 
-    def _settle(self, rows: Sequence[OutboxRow], sent: Sequence[int], held: Mapping[str, Fate]) -> None:
+    def _settle(
+        self, rows: Sequence[OutboxRow], sent: Sequence[int], held: Mapping[str, PublishResult]
+    ) -> None:
         if not self._sent:
             self._mark_at = time.monotonic() + MARK_SECONDS
         self._sent += sent
@@ -192,10 +194,10 @@ class OutboxRelay(DependencyProvider):
             done = frozenset(sent)
             self._give_back([row for row in rows if row.seq not in done], held)
 
-    def _give_back(self, waiting: Sequence[OutboxRow], held: Mapping[str, Fate]) -> None:
+    def _give_back(self, waiting: Sequence[OutboxRow], held: Mapping[str, PublishResult]) -> None:
         """With them goes what is in memory: it may have to wait behind them."""
         claimant, sent = self._claimant, list(self._sent)
-        unroutable = {one for one, fate in held.items() if fate is Fate.UNROUTABLE}
+        unroutable = {one for one, fate in held.items() if fate is PublishResult.UNROUTABLE}
         later = [row.seq for row in waiting if not unroutable.isdisjoint(row.aggregate_ids)]
         again = [row.seq for row in waiting if unroutable.isdisjoint(row.aggregate_ids)]
         again += [row.seq for row in self._forget()]
@@ -218,7 +220,7 @@ class OutboxRelay(DependencyProvider):
             self._sent.clear()
 
 
-def _is_held(row: OutboxRow, held: dict[str, Fate]) -> bool:
+def _is_held(row: OutboxRow, held: dict[str, PublishResult]) -> bool:
     """Whether it waits behind another; then those of all its aggregates wait behind it."""
     fates = [held[aggregate_id] for aggregate_id in row.aggregate_ids if aggregate_id in held]
     if fates:

@@ -28,7 +28,7 @@ from nameko.extensions import DependencyProvider
 from nameko.messaging import encode_to_headers
 
 from nameko_mesh import errors
-from nameko_mesh.amqp.consumer_probe import SelfCalling
+from nameko_mesh.amqp.consumer_probe import ProbedConsumer
 from nameko_mesh.amqp.publish import send
 from nameko_mesh.context import deadline_of
 
@@ -38,7 +38,7 @@ ANSWER_SECONDS = 0.15
 """What is kept of a request's time, to answer it after a call of its own has timed out."""
 
 
-class ReplyConsumer(SelfCalling, stock.ReplyListener.ReplyConsumer):
+class ReplyConsumer(ProbedConsumer, stock.ReplyListener.ReplyConsumer):
     """Calls leave, and replies come, on one channel. A reply is not acked: when the connection goes,
     whoever waits is told so at once."""
 

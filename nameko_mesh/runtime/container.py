@@ -28,7 +28,7 @@ from nameko_mesh import deadline, gc_tuning
 from nameko_mesh.backoff import back_off
 from nameko_mesh.context import deadline_of
 from nameko_mesh.errors import DeadlineExceeded
-from nameko_mesh.log import Unexpected
+from nameko_mesh.log import FaultFilter
 
 log = logging.getLogger(__name__)
 nameko_log = logging.getLogger("nameko.containers")
@@ -36,12 +36,12 @@ nameko_log = logging.getLogger("nameko.containers")
 CONNECT_SECONDS = 3
 LOOK_SECONDS = 0.05
 
-_unexpected = Unexpected()
+_fault_filter = FaultFilter()
 
 
 class Container(ServiceContainer):
     def __init__(self, service_cls: type) -> None:
-        nameko_log.addFilter(_unexpected)  # adding it again changes nothing
+        nameko_log.addFilter(_fault_filter)  # adding it again changes nothing
         self._leaving = Event()
         super().__init__(service_cls)
 
@@ -57,7 +57,7 @@ class Container(ServiceContainer):
                 return
             eventlet.sleep(LOOK_SECONDS)
         starting.wait()
-        gc_tuning.settle_in()
+        gc_tuning.freeze_startup_objects()
 
     def stop(self) -> None:
         self._leaving.set()
@@ -78,7 +78,7 @@ class Container(ServiceContainer):
 
     def _run_worker(self, worker_ctx: Any, handle_result: Callable[..., tuple[Any, Any]] | None) -> None:
         """Nameko's life of a worker, without the stopwatch that it holds to each part of it."""
-        deadline.begin(deadline_of(worker_ctx.context_data))
+        deadline.start(deadline_of(worker_ctx.context_data))
         log.debug("%s begins", worker_ctx)
         is_wanted = getattr(worker_ctx.entrypoint, "is_wanted", None)
         if is_wanted is not None and not is_wanted(worker_ctx):
@@ -95,7 +95,7 @@ class Container(ServiceContainer):
     def _work(self, worker_ctx: Any) -> tuple[Any, Any]:
         """The result, or the exc_info of why there is none. Work is dropped whose deadline has passed while
         it waited for its turn."""
-        if deadline.is_over():
+        if deadline.expired():
             late = DeadlineExceeded("its turn came after the deadline")
             log.warning("%s is dropped: %s", worker_ctx, late)
             return None, (type(late), late, None)

@@ -23,7 +23,7 @@ from eventlet import wsgi
 from nameko.extensions import DependencyProvider
 
 from nameko_mesh import settings
-from nameko_mesh.amqp.consumer_probe import SelfCaller, SelfCalling
+from nameko_mesh.amqp.consumer_probe import ConsumerProbe, ProbedConsumer
 from nameko_mesh.discovery.consul_registration import Instance, Registrar, reachable_address
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.sql.engine import reading
@@ -43,7 +43,7 @@ class Presence(DependencyProvider):
 
     def __init__(self) -> None:
         self._leaving = Event()
-        self._self_caller = SelfCaller()
+        self._probe = ConsumerProbe()
 
     def setup(self) -> None:
         settings.required("AMQP_URI")  # what is missing is said before anything is opened
@@ -87,7 +87,7 @@ class Presence(DependencyProvider):
         self.leave()
         self._server.kill()
         self._socket.close()
-        self._self_caller.close()
+        self._probe.close()
 
     def get_dependency(self, worker_ctx: Any) -> None:
         return None
@@ -124,10 +124,10 @@ class Presence(DependencyProvider):
         return missing if database.wait() else [*missing, "database"]
 
     def _not_heard(self) -> list[str]:
-        if not all(consumer.self_call_queue for consumer in self._consumers()):
+        if not all(consumer.probe_queue for consumer in self._consumers()):
             return ["broker"]  # it has not been there yet
         try:
-            return ["consumer"] if self._self_caller.gone(self._consumers(), READY_SECONDS) else []
+            return ["consumer"] if self._probe.gone(self._consumers(), READY_SECONDS) else []
         except Unavailable:
             return ["broker"]
 
@@ -136,14 +136,14 @@ class Presence(DependencyProvider):
         if self._leaving.is_set():
             return []
         try:
-            gone = self._self_caller.gone(self._consumers(), seconds)
+            gone = self._probe.gone(self._consumers(), seconds)
         except Unavailable:
             return []
         return [queue.name for consumer in gone for queue in consumer.queues]
 
-    def _consumers(self) -> list[SelfCalling]:
+    def _consumers(self) -> list[ProbedConsumer]:
         consumers = (getattr(extension, "consumer", None) for extension in self.container.extensions)
-        return [consumer for consumer in consumers if isinstance(consumer, SelfCalling)]
+        return [consumer for consumer in consumers if isinstance(consumer, ProbedConsumer)]
 
     def _database_answers(self) -> bool:
         try:

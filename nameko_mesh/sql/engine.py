@@ -3,7 +3,7 @@
 psycopg2 yields to the hub through its wait callback. sqlite3 has no such thing: a lock held by
 another process would freeze this one, so its blocking calls run in eventlet's thread pool.
 
-What is waited for ends with the budget of the work in hand (nameko_mesh.deadline): on PostgreSQL any
+Every wait ends at the deadline of the work in hand (nameko_mesh.deadline): on PostgreSQL any
 statement, on SQLite the wait for a lock, which is all that takes long there.
 """
 
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
-from nameko_mesh.fair_lock import Turn
+from nameko_mesh.fair_lock import FairLock
 from nameko_mesh.sql.postgresql import _open_postgresql, address_of
 from nameko_mesh.sql.psycopg_eventlet import (
     LOCK_SECONDS,
@@ -26,7 +26,7 @@ from nameko_mesh.sql.sqlite import _open_sqlite
 POOL_SIZE = 10
 
 
-_turns: WeakKeyDictionary[sa.Engine, Turn] = WeakKeyDictionary()
+_write_locks: WeakKeyDictionary[sa.Engine, FairLock] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -37,8 +37,8 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     SQLite lets one write at a time, and those who wait for it look again now and then: whoever comes
     just then gets it, and another starves. Raises Unavailable after LOCK_SECONDS, or DeadlineExceeded.
     """
-    turn = _turns.get(engine)
-    with nullcontext() if turn is None else turn.taken(LOCK_SECONDS), engine.begin() as connection:
+    lock = _write_locks.get(engine)
+    with nullcontext() if lock is None else lock.held(LOCK_SECONDS), engine.begin() as connection:
         yield connection
 
 
@@ -64,6 +64,6 @@ def open_engine(url: str, pool_size: int = POOL_SIZE) -> sa.Engine:
     address = address_of(url)
     if address.get_backend_name() == "sqlite":
         engine = _open_sqlite(address, pool_size)
-        _turns[engine] = Turn()
+        _write_locks[engine] = FairLock("the database")
         return engine
     return _open_postgresql(address, pool_size)

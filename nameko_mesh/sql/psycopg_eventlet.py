@@ -123,7 +123,7 @@ def wait_in_the_hub(connection: psycopg2.extensions.connection) -> None:
             if cancelling is not None:
                 cancelling.wait()  # or it might hit the next statement of this connection
             return
-        seconds = deadline.left(longest) if can_cancel else longest
+        seconds = deadline.remaining(longest) if can_cancel else longest
         try:
             trampoline(
                 connection.fileno(),

@@ -99,7 +99,7 @@ def _open_sqlite(address: sa.URL, pool_size: int) -> sa.Engine:
         # one that says from the start that it will write waits its turn.
         read_only = connection.get_execution_options().get("read_only")
         driver_connection: Any = connection.connection.driver_connection
-        driver_connection.wait_for_locks(deadline.left(LOCK_SECONDS))
+        driver_connection.wait_for_locks(deadline.remaining(LOCK_SECONDS))
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine

@@ -161,7 +161,7 @@ class Store(Generic[T]):
         Raises Unavailable when the database can't be reached or does not answer in time, and
         DeadlineExceeded when nobody waits for it any longer.
         """
-        if deadline.is_over():
+        if deadline.expired():
             raise DeadlineExceeded("there was no time left to ask the database")
         tx: T | None = None
         is_committed = False
@@ -177,7 +177,7 @@ class Store(Generic[T]):
                 tx.is_claiming = False
             if is_conflict(error) or not _is_away(error):
                 raise
-            if deadline.is_over():
+            if deadline.expired():
                 raise DeadlineExceeded("the database did not answer in time") from error
             log.warning("the database does not answer: %s", error)
             raise Unavailable("the database does not answer") from error

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
-from nameko_mesh.fair_lock import Turn
+from nameko_mesh.fair_lock import FairLock
 from services.products.domain import Product
 
 MOST = 10_000
@@ -23,11 +23,11 @@ class Memory:
     def __init__(self) -> None:
         self._products: dict[str, Product] = {}
         self._wary_until = 0.0
-        self._turn = Turn()
+        self._lock = FairLock("the stock of products")
 
     def turn(self) -> AbstractContextManager[None]:
         """To hold from the decision until it is remembered: who decides meanwhile would be wrong for sure."""
-        return self._turn.taken(LONGEST_TURN)
+        return self._lock.held(LONGEST_TURN)
 
     @property
     def is_good(self) -> bool:

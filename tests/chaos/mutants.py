@@ -94,7 +94,7 @@ def sent_before_published() -> None:
     """the relay marks events as sent, and publishes them a moment later"""
     import eventlet
 
-    from nameko_mesh.amqp.confirmed_publisher import Fate
+    from nameko_mesh.amqp.confirmed_publisher import PublishResult
     from nameko_mesh.outbox.messages import messages_of
     from nameko_mesh.outbox.relay import OutboxRelay
 
@@ -106,7 +106,7 @@ def sent_before_published() -> None:
         eventlet.sleep(1.5)  # or a broker would have to die within a millisecond to be noticed
         publish(self, messages_of(rows))
 
-    _put(OutboxRelay, "_publish", lambda self, messages: [Fate.KEPT] * len(messages))
+    _put(OutboxRelay, "_publish", lambda self, messages: [PublishResult.CONFIRMED] * len(messages))
     _put(OutboxRelay, "_settle", published_last)
 
 
@@ -212,20 +212,22 @@ def diverted() -> None:
     """no control but a tool of R8: events go to a queue of the harness, which delivers them its own way"""
     import orjson
 
-    from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, Fate, Parcel
+    from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, OutgoingMessage, PublishResult
     from nameko_mesh.outbox.publisher import CONFIRM_SECONDS
     from nameko_mesh.outbox.relay import OutboxRelay
 
     publisher = ConfirmedPublisher()
 
-    def divert(self: Any, messages: Any) -> list[Fate]:
+    def divert(self: Any, messages: Any) -> list[PublishResult]:
         parcels = [
-            Parcel(event["event_id"], "", DIVERTED, orjson.dumps(event), mandatory=True)
+            OutgoingMessage(event["event_id"], "", DIVERTED, orjson.dumps(event), mandatory=True)
             for one in messages
             for row in one.rows
             for event in row.events
         ]
         fates = set(publisher.publish(parcels, CONFIRM_SECONDS))
-        return [Fate.KEPT if fates == {Fate.KEPT} else Fate.REFUSED] * len(messages)
+        return [
+            PublishResult.CONFIRMED if fates == {PublishResult.CONFIRMED} else PublishResult.REJECTED
+        ] * len(messages)
 
     _put(OutboxRelay, "_publish", divert)

@@ -34,7 +34,7 @@ def within(seconds, work, *args):
     """What comes of work that has so much time, and how long it took."""
 
     def run():
-        deadline.begin(time.time() + seconds)
+        deadline.start(time.time() + seconds)
         began = time.monotonic()
         try:
             outcome = work(*args)

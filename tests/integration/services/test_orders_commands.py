@@ -252,7 +252,7 @@ class Slow(Products):
 
     def reserve_stocks(self, *, orders):
         answers = super().reserve_stocks(orders=orders)
-        deadline.begin(time.time() - 1)
+        deadline.start(time.time() - 1)
         return answers
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from nameko_mesh.amqp.confirmed_publisher import Fate
+from nameko_mesh.amqp.confirmed_publisher import PublishResult
 from nameko_mesh.events.schema import MOST_TOGETHER
 from nameko_mesh.outbox.insertion import OutboxRow, bundled
 from nameko_mesh.outbox.messages import messages_of
@@ -126,9 +126,9 @@ class Broker:
 
     def _fate(self, one):
         if one.message_id in self.refused:
-            return Fate.REFUSED
+            return PublishResult.REJECTED
         is_taken = one.exchange.endswith("bundles") or not one.mandatory or one.routing_key in self.listened
-        return Fate.KEPT if is_taken else Fate.UNROUTABLE
+        return PublishResult.CONFIRMED if is_taken else PublishResult.UNROUTABLE
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def published():
 
 def test_where_nobody_takes_single_events_one_of_each_type_asks(published):
     broker = Broker()
-    assert published(broker, "a1", "a2", "b34", "b56") == ["KEPT", "KEPT", "KEPT"]
+    assert published(broker, "a1", "a2", "b34", "b56") == ["CONFIRMED", "CONFIRMED", "CONFIRMED"]
     wholes = [(".bundles", "01+"), (".bundles", "12+"), (".bundles", "23+")]
     assert broker.sent == [*wholes, ("", "01"), ("", "23")]
 
@@ -156,23 +156,25 @@ def test_who_takes_single_events_gets_each_once_in_their_order(published):
 
 
 def test_a_type_whose_question_was_refused_is_sent_again(published):
-    assert published(Broker(refused=["01"]), "a1", "b2", "a3") == ["REFUSED", "KEPT", "REFUSED"]
+    assert published(Broker(refused=["01"]), "a1", "b2", "a3") == ["REJECTED", "CONFIRMED", "REJECTED"]
 
 
 def test_a_message_of_which_a_single_event_was_refused_is_sent_again(published):
-    assert published(Broker("a", refused=["22"]), "a1", "a3", "a2") == ["KEPT", "KEPT", "REFUSED"]
+    assert published(Broker("a", refused=["22"]), "a1", "a3", "a2") == ["CONFIRMED", "CONFIRMED", "REJECTED"]
 
 
 def test_an_awaited_event_that_single_handlers_alone_take_is_kept(published):
     broker = Broker("A")
-    broker._fate = lambda one: Fate.KEPT if one.exchange == "source.events" else Fate.UNROUTABLE
-    assert published(broker, "A1") == ["KEPT"]
-    assert published(broker, "A1", "A2") == ["KEPT", "KEPT"]
-    broker._fate = lambda one: Fate.UNROUTABLE
+    broker._fate = lambda one: (
+        PublishResult.CONFIRMED if one.exchange == "source.events" else PublishResult.UNROUTABLE
+    )
+    assert published(broker, "A1") == ["CONFIRMED"]
+    assert published(broker, "A1", "A2") == ["CONFIRMED", "CONFIRMED"]
+    broker._fate = lambda one: PublishResult.UNROUTABLE
     assert published(broker, "A1") == ["UNROUTABLE"]
 
 
 def test_an_awaited_event_whose_handler_left_after_the_question_is_kept_here(published):
     broker = Broker("A")
-    broker._fate = lambda one: Fate.KEPT if one.message_id == "01" else Fate.UNROUTABLE
-    assert published(broker, "A1", "A2") == ["KEPT", "UNROUTABLE"]
+    broker._fate = lambda one: PublishResult.CONFIRMED if one.message_id == "01" else PublishResult.UNROUTABLE
+    assert published(broker, "A1", "A2") == ["CONFIRMED", "UNROUTABLE"]

@@ -7,7 +7,7 @@ import random
 import orjson
 import pytest
 
-from nameko_mesh.amqp.confirmed_publisher import Fate
+from nameko_mesh.amqp.confirmed_publisher import PublishResult
 from nameko_mesh.outbox.insertion import OutboxRow
 from nameko_mesh.outbox.publisher import EventPublisher
 from nameko_mesh.outbox.relay import OutboxRelay
@@ -30,13 +30,13 @@ class Broker:
 
     def _take(self, parcel):
         if self.refuses():
-            return Fate.REFUSED
+            return PublishResult.REJECTED
         if parcel.routing_key not in self.takes[parcel.exchange]:
-            return Fate.UNROUTABLE if parcel.mandatory else Fate.KEPT
+            return PublishResult.UNROUTABLE if parcel.mandatory else PublishResult.CONFIRMED
         body = orjson.loads(parcel.body)
         for event in body if isinstance(body, list) else [body]:
             self.taken[parcel.exchange].append((event["aggregate_id"], event["number"]))
-        return Fate.KEPT
+        return PublishResult.CONFIRMED
 
 
 class Relay(OutboxRelay):

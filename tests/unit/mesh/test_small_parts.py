@@ -12,7 +12,7 @@ from nameko_mesh import errors, settings
 from nameko_mesh.backoff import back_off
 from nameko_mesh.context import deadline_of, validated_context
 from nameko_mesh.events.schema import sealed
-from nameko_mesh.log import Unexpected
+from nameko_mesh.log import FaultFilter
 from nameko_mesh.paging import checked_limit, decode_cursor, page
 from nameko_mesh.values import value
 from services import money
@@ -118,12 +118,12 @@ def test_a_missing_setting_is_named():
 def test_the_log_keeps_faults_and_drops_refusals():
     def kept(error):
         record = logging.makeLogRecord({"exc_info": (type(error), error, None)})
-        return Unexpected().filter(record)
+        return FaultFilter().filter(record)
 
     assert kept(RuntimeError("a bug"))
     assert kept(errors.Unavailable("the database is away"))
     assert not kept(errors.Refused("not-found", "gone"))
-    assert Unexpected().filter(logging.makeLogRecord({}))
+    assert FaultFilter().filter(logging.makeLogRecord({}))
 
 
 def test_every_service_has_a_database_of_its_own():
