@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from nameko_mesh.aio.breaker import Target
+from nameko_mesh.aio.breaker import Breaker
 from nameko_mesh.aio.grpc.balancer import Balancer
 from nameko_mesh.aio.guarded_rpc import GuardedRpc
 
@@ -68,9 +68,9 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
 
     metrics = Metrics()
     batching = Batching(settings.GATEWAY_BATCH, settings.GATEWAY_LANES, metrics.on_batch)
-    make_target = partial(Target, most=settings.GATEWAY_CALLS_PER_TARGET)
-    rpc = GuardedRpc(mesh, make_target=make_target)
-    balancer = Balancer("products", make_target=partial(make_target, failures=_FAILURES_OF_AN_INSTANCE))
+    make_breaker = partial(Breaker, max_in_flight=settings.GATEWAY_CALLS_PER_TARGET)
+    rpc = GuardedRpc(mesh, make_breaker=make_breaker)
+    balancer = Balancer("products", make_breaker=partial(make_breaker, max_failures=_FAILURES_OF_AN_INSTANCE))
     products = Products(
         rpc,
         batching,

@@ -101,17 +101,18 @@ class _Targets(Collector):
             "gateway_breaker", "1 for the state a breaker is in", labels=[*labels, "state"]
         )
         retries = CounterMetricFamily("gateway_retries", "Calls sent again", labels=["over"])
-        peers, service = self._balancer.peers, self._balancer.service
-        targets = [((name, ""), target) for name, target in list(self._rpc.targets.items())]
-        for where, target in [*targets, *(((service, peer.target.name), peer.target) for peer in peers)]:
-            calls.add_metric(where, target.calls)
-            failures.add_metric(where, target.failures)
-            seconds.add_metric(where, target.seconds)
-            in_flight.add_metric(where, target.in_flight)
+        instances, service = self._balancer.instances, self._balancer.service
+        guards = [((name, ""), guard) for name, guard in list(self._rpc.breakers.items())]
+        guards += [((service, instance.breaker.name), instance.breaker) for instance in instances]
+        for where, guard in guards:
+            calls.add_metric(where, guard.calls)
+            failures.add_metric(where, guard.failures)
+            seconds.add_metric(where, guard.seconds)
+            in_flight.add_metric(where, guard.in_flight)
             for state in STATES:
-                breaker.add_metric([*where, state], target.state == state)
-        for peer in peers:
-            ready.add_metric([service, peer.target.name], peer.is_ready)
+                breaker.add_metric([*where, state], guard.state == state)
+        for instance in instances:
+            ready.add_metric([service, instance.breaker.name], instance.is_ready)
         retries.add_metric(["amqp"], self._rpc.budget.spent)
         retries.add_metric(["grpc"], self._balancer.budget.spent)
         yield from (calls, failures, seconds, in_flight, ready, breaker, retries)

@@ -1,115 +1,119 @@
-"""Whoever is called: how many calls at once it may have, and when it is left alone for a while.
+"""A limit on concurrent calls and a circuit breaker, for one instance or one service.
 
-    is_probe = target.begin()            # raises Overloaded or Unavailable: nothing was sent
-    went_well = None
+    is_trial = breaker.begin()           # raises Overloaded or Unavailable: nothing was sent
+    succeeded = None
     try:
         answer = await ...
-        went_well = True
+        succeeded = True
     except Unavailable:
-        went_well = False
+        succeeded = False
         raise
     finally:
-        target.end(is_probe, went_well, seconds)
+        breaker.end(is_trial, succeeded, seconds)
 
-The breaker is pybreaker's state machine, told of each outcome instead of wrapped around each call: a call
-that goes well, the normal case, costs two comparisons.
+The states and their changes are M. Nygard's ("Release It!", 2007):
+
+| state | a call | changes to |
+|---|---|---|
+| closed | is sent | open, after `max_failures` failures in a row |
+| open | is refused | half-open, when `open_seconds` have passed and the next call begins |
+| half-open | is refused, except for the trial call | closed or open, as the trial call succeeds or fails |
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-
-from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, CircuitBreaker, CircuitBreakerError, CircuitMemoryStorage
+import time
 
 from nameko_mesh.errors import Overloaded, Unavailable
 
 STATES = ("closed", "open", "half-open")
 
 
-class _Failed(Exception):
-    """What the breaker is told; it wants an exception."""
+class Circuit:
+    """The state machine. `now` is in seconds, of any clock that never goes back."""
 
-
-class Target:
-    """One instance, or one service behind a queue. Belongs to one event loop.
-
-    `most` calls are in flight at once. After `failures` in a row it rests for `rest` seconds, and is then
-    asked by one call alone, which decides whether the others may come back.
-    """
-
-    def __init__(self, name: str, *, most: int = 100, failures: int = 5, rest: float = 1.0) -> None:
-        self.name = name
-        self.in_flight = 0
-        self.calls = 0
-        self.failures = 0
-        """Calls that have ever begun, and of those the ones that failed."""
-        self.seconds = 0.0
-        """How long all that have ended took together."""
-        self._most = most
-        self._rest = timedelta(seconds=rest)
-        self._memory = CircuitMemoryStorage(STATE_CLOSED)
-        self._breaker = CircuitBreaker(
-            failures, rest, state_storage=self._memory, throw_new_error_on_trip=False
-        )
-        self._is_closed = True
-        self._is_probed = False
+    def __init__(self, max_failures: int, open_seconds: float) -> None:
+        self._max_failures = max_failures
+        self._open_seconds = open_seconds
+        self._failures_in_a_row = 0
+        self._open_until: float | None = None
+        self._trial_is_running = False
 
     @property
     def state(self) -> str:
         """One of STATES."""
-        return STATE_HALF_OPEN if self._is_probed else self._memory.state
+        if self._open_until is None:
+            return "closed"
+        return "half-open" if self._trial_is_running else "open"
+
+    def allows_call(self, now: float) -> bool:
+        return self._open_until is None or (now >= self._open_until and not self._trial_is_running)
+
+    def begin(self) -> bool:
+        """Begin a call that `allows_call` permits. Return True for the trial call."""
+        self._trial_is_running = self._open_until is not None
+        return self._trial_is_running
+
+    def end(self, is_trial: bool, succeeded: bool | None, now: float) -> None:
+        if is_trial:
+            self._trial_is_running = False
+        elif self._open_until is not None:
+            return  # the call began before the circuit opened: its outcome is stale
+        if succeeded:
+            self._failures_in_a_row, self._open_until = 0, None
+        elif succeeded is False:
+            self._failures_in_a_row += 1
+            if self._failures_in_a_row >= self._max_failures:
+                self._open_until = now + self._open_seconds
+
+
+class Breaker:
+    """Limits and counts the calls to one instance or service. Belongs to one event loop.
+
+    At most `max_in_flight` calls run at once. After `max_failures` failures in a row no call is sent for
+    `open_seconds`; then one trial call decides.
+    """
+
+    def __init__(
+        self, name: str, *, max_in_flight: int = 100, max_failures: int = 5, open_seconds: float = 1.0
+    ) -> None:
+        self.name = name
+        self.in_flight = 0
+        self.calls = 0
+        """Calls that began, in total."""
+        self.failures = 0
+        """Calls that failed, in total."""
+        self.seconds = 0.0
+        """Duration of all ended calls, added up."""
+        self._max_in_flight = max_in_flight
+        self._max_failures = max_failures
+        self._circuit = Circuit(max_failures, open_seconds)
+
+    @property
+    def state(self) -> str:
+        """One of STATES."""
+        return self._circuit.state
 
     @property
     def refusal(self) -> Unavailable | None:
-        """Why it can't be called now."""
-        if self.in_flight >= self._most:
+        """The error that a call would raise now, or None if the call may be sent."""
+        if self.in_flight >= self._max_in_flight:
             return Overloaded(f"{self.name}: {self.in_flight} calls are in flight")
-        if self._is_closed or (not self._is_probed and self._has_rested):
+        if self._circuit.allows_call(time.monotonic()):
             return None
-        return Unavailable(
-            f"{self.name}: {self._breaker.fail_max} calls in a row have failed, it is left alone"
-        )
-
-    @property
-    def _has_rested(self) -> bool:
-        opened_at = self._memory.opened_at
-        return opened_at is None or datetime.now(UTC) >= opened_at + self._rest
+        return Unavailable(f"{self.name}: the breaker is open: {self._max_failures} calls in a row failed")
 
     def begin(self) -> bool:
-        """Whether this call is the one that finds out. Raises Overloaded or Unavailable."""
+        """Begin a call. Return True for the trial call. Raise Overloaded or Unavailable."""
         if refusal := self.refusal:
             raise refusal
         self.in_flight += 1
         self.calls += 1
-        if self._is_closed:
-            return False
-        self._is_probed = True
-        return True
+        return self._circuit.begin()
 
-    def end(self, is_probe: bool, went_well: bool | None, seconds: float = 0.0) -> None:
-        """`went_well` is None for a call that tells nothing: cancelled, or not this target's fault."""
+    def end(self, is_trial: bool, succeeded: bool | None, seconds: float = 0.0) -> None:
+        """End a call. `succeeded` is None if the outcome says nothing about the callee."""
         self.in_flight -= 1
         self.seconds += seconds
-        if is_probe:
-            self._is_probed = False
-        if went_well is False:
-            self.failures += 1
-            self._tell(is_probe, failed=True)
-        elif went_well and (is_probe or self._breaker.fail_counter):
-            self._tell(is_probe, failed=False)
-
-    def _tell(self, is_probe: bool, *, failed: bool) -> None:
-        if not self._is_closed and not is_probe:
-            return  # begun before it opened: old news
-        with suppress(_Failed, CircuitBreakerError):  # its state is what we are after
-            self._breaker.call(_fail if failed else _go_well)
-        self._is_closed = self._memory.state == STATE_CLOSED
-
-
-def _fail() -> None:
-    raise _Failed
-
-
-def _go_well() -> None:
-    pass
+        self.failures += succeeded is False
+        self._circuit.end(is_trial, succeeded, time.monotonic())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
-from nameko_mesh.aio.breaker import Target
+from nameko_mesh.aio.breaker import Breaker
 from nameko_mesh.aio.retries import Retries, RetryBudget
 from nameko_mesh.errors import DeadlineExceeded, Disconnected, Refused, RemoteFault
 
@@ -43,12 +43,12 @@ class GuardedRpc:
         rpc: Rpc,
         *,
         budget: RetryBudget | None = None,
-        make_target: Callable[[str], Target] = Target,
+        make_breaker: Callable[[str], Breaker] = Breaker,
     ) -> None:
-        self.targets: dict[str, Target] = {}
+        self.breakers: dict[str, Breaker] = {}
         self.budget = budget or RetryBudget()
         self._rpc = rpc
-        self._make_target = make_target
+        self._make_breaker = make_breaker
         self._retries = Retries(self.budget, lambda error: isinstance(error, Disconnected))
 
     async def call(
@@ -73,22 +73,22 @@ class GuardedRpc:
         deadline: float,
         context: Mapping[str, str],
     ) -> Any:
-        target = self.targets.get(service)
-        if target is None:
-            target = self.targets[service] = self._make_target(service)
-        is_probe = target.begin()
+        breaker = self.breakers.get(service)
+        if breaker is None:
+            breaker = self.breakers[service] = self._make_breaker(service)
+        is_trial = breaker.begin()
         began = time.time()
         given = deadline - began
-        went_well = None
+        succeeded = None
         try:
             answer = await self._rpc.call(service, method, kwargs, deadline=deadline, context=context)
-            went_well = True
+            succeeded = True
             return answer
         except (Refused, RemoteFault):
-            went_well = True  # it answers
+            succeeded = True  # it answers
             raise
         except DeadlineExceeded:
-            went_well = False if given >= FAIR_SECONDS else None
+            succeeded = False if given >= FAIR_SECONDS else None
             raise
         finally:
-            target.end(is_probe, went_well, time.time() - began)
+            breaker.end(is_trial, succeeded, time.time() - began)

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 import grpc.aio
 
-from nameko_mesh.aio.breaker import Target
+from nameko_mesh.aio.breaker import Breaker
 from nameko_mesh.discovery.consul_watch import Endpoint
 from nameko_mesh.errors import DeadlineExceeded, MeshError, Overloaded, Refused, RemoteFault, Unavailable
 
@@ -63,14 +63,14 @@ _GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 """A server that ends gives up the calls that it has in hand. Who gives up a call here sees no status."""
 
 
-class Peer:
+class Instance:
     """`is_ready` follows the connection: a process that dies takes it along at once, whatever the
     catalogue still says of it.
     """
 
-    def __init__(self, endpoint: Endpoint, target: Target) -> None:
+    def __init__(self, endpoint: Endpoint, breaker: Breaker) -> None:
         self.endpoint = endpoint
-        self.target = target
+        self.breaker = breaker
         self.is_ready = False
         self._channel = grpc.aio.insecure_channel(str(endpoint), options=OPTIONS)
         self._methods: dict[str, Any] = {}
@@ -85,24 +85,24 @@ class Peer:
         metadata: Sequence[tuple[str, str]],
     ) -> Response:
         """Raises MeshError, and nothing else."""
-        is_probe = self.target.begin()
+        is_trial = self.breaker.begin()
         began = time.monotonic()
-        went_well = None
+        succeeded = None
         try:
             answer: Response = await self._method(method)(request, timeout=seconds, metadata=metadata)
-            went_well = True
+            succeeded = True
             return answer
         except grpc.aio.AioRpcError as error:
             code = error.code()
             if code in _GONE:
-                went_well = False
+                succeeded = False
             elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
-                went_well = False if seconds >= FAIR_SECONDS else None
+                succeeded = False if seconds >= FAIR_SECONDS else None
             else:
-                went_well = True  # it answers
+                succeeded = True  # it answers
             raise _as_mesh_error(code, f"{self.endpoint}: {error.details()}") from None
         finally:
-            self.target.end(is_probe, went_well, time.monotonic() - began)
+            self.breaker.end(is_trial, succeeded, time.monotonic() - began)
 
     async def close(self) -> None:
         """No more calls; those in flight may end."""
@@ -126,7 +126,7 @@ class Peer:
             state = self._channel.get_state(try_to_connect=True)
             if self.is_ready != (state is grpc.ChannelConnectivity.READY):
                 self.is_ready = not self.is_ready
-                log.info("%s is %s", self.target.name, "connected" if self.is_ready else "not connected")
+                log.info("%s is %s", self.breaker.name, "connected" if self.is_ready else "not connected")
             await self._channel.wait_for_state_change(state)
 
 

@@ -11,8 +11,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from nameko_mesh.aio.breaker import Target
-from nameko_mesh.aio.grpc.balancer import Balancer, NobodyThere
+from nameko_mesh.aio.breaker import Breaker
+from nameko_mesh.aio.grpc.balancer import Balancer, NoInstance
 from nameko_mesh.aio.grpc.instance import Method
 from nameko_mesh.aio.retries import RetryBudget
 from nameko_mesh.discovery.consul_watch import Endpoint
@@ -69,7 +69,7 @@ async def make_balancer():
         balancer = Balancer("echo", **options)
         made.append(balancer)
         balancer.update([server.endpoint for server in servers])
-        await until(lambda: all(peer.is_ready for peer in balancer.peers))
+        await until(lambda: all(instance.is_ready for instance in balancer.instances))
         return balancer
 
     yield make
@@ -128,7 +128,7 @@ async def test_one_that_dies_costs_no_call_and_is_asked_again_when_it_is_back(se
     customers = [asyncio.create_task(customer()) for _ in range(4)]
     await until(lambda: dead.asked > 10)
     await dead.stop()
-    await until(lambda: sum(peer.is_ready for peer in balancer.peers) == 2)
+    await until(lambda: sum(instance.is_ready for instance in balancer.instances) == 2)
     stop_asking.set()
     await asyncio.gather(*customers)
 
@@ -138,7 +138,9 @@ async def test_one_that_dies_costs_no_call_and_is_asked_again_when_it_is_back(se
 async def test_one_that_is_silent_is_waited_for_only_as_long_as_there_is_another(servers, make_balancer):
     silent, other, _ = servers
     silent.behave = silent.hang
-    balancer = await make_balancer([silent, other], patience=0.3, make_target=partial(Target, failures=100))
+    balancer = await make_balancer(
+        [silent, other], patience=0.3, make_breaker=partial(Breaker, max_failures=100)
+    )
 
     assert {await ask(balancer) for _ in range(12)} == {other.endpoint.port}
     assert silent.asked
@@ -152,19 +154,21 @@ async def test_one_that_fails_is_left_alone_and_comes_back(servers, make_balance
     sick, other, _ = servers
     sick.behave = sick.refuse
     balancer = await make_balancer(
-        [sick, other], make_target=partial(Target, failures=2, rest=0.2), budget=RetryBudget(reserve=100)
+        [sick, other],
+        make_breaker=partial(Breaker, max_failures=2, open_seconds=0.2),
+        budget=RetryBudget(reserve=100),
     )
-    [target] = [peer.target for peer in balancer.peers if peer.endpoint == sick.endpoint]
+    [breaker] = [instance.breaker for instance in balancer.instances if instance.endpoint == sick.endpoint]
 
     assert {await ask(balancer) for _ in range(30)} == {other.endpoint.port}
     assert sick.asked < 10
-    assert target.failures == sick.asked
+    assert breaker.failures == sick.asked
 
     sick.behave = sick.answer
     async with asyncio.timeout(SECONDS):
         while await ask(balancer) != sick.endpoint.port:
             pass
-    assert target.state == "closed"
+    assert breaker.state == "closed"
 
 
 async def test_what_may_not_be_repeated_is_sent_once(servers, make_balancer):
@@ -193,7 +197,7 @@ async def test_who_is_new_is_asked_and_who_leaves_ends_what_it_has(servers, make
     await until(lambda: old.asked)
 
     balancer.update([new.endpoint])
-    await until(lambda: balancer.peers[0].is_ready)
+    await until(lambda: balancer.instances[0].is_ready)
     assert {await ask(balancer) for _ in range(10)} == {new.endpoint.port}
     go_on.set()
     assert await in_flight == 1
@@ -202,7 +206,7 @@ async def test_who_is_new_is_asked_and_who_leaves_ends_what_it_has(servers, make
 async def test_nobody_there(servers, make_balancer):
     balancer = await make_balancer([])
 
-    with pytest.raises(NobodyThere):
+    with pytest.raises(NoInstance):
         await ask(balancer)
 
 
@@ -245,7 +249,7 @@ async def test_a_status_is_an_error_of_the_mesh_and_no_failure_of_the_instance(
         await ask(balancer)
 
     assert raised.value.slug == slug
-    assert (server.asked, balancer.peers[0].target.failures) == (1, 0)
+    assert (server.asked, balancer.instances[0].breaker.failures) == (1, 0)
 
 
 async def test_the_context_travels_as_nameko_writes_it(servers, make_balancer):

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from nameko_mesh.aio.breaker import Target
+from nameko_mesh.aio.breaker import Breaker
 from nameko_mesh.aio.guarded_rpc import FAIR_SECONDS, GuardedRpc
 from nameko_mesh.errors import (
     DeadlineExceeded,
@@ -43,7 +43,7 @@ def rpc():
 
 @pytest.fixture
 def guarded(rpc):
-    return GuardedRpc(rpc, make_target=partial(Target, most=2, failures=3, rest=60))
+    return GuardedRpc(rpc, make_breaker=partial(Breaker, max_in_flight=2, max_failures=3, open_seconds=60))
 
 
 async def ask(guarded, service="orders", seconds=10.0, **options):
@@ -62,7 +62,7 @@ async def asked_in_vain(guarded, rpc, error, times, **options):
 async def test_a_service_that_does_not_answer_is_left_alone_and_others_are_not(guarded, rpc):
     await asked_in_vain(guarded, rpc, DeadlineExceeded("late"), 3)
 
-    with pytest.raises(Unavailable, match="orders: 3 calls in a row"):
+    with pytest.raises(Unavailable, match="orders: the breaker is open: 3 calls in a row failed"):
         await ask(guarded)
     assert len(rpc.calls) == 3
     assert await ask(guarded, "products") == "an answer"
@@ -120,5 +120,5 @@ async def test_a_call_that_is_cancelled_gives_its_place_back(guarded, rpc):
     held.cancel()
     await asyncio.wait([held])
 
-    assert guarded.targets["orders"].in_flight == 0
-    assert guarded.targets["orders"].failures == 0
+    assert guarded.breakers["orders"].in_flight == 0
+    assert guarded.breakers["orders"].failures == 0

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from gateway.metrics import Metered, Metrics
 from mycelium.servers import free_port, port_is_free
-from nameko_mesh.aio.breaker import STATES, Target
+from nameko_mesh.aio.breaker import STATES, Breaker
 from nameko_mesh.aio.grpc.balancer import Balancer
 from nameko_mesh.aio.guarded_rpc import GuardedRpc
 from nameko_mesh.errors import DeadlineExceeded
@@ -54,7 +54,7 @@ async def test_what_is_called_is_shown_with_the_state_of_its_breaker():
         async def call(self, *args, **options):
             raise DeadlineExceeded("late")
 
-    metrics, rpc = Metrics(), GuardedRpc(Rpc(), make_target=partial(Target, failures=2))
+    metrics, rpc = Metrics(), GuardedRpc(Rpc(), make_breaker=partial(Breaker, max_failures=2))
     metrics.watch(rpc, Balancer("products"))
     for _ in range(2):
         with pytest.raises(DeadlineExceeded):
