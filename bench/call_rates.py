@@ -60,7 +60,7 @@ class Caller:
             p50=found["p50"],
             p99=found["p99"],
             foreign_cores=foreign,
-            noisy=not quiet or foreign > machine.QUIET_CORES,
+            noisy=not quiet or foreign > machine.MAX_FOREIGN_CORES,
             cpu_us={name: round(1e6 * seconds / found["calls"], 1) for name, seconds in cpu.items()},
         )
         tell(sample, options)

@@ -14,13 +14,13 @@ from pathlib import Path
 from bench.servers import CACHE
 from mycelium.servers import postgresql
 
-QUIET_CORES = 0.3
+MAX_FOREIGN_CORES = 0.3
 """Of CPU that others use: with more than that, figures are not to be trusted."""
 _PACKAGES = (
     "nameko", "nameko-grpc", "eventlet", "kombu", "sqlalchemy", "psycopg2-binary", "grpcio",
     "fastapi", "uvicorn", "django", "flask", "gunicorn",
 )  # fmt: skip
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,8 +39,8 @@ def wait_until_quiet(seconds: float) -> bool:
     end = time.monotonic() + seconds
     while True:
         before = busy()
-        time.sleep(_LOOK_SECONDS)
-        if (busy() - before) / _LOOK_SECONDS <= QUIET_CORES:
+        time.sleep(_POLL_SECONDS)
+        if (busy() - before) / _POLL_SECONDS <= MAX_FOREIGN_CORES:
             return True
         if time.monotonic() > end:
             return False

@@ -94,7 +94,7 @@ def run(
         p99=answered.p99,
         bad=answered.bad,
         foreign_cores=foreign,
-        noisy=not quiet or foreign > machine.QUIET_CORES,
+        noisy=not quiet or foreign > machine.MAX_FOREIGN_CORES,
         cpu_us=cpu_us,
         notes=notes,
     )

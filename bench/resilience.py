@@ -30,7 +30,7 @@ from rich.table import Table
 from bench.catalogue import PRODUCTS
 from bench.plain_http import PlainHttp
 from bench.stacks.mesh import Mesh, mesh
-from mycelium.diagnostics.instances import look
+from mycelium.diagnostics.instances import list_instances
 from mycelium.runner.supervisor import connect, pid_of
 from mycelium.state import ROOT
 
@@ -142,7 +142,7 @@ class Stage:
 
     async def calls(self) -> Counter[str]:
         """So far, by instance of products."""
-        seen = await asyncio.to_thread(look, None, None, self._settings["METRICS_URL"])
+        seen = await asyncio.to_thread(list_instances, None, None, self._settings["METRICS_URL"])
         return Counter({one.instance: one.calls or 0 for one in seen if one.connected is not None})
 
     async def frozen(self, seconds: float, *names: str) -> None:
@@ -174,7 +174,7 @@ class Stage:
         phase.facts = f"in use {time.monotonic() - passed_at:.1f} s after its check passed"
 
     async def _passing(self) -> list[str]:
-        seen = await asyncio.to_thread(look, self._settings["CONSUL_HTTP_ADDR"], None, None)
+        seen = await asyncio.to_thread(list_instances, self._settings["CONSUL_HTTP_ADDR"], None, None)
         return [one.instance for one in seen if one.service == "products" and one.checks == "passing"]
 
     async def told(self, method: str, program: str, *more: Any) -> None:

@@ -20,7 +20,7 @@ CACHE = Path(os.environ.get("MYCELIUM_CACHE", ROOT / ".mycelium" / "cache")).res
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class BackendServers:
     """What runs, and where its logs are."""
 
     broker: RabbitMQ
@@ -34,7 +34,7 @@ class Ground:
 
 
 @contextmanager
-def ground(folder: Path, *, management: bool = False) -> Iterator[Ground]:
+def backend_servers(folder: Path, *, management: bool = False) -> Iterator[BackendServers]:
     """Durable, like what the mesh runs on."""
     say = _silent
     broker = rabbitmq.find_or_fetch(CACHE, say).node(folder / "rabbitmq", management=management)
@@ -42,17 +42,17 @@ def ground(folder: Path, *, management: bool = False) -> Iterator[Ground]:
     with running(*broker.programs, *database.programs, log_dir=folder / "logs") as processes:
         processes.wait_until(broker.is_ready, READY_SECONDS, "RabbitMQ")
         processes.wait_until(database.is_ready, READY_SECONDS, "PostgreSQL")
-        yield Ground(broker, database, pids(processes), folder)
+        yield BackendServers(broker, database, pids(processes), folder)
 
 
-def python(name: str, *arguments: str, **environment: str) -> Program:
+def python_program(name: str, *arguments: str, **environment: str) -> Program:
     """A Python program of this environment, started in the checkout: `python -m ...`."""
     return Program(
         name=name, command=(sys.executable, "-m", *arguments), directory=ROOT, environment=environment
     )
 
 
-def nameko(name: str, module: str, **environment: str) -> Program:
+def stock_service(name: str, module: str, **environment: str) -> Program:
     """`nameko run` of one module, with Nameko's own defaults."""
     return Program(
         name=name,
@@ -62,7 +62,7 @@ def nameko(name: str, module: str, **environment: str) -> Program:
     )
 
 
-def meshed(name: str, module: str, **environment: str) -> Program:
+def mesh_service(name: str, module: str, **environment: str) -> Program:
     """`nameko run` of one module, with the settings of the mesh."""
     return Program(
         name=name,

@@ -1,6 +1,6 @@
-"""The command line: starts the mesh and its private servers, shows and mends what runs."""
+"""The `mycelium` command: starts the mesh and its private servers, inspects and repairs what runs."""
 
 import warnings
 
-# eventlet, which comes with the services' stores, announces its retirement at length.
+# eventlet prints a long deprecation notice when it is imported, and the services' stores import it.
 warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")

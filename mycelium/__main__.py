@@ -1,5 +1,6 @@
-"""`python -m mycelium`."""
+"""Run the command line with `python -m mycelium`."""
 
 from mycelium.cli.app import app
 
-app()
+if __name__ == "__main__":
+    app()

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
 
 _SECRETS = ("ALICE_PASSWORD", "BOB_PASSWORD", "ADMIN_PASSWORD", "JWT_SECRET")
-_LONGEST_SOCKET_PATH = 100  # sun_path holds 108 bytes, and the supervisor adds a suffix of its own
+_MAX_SOCKET_PATH_LENGTH = 100  # sun_path holds 108 bytes, and the supervisor adds a suffix of its own
 
 
 class AlreadyRunning(Exception):
@@ -57,7 +57,7 @@ class State:
     def socket(self) -> Path:
         """The supervisor's socket; elsewhere when the path here is longer than a socket's may be."""
         path = self.home / "supervisor.sock"
-        if len(str(path)) <= _LONGEST_SOCKET_PATH:
+        if len(str(path)) <= _MAX_SOCKET_PATH_LENGTH:
             return path
         digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"mycelium-{digest}.sock"

@@ -18,7 +18,7 @@ from bench.servers import CACHE
 from bench.stacks import WrongBooks
 from bench.stacks.shop import open_shop
 from bench.stacks.stock import execute, rows
-from mycelium.diagnostics.dead_letters import queues
+from mycelium.diagnostics.dead_letters import queue_names
 from mycelium.runner.process_plan import SERVICES
 from mycelium.runner.supervisor import processes, restarts
 from mycelium.servers import NotReady, free_port, wait_until
@@ -94,7 +94,7 @@ class Mesh:
         """Messages in the queues of the services. Raises WrongBooks when one of them was parked."""
         found = 0
         with Connection(self._settings["AMQP_URI"]) as connection:
-            for name in [f"{queue}{suffix}" for queue in queues() for suffix in ("", ".retry", ".dead")]:
+            for name in [f"{queue}{suffix}" for queue in queue_names() for suffix in ("", ".retry", ".dead")]:
                 with suppress(NotFound), connection.channel() as channel:
                     count = Queue(name, channel=channel, no_declare=True).queue_declare(passive=True)[1]
                     if count and name.endswith(".dead"):

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from bench import load
 from bench.catalogue import HOT, PRICE_MINOR, PRODUCTS, STOCK, USERS
-from bench.servers import Ground, ground, nameko, pids
+from bench.servers import BackendServers, backend_servers, pids, stock_service
 from bench.stacks import WrongBooks
 from mycelium.servers import Processes, free_port, running
 
@@ -26,7 +26,7 @@ _SERVICES = ("products", "users", "orders", "mailer", "gateway")
 class Stock:
     name = "stock Nameko"
 
-    def __init__(self, base: Ground, programs: Mapping[str, int], host: str) -> None:
+    def __init__(self, base: BackendServers, programs: Mapping[str, int], host: str) -> None:
         self._base, self._host = base, host
         self._roots = {**base.pids, **programs}
 
@@ -69,11 +69,11 @@ class Stock:
 
 @contextmanager
 def stock(folder: Path, *, management: bool = False) -> Iterator[Stock]:
-    with ground(folder, management=management) as base:
+    with backend_servers(folder, management=management) as base:
         _fill(base)
         host = f"127.0.0.1:{free_port()}"
         environment = {**base.environment, "WEB_SERVER_ADDRESS": host}
-        programs = [nameko(name, f"bench.baselines.stock.{name}", **environment) for name in _SERVICES]
+        programs = [stock_service(name, f"bench.baselines.stock.{name}", **environment) for name in _SERVICES]
         with running(*programs, log_dir=folder / "logs") as processes:
             processes.wait_until(lambda: _all_connected(processes), READY_SECONDS, "stock Nameko")
             time.sleep(GRACE_SECONDS)
@@ -93,7 +93,7 @@ def _takes_orders(host: str) -> bool:
         return False
 
 
-def _fill(base: Ground) -> None:
+def _fill(base: BackendServers) -> None:
     from bench.baselines.stock import tables
 
     metadata = tables.Base.metadata.tables

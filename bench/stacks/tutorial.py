@@ -10,7 +10,7 @@ import httpx
 
 from bench import load
 from bench.catalogue import USERS
-from bench.servers import pids, python
+from bench.servers import pids, python_program
 from mycelium.servers import Processes, free_ports, running
 
 WORKERS = 4
@@ -52,11 +52,11 @@ def tutorial(folder: Path) -> Iterator[Tutorial]:
     orders, users, products = free_ports(3)
     places = {"USERS_URL": f"http://127.0.0.1:{users}", "PRODUCTS_URL": f"http://127.0.0.1:{products}"}
     programs = (
-        python("users", "gunicorn", *_gunicorn(users), f"{_BASELINE}.users:app"),
-        python(
+        python_program("users", "gunicorn", *_gunicorn(users), f"{_BASELINE}.users:app"),
+        python_program(
             "products", "uvicorn", "--port", str(products), "--no-access-log", f"{_BASELINE}.products:app"
         ),
-        python("orders", "gunicorn", *_gunicorn(orders), f"{_BASELINE}.orders:application", **places),
+        python_program("orders", "gunicorn", *_gunicorn(orders), f"{_BASELINE}.orders:application", **places),
     )
     with running(*programs, log_dir=folder / "logs") as processes:
         for port, path in ((users, f"/users/{USERS[0]}"), (products, "/docs"), (orders, "/")):

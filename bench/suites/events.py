@@ -11,7 +11,7 @@ from bench import machine
 from bench.measure import Clock, turns
 from bench.options import Options
 from bench.results import Sample
-from bench.servers import Ground, ground, meshed, pids
+from bench.servers import BackendServers, backend_servers, mesh_service, pids
 from mycelium.servers import running
 from nameko_mesh.aio import RpcClient
 from nameko_mesh.errors import MeshError
@@ -30,23 +30,23 @@ _WAYS = {
 def events(options: Options) -> tuple[list[Sample], dict[str, float]]:
     """The rate counts each event once, however many handlers it has."""
     folder = options.folder / "events"
-    with ground(folder) as base:
+    with backend_servers(folder) as base:
         _make_outbox(base)
         names = ("events_source", "events_mesh", "events_stock")
-        programs = [meshed(name, f"bench.programs.{name}", **base.environment) for name in names]
+        programs = [mesh_service(name, f"bench.programs.{name}", **base.environment) for name in names]
         with running(*programs, log_dir=folder / "logs") as processes:
             roots = {**base.pids, **pids(processes)}
             return asyncio.run(_measure(base, roots, options)), {}
 
 
-def _make_outbox(base: Ground) -> None:
+def _make_outbox(base: BackendServers) -> None:
     base.database.create_database("outbox_source")
     engine = sa.create_engine(base.database.url_for("outbox_source"))
     tables.metadata.create_all(engine, tables=[tables.outbox])
     engine.dispose()
 
 
-async def _measure(base: Ground, roots: dict[str, int], options: Options) -> list[Sample]:
+async def _measure(base: BackendServers, roots: dict[str, int], options: Options) -> list[Sample]:
     count = QUICK_COUNT if options.quick else COUNT
     async with RpcClient(base.broker.amqp_uri, name="bench", default_timeout=HANDLED_SECONDS) as client:
         for way in _WAYS.values():
@@ -67,7 +67,7 @@ async def _measure(base: Ground, roots: dict[str, int], options: Options) -> lis
                 p50=0,
                 p99=0,
                 foreign_cores=foreign,
-                noisy=not quiet or foreign > machine.QUIET_CORES,
+                noisy=not quiet or foreign > machine.MAX_FOREIGN_CORES,
                 cpu_us={one: round(1e6 * spent / count, 1) for one, spent in clock.spent().items()},
             )
             options.say(f"events round {number + 1}, {name}: {sample.rate:.0f}/s, CPU {sample.cost:.0f} us")

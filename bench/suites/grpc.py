@@ -8,7 +8,7 @@ from bench.call_rates import Caller
 from bench.measure import turns
 from bench.options import Options
 from bench.results import Sample
-from bench.servers import ground, meshed, nameko, pids
+from bench.servers import backend_servers, mesh_service, pids, stock_service
 from mycelium.servers import free_ports, running
 
 IN_FLIGHT = (1, 64)
@@ -19,14 +19,14 @@ _STOCK, _MESH = "stock nameko-grpc", "nameko_mesh.grpc.entrypoint"
 def grpc(options: Options) -> tuple[list[Sample], dict[str, float]]:
     folder = options.folder / "grpc"
     ports = dict(zip((_STOCK, _MESH), free_ports(2), strict=True))
-    with ground(folder) as base:
+    with backend_servers(folder) as base:
         places = {
             name: {**base.environment, "GRPC_BIND_HOST": "127.0.0.1", "GRPC_BIND_PORT": str(port)}
             for name, port in ports.items()
         }
         programs = (
-            nameko(_STOCK, "bench.programs.grpc_stock", **places[_STOCK]),
-            meshed(_MESH, "bench.programs.grpc_mesh", **places[_MESH]),
+            stock_service(_STOCK, "bench.programs.grpc_stock", **places[_STOCK]),
+            mesh_service(_MESH, "bench.programs.grpc_mesh", **places[_MESH]),
         )
         with running(*programs, log_dir=folder / "logs") as processes:
             for name, port in ports.items():

@@ -10,7 +10,7 @@ from bench.call_rates import Caller
 from bench.measure import turns
 from bench.options import Options
 from bench.results import Sample
-from bench.servers import ground, meshed, nameko, pids
+from bench.servers import backend_servers, mesh_service, pids, stock_service
 from mycelium.servers import running
 from mycelium.state import ROOT
 
@@ -22,10 +22,10 @@ _CLIENTS = {"RpcClient": "rpc_client", "ServiceRpcClient": "nameko_client"}
 
 def rpc(options: Options) -> tuple[list[Sample], dict[str, float]]:
     folder = options.folder / "rpc"
-    with ground(folder) as base:
+    with backend_servers(folder) as base:
         programs = (
-            nameko("stock", "bench.programs.rpc_stock", **base.environment),
-            meshed("nameko_mesh.rpc.entrypoint", "bench.programs.rpc_mesh", **base.environment),
+            stock_service("stock", "bench.programs.rpc_stock", **base.environment),
+            mesh_service("nameko_mesh.rpc.entrypoint", "bench.programs.rpc_mesh", **base.environment),
         )
         with running(*programs, log_dir=folder / "logs") as processes:
             for target in _SERVICES.values():

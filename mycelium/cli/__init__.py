@@ -1,1 +1,1 @@
-"""The command line."""
+"""The `mycelium` command line: one module per group of commands, assembled in `app`."""

@@ -1,34 +1,28 @@
-"""Commands that show events and orders which wait."""
+"""`mycelium outbox` and `mycelium sagas`: events that are not sent and orders that are not settled."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
-import typer
-
-from mycelium.cli.dlq import DatabaseUrl, _asked
-from mycelium.cli.output import AsJson, err, show
-from mycelium.state import State
+from mycelium.cli.options import AsJson, DatabaseUrl, setting_or_exit
+from mycelium.cli.output import exit_on_error, show
 
 
 def outbox(database_url: DatabaseUrl = "", as_json: AsJson = False) -> None:
-    """How many events each service has not sent yet, and since when."""
+    """Count each service's unsent events and show the age of the oldest."""
     from mycelium.diagnostics.backlog import outbox_lags
 
-    show([asdict(lag) for lag in _asked(lambda: outbox_lags(_database(database_url)))], as_json)
+    lags = exit_on_error(lambda: outbox_lags(_database_url(database_url)))
+    show([asdict(lag) for lag in lags], as_json)
 
 
 def sagas(limit: int = 50, database_url: DatabaseUrl = "", as_json: AsJson = False) -> None:
-    """The orders of which products has not decided yet, the oldest first."""
+    """List the orders that products has not decided yet, the oldest first."""
     from mycelium.diagnostics.backlog import unsettled_orders
 
-    orders = _asked(lambda: unsettled_orders(_database(database_url), limit))
+    orders = exit_on_error(lambda: unsettled_orders(_database_url(database_url), limit))
     show([asdict(order) for order in orders], as_json)
 
 
-def _database(database_url: str) -> str:
-    url = database_url or State().environment().get("DATABASE_URL")
-    if not url:
-        err.print("no mesh is running here: set DATABASE_URL to its databases")
-        raise typer.Exit(1)
-    return url
+def _database_url(database_url: str) -> str:
+    return setting_or_exit(database_url, "DATABASE_URL", "its databases")

@@ -1,33 +1,59 @@
-"""How commands print."""
+"""Print what commands return, and turn errors into one line and an exit code."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+T = TypeVar("T")
 
+WIDTH_WITHOUT_TERMINAL = 160
 
+out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
 err = Console(stderr=True, highlight=False)
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
-
-
-def show(rows: list[dict[str, Any]], as_json: bool, nothing: str = "nothing waits") -> None:
-    """As JSON, or as a table in which what is not known stays empty."""
+def show(
+    rows: list[dict[str, Any]], as_json: bool, *, if_empty: str = "nothing waits", missing: str = ""
+) -> None:
+    """Print rows as JSON or as a table. A table shows `missing` in place of None."""
     if as_json:
         print(json.dumps(rows, indent=2))
         return
     if not rows:
-        out.print(nothing)
+        out.print(if_empty)
         return
     table = Table(*(Column(name.replace("_", " "), overflow="fold") for name in rows[0]), box=None)
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*(missing if value is None else str(value) for value in row.values()))
     out.print(table)
+
+
+def fail(reason: str, code: int = 1) -> NoReturn:
+    """Print the reason in red on stderr and exit."""
+    err.print(reason, style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(code) from None
+
+
+def exit_on_error(action: Callable[[], T]) -> T:
+    """Return what `action` returns. Exit with 1 when the broker or a database does not answer."""
+    from amqp.exceptions import AMQPError
+    from kombu.exceptions import OperationalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from mycelium.diagnostics.dead_letters import UnknownQueue
+
+    try:
+        return action()
+    except UnknownQueue as error:
+        fail(str(error))
+    except (OSError, AMQPError, OperationalError) as error:
+        fail(f"the broker does not answer: {error}")
+    except SQLAlchemyError as error:
+        fail(f"the database does not answer: {str(error).splitlines()[0]}")

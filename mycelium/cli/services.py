@@ -1,4 +1,4 @@
-"""`mycelium services`: who is there, and how it goes with them."""
+"""`mycelium services`: every instance with its health, version and call figures."""
 
 from __future__ import annotations
 
@@ -7,37 +7,39 @@ from typing import Annotated
 
 import typer
 
-from mycelium.cli.output import AsJson, err, show
+from mycelium.cli.options import AsJson
+from mycelium.cli.output import err, fail, show
 from mycelium.state import State
 
 Consul = Annotated[
-    str, typer.Option(envvar="CONSUL_HTTP_ADDR", help="The agent; by default that of the running mesh.")
+    str, typer.Option(envvar="CONSUL_HTTP_ADDR", help="The Consul agent. Default: the running mesh's.")
 ]
-Token = Annotated[str, typer.Option(envvar="CONSUL_HTTP_TOKEN", help="For an agent that wants one.")]
+Token = Annotated[
+    str, typer.Option(envvar="CONSUL_HTTP_TOKEN", help="The agent's ACL token, if it needs one.")
+]
 Metrics = Annotated[
     str,
     typer.Option(
         envvar="METRICS_URL",
-        help="Of the gateways, with commas between; by default those of the running mesh.",
+        help="The gateways' metrics URLs, separated by commas. Default: the running mesh's.",
     ),
 ]
 
 
 def services(consul: Consul = "", token: Token = "", metrics: Metrics = "", as_json: AsJson = False) -> None:
-    """Every instance: what Consul knows of it, and what the gateway sees when it calls."""
+    """List every instance as Consul registers it and as the gateways' calls see it."""
     import httpx
 
-    from mycelium.diagnostics.instances import look
+    from mycelium.diagnostics.instances import list_instances
 
-    known = State().environment()
-    consul = consul or known.get("CONSUL_HTTP_ADDR", "")
-    metrics = metrics or known.get("METRICS_URL", "")
+    settings = State().environment()
+    consul = consul or settings.get("CONSUL_HTTP_ADDR", "")
+    metrics = metrics or settings.get("METRICS_URL", "")
     if not consul and not metrics:
         err.print("no mesh is running here: set CONSUL_HTTP_ADDR, METRICS_URL or both")
         raise typer.Exit(1)
     try:
-        seen = look(consul or None, token or None, metrics or None)
+        instances = list_instances(consul or None, token or None, metrics or None)
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        err.print(f"[red]no answer that makes sense: {error!r}[/red]", soft_wrap=True)
-        raise typer.Exit(1) from None
-    show([asdict(one) for one in seen], as_json, nothing="nobody is there")
+        fail(f"cannot read the instances: {error!r}")
+    show([asdict(instance) for instance in instances], as_json, if_empty="no instance is registered")

@@ -1,1 +1,1 @@
-"""Reads what is running and what is stuck."""
+"""Read what runs and what is stuck, from Consul, the gateways' metrics, the broker and the databases."""

@@ -1,4 +1,4 @@
-"""What waits in the databases of a mesh: events not sent yet, and orders not settled yet."""
+"""Unsent events and unsettled orders, read from the services' databases."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PUBLISHERS = ("products", "users", "orders")
 
 
 @dataclass(frozen=True, slots=True)
-class Lag:
-    """Events of one service that wait for the relay; the age is in seconds."""
+class OutboxLag:
+    """A service's events that its relay has not sent yet."""
 
     service: str
     unsent: int
@@ -26,8 +26,8 @@ class Lag:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsettled:
-    """An order of which products has not decided yet; times are in seconds."""
+class UnsettledOrder:
+    """An order that products has not decided yet. `next_try_seconds` is 0 when a try is due."""
 
     order_id: str
     user_id: str
@@ -36,22 +36,29 @@ class Unsettled:
     next_try_seconds: float
 
 
-def outbox_lags(database_url: str) -> list[Lag]:
-    events = sa.func.coalesce(sa.func.sum(sa.func.json_array_length(outbox.c.envelopes)), 0)
-    query = sa.select(events, sa.func.min(outbox.c.created_at)).where(unsent)
+def outbox_lags(database_url: str) -> list[OutboxLag]:
+    """Return the lag of every service that publishes events."""
+    event_count = sa.func.coalesce(sa.func.sum(sa.func.json_array_length(outbox.c.envelopes)), 0)
+    query = sa.select(event_count, sa.func.min(outbox.c.created_at)).where(unsent)
     lags = []
     for service in PUBLISHERS:
         ((count, oldest),) = _rows(url_for(database_url, service), query)
-        lags.append(Lag(service, int(count), _age(oldest) if count else 0.0))
+        lags.append(OutboxLag(service, int(count), _age_seconds(oldest) if count else 0.0))
     return lags
 
 
-def unsettled_orders(database_url: str, limit: int) -> list[Unsettled]:
-    """The oldest first."""
+def unsettled_orders(database_url: str, limit: int) -> list[UnsettledOrder]:
+    """Return at most `limit` orders, the oldest first."""
     columns = (orders.c.id, orders.c.user_id, orders.c.created_at, orders.c.attempts, orders.c.due_at)
     query = sa.select(*columns).where(pending).order_by(orders.c.created_at).limit(limit)
     return [
-        Unsettled(row.id, row.user_id, _age(row.created_at), row.attempts, max(0.0, -_age(row.due_at)))
+        UnsettledOrder(
+            order_id=row.id,
+            user_id=row.user_id,
+            age_seconds=_age_seconds(row.created_at),
+            attempts=row.attempts,
+            next_try_seconds=max(0.0, -_age_seconds(row.due_at)),
+        )
         for row in _rows(url_for(database_url, "orders"), query)
     ]
 
@@ -65,5 +72,5 @@ def _rows(url: str, query: sa.Executable) -> list[Any]:
         engine.dispose()
 
 
-def _age(moment: datetime) -> float:
+def _age_seconds(moment: datetime) -> float:
     return round((datetime.now(UTC) - moment).total_seconds(), 1)

@@ -1,4 +1,4 @@
-"""Who is there: what Consul knows of each instance, beside what the gateway sees when it calls."""
+"""Every instance of a mesh: its registration in Consul beside what the gateways measure when they call it."""
 
 from __future__ import annotations
 
@@ -13,77 +13,70 @@ from prometheus_client.samples import Sample
 
 from mycelium.runner.process_plan import GATEWAY, SERVICES
 
-ASK_SECONDS = 3.0
+HTTP_TIMEOUT_SECONDS = 3.0
 QUEUE = "its queue"
-"""In place of an instance: an RPC reaches whichever of them takes it."""
+"""Stands in place of an instance, because any instance may take an RPC from the service's queue."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One instance, or a service behind its queue. What one side does not know is empty or None."""
+class Instance:
+    """An instance, or a service behind its queue. Fields without a source are empty or None."""
 
     service: str
     instance: str
-    checks: str
-    version: str
-    connected: bool | None
-    calls: int | None
-    failed: int | None
-    in_flight: int | None
-    mean_ms: float | None
-    breaker: str
+    checks: str = ""
+    version: str = ""
+    connected: bool | None = None
+    calls: int | None = None
+    failed: int | None = None
+    in_flight: int | None = None
+    mean_ms: float | None = None
+    breaker: str = ""
 
 
-def look(consul_addr: str | None, token: str | None, metrics_urls: str | None) -> list[Seen]:
-    """`metrics_urls` has commas between: one for each gateway. Raises httpx.HTTPError when Consul does not
-    answer, or none of those, and ValueError when what is answered makes no sense."""
-    with httpx.Client(timeout=ASK_SECONDS, trust_env=False) as http:
-        known = _registered(http, consul_addr, token) if consul_addr else {}
-        called = _look_at(http, metrics_urls.split(",")) if metrics_urls else {}
-    everybody = sorted({*known, *called})
-    return [Seen(*one, **(_UNKNOWN | known.get(one, {}) | called.get(one, {}))) for one in everybody]
+def list_instances(consul_addr: str | None, token: str | None, metrics_urls: str | None) -> list[Instance]:
+    """Return the instances by service and address.
+
+    `metrics_urls` holds the URL of each gateway's metrics, separated by commas. Raises httpx.HTTPError when
+    Consul or every gateway fails to answer, and ValueError when an answer cannot be parsed.
+    """
+    with httpx.Client(timeout=HTTP_TIMEOUT_SECONDS, trust_env=False) as http:
+        registered = _read_consul(http, consul_addr, token) if consul_addr else {}
+        measured = _read_metrics(http, metrics_urls.split(",")) if metrics_urls else {}
+    keys = sorted({*registered, *measured})
+    return [Instance(*key, **(registered.get(key, {}) | measured.get(key, {}))) for key in keys]
 
 
-_UNKNOWN: dict[str, Any] = {
-    "checks": "",
-    "version": "",
-    "connected": None,
-    "calls": None,
-    "failed": None,
-    "in_flight": None,
-    "mean_ms": None,
-    "breaker": "",
-}
-
-_COUNTED = {
+_COUNTERS = {
     "gateway_target_calls_total": "calls",
     "gateway_target_failures_total": "failed",
     "gateway_target_calls_in_flight": "in_flight",
 }
-_STATES = ("closed", "half-open", "open")
+_BREAKER_STATES = ("closed", "half-open", "open")
 
-Found = dict[tuple[str, str], dict[str, Any]]
+InstanceFields = dict[tuple[str, str], dict[str, Any]]
+"""Fields of `Instance`, by service and instance."""
 
 
-def _registered(http: httpx.Client, consul_addr: str, token: str | None) -> Found:
+def _read_consul(http: httpx.Client, consul_addr: str, token: str | None) -> InstanceFields:
     base = consul_addr if "//" in consul_addr else f"http://{consul_addr}"
     headers = {"X-Consul-Token": token} if token else {}
-    found: Found = {}
+    fields: InstanceFields = {}
     for service in (*SERVICES, GATEWAY):
-        answer = http.get(f"{base}/v1/health/service/{service}", headers=headers).raise_for_status()
-        for entry in answer.json():
-            instance = entry["Service"]
-            address = instance["Address"] or entry["Node"]["Address"]
+        response = http.get(f"{base}/v1/health/service/{service}", headers=headers).raise_for_status()
+        for entry in response.json():
+            registration = entry["Service"]
+            address = registration["Address"] or entry["Node"]["Address"]
             host = f"[{address}]" if ":" in address else address
-            found[service, f"{host}:{instance['Port']}"] = {
+            fields[service, f"{host}:{registration['Port']}"] = {
                 "checks": ", ".join(_checks(entry["Checks"])),
-                "version": (instance.get("Meta") or {}).get("version", ""),
+                "version": (registration.get("Meta") or {}).get("version", ""),
             }
-    return found
+    return fields
 
 
 def _checks(checks: list[Mapping[str, Any]]) -> Iterator[str]:
-    """In one word when all pass, else those that do not."""
+    """Yield "passing" when all checks pass, else the name and status of each failing check."""
     failing = [check for check in checks if check["Status"] != "passing"]
     if not failing:
         yield "passing"
@@ -91,32 +84,8 @@ def _checks(checks: list[Mapping[str, Any]]) -> Iterator[str]:
         yield f"{check['Name']}: {check['Status']}"
 
 
-def _called(metrics: Iterable[str]) -> Found:
-    """All gateways together: their calls added up, and of their connections and breakers the worst."""
-    found: Found = {}
-    seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for sample in _samples(metrics):
-        where = sample.labels.get("service", ""), sample.labels.get("instance") or QUEUE
-        if name := _COUNTED.get(sample.name):
-            figures = found.setdefault(where, {})
-            figures[name] = figures.get(name, 0) + int(sample.value)
-        elif sample.name == "gateway_target_ready":
-            figures = found.setdefault(where, {})
-            figures["connected"] = bool(sample.value) and figures.get("connected", True)
-        elif sample.name == "gateway_breaker" and sample.value:
-            figures = found.setdefault(where, {})
-            states = sample.labels["state"], figures.get("breaker", _STATES[0])
-            figures["breaker"] = max(states, key=_STATES.index)
-        elif sample.name == "gateway_target_seconds_total":
-            seconds[where] += sample.value
-    for where, figures in found.items():
-        ended = figures.get("calls", 0) - figures.get("in_flight", 0)
-        figures["mean_ms"] = round(1000 * seconds[where] / ended, 1) if ended > 0 else None
-    return found
-
-
-def _look_at(http: httpx.Client, urls: Sequence[str]) -> Found:
-    """What those see that answer; one that does not is in the list, for its figures are missing."""
+def _read_metrics(http: httpx.Client, urls: Sequence[str]) -> InstanceFields:
+    """Merge the metrics of the gateways that answer. A silent gateway is listed with "no answer"."""
     texts, silent = [], {}
     for url in filter(None, map(str.strip, urls)):
         try:
@@ -125,10 +94,48 @@ def _look_at(http: httpx.Client, urls: Sequence[str]) -> Found:
             silent[url] = error
     if silent and not texts:
         raise next(iter(silent.values()))
-    return _called(texts) | {(GATEWAY, url): {"checks": "no answer"} for url in silent}
+    return _merge_metrics(texts) | {(GATEWAY, url): {"checks": "no answer"} for url in silent}
 
 
-def _samples(metrics: Iterable[str]) -> Iterator[Sample]:
-    for text in metrics:
+def _merge_metrics(texts: Iterable[str]) -> InstanceFields:
+    """Add up the gateways' calls, and keep the worst of their connections and breakers."""
+    merged: InstanceFields = {}
+    seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for sample in _samples(texts):
+        key = sample.labels.get("service", ""), sample.labels.get("instance") or QUEUE
+        if sample.name == "gateway_target_seconds_total":
+            seconds[key] += sample.value
+        elif sample.name in _MERGERS:
+            _MERGERS[sample.name](merged.setdefault(key, {}), sample)
+    for key, fields in merged.items():
+        finished = fields.get("calls", 0) - fields.get("in_flight", 0)
+        fields["mean_ms"] = round(1000 * seconds[key] / finished, 1) if finished > 0 else None
+    return merged
+
+
+def _add_count(fields: dict[str, Any], sample: Sample) -> None:
+    name = _COUNTERS[sample.name]
+    fields[name] = fields.get(name, 0) + int(sample.value)
+
+
+def _keep_disconnected(fields: dict[str, Any], sample: Sample) -> None:
+    fields["connected"] = bool(sample.value) and fields.get("connected", True)
+
+
+def _keep_worst_breaker(fields: dict[str, Any], sample: Sample) -> None:
+    if sample.value:  # 1 at the breaker's present state, 0 at the others
+        states = sample.labels["state"], fields.get("breaker", _BREAKER_STATES[0])
+        fields["breaker"] = max(states, key=_BREAKER_STATES.index)
+
+
+_MERGERS = {
+    **dict.fromkeys(_COUNTERS, _add_count),
+    "gateway_target_ready": _keep_disconnected,
+    "gateway_breaker": _keep_worst_breaker,
+}
+
+
+def _samples(texts: Iterable[str]) -> Iterator[Sample]:
+    for text in texts:
         for family in text_string_to_metric_families(text):
             yield from family.samples

@@ -18,7 +18,7 @@ from mycelium.runner.supervisor import Supervisor, stuck
 from mycelium.servers import Program, ServerError, consul, postgresql, rabbitmq, wait_until
 from mycelium.state import ROOT, Member, State
 
-SERVERS_SECONDS = 90.0
+READY_TIMEOUT_SECONDS = 90.0
 
 Say = Callable[[str], None]
 
@@ -33,7 +33,7 @@ class Server(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Backing:
+class BackingServices:
     """What the services connect to, and those of it that are ours to run, by name."""
 
     amqp_uri: str
@@ -59,23 +59,25 @@ class Backing:
                 database.create_database(service)
         say("migrating and seeding the databases")
         for command in ("migrate", "seed"):
-            _in_a_process_of_its_own(command, {"DATABASE_URL": self.database_url, **passwords})
+            _run_command(command, {"DATABASE_URL": self.database_url, **passwords})
         self._wait(state, " and ".join(self.own), lambda: all(one.is_ready() for one in self.own.values()))
 
     def _wait(self, state: State, what: str, is_ready: Callable[[], bool]) -> None:
-        wait_until(is_ready, SERVERS_SECONDS, what, log=state.logs, failure=partial(stuck, state))
+        wait_until(is_ready, READY_TIMEOUT_SECONDS, what, log=state.logs, failure=partial(stuck, state))
 
 
-def _in_a_process_of_its_own(command: str, settings: Mapping[str, str]) -> None:
+def _run_command(command: str, settings: Mapping[str, str]) -> None:
     """What it imports is as much again as all that is needed to watch over the mesh, and goes with it."""
     run = [sys.executable, "-m", "mycelium", command]
     environment = {**os.environ, **settings}
     try:
         done = subprocess.run(
-            run, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=SERVERS_SECONDS
+            run, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=READY_TIMEOUT_SECONDS
         )
     except subprocess.TimeoutExpired:
-        raise ServerError(f"{command}: the databases did not answer within {SERVERS_SECONDS:g} s") from None
+        raise ServerError(
+            f"{command}: the databases did not answer within {READY_TIMEOUT_SECONDS:g} s"
+        ) from None
     if done.returncode:
         errors = re.findall(
             r"^[\w.]+: .+", done.stderr, re.MULTILINE
@@ -83,7 +85,7 @@ def _in_a_process_of_its_own(command: str, settings: Mapping[str, str]) -> None:
         raise ServerError(f"{command}: {errors[-1] if errors else 'it failed'}")
 
 
-def find(state: State, say: Say, *, management: bool, db: str | None) -> Backing:
+def find(state: State, say: Say, *, management: bool, db: str | None) -> BackingServices:
     """What the environment names, else private servers, fetched when need be. Raises ServerError.
 
     The broker's management plugin costs 5 s when the broker stops, so it is there on demand alone.
@@ -124,7 +126,7 @@ def find(state: State, say: Say, *, management: bool, db: str | None) -> Backing
         own["postgresql"] = database
         database_url = database.url_for("{service}")
         members.append(Member("postgresql", "postgresql", f"127.0.0.1:{database.port}"))
-    return Backing(
+    return BackingServices(
         amqp_uri=amqp_uri or "",
         consul_addr=consul_addr,
         database_url=database_url or f"sqlite:///{state.data}/{{service}}.db",

@@ -10,9 +10,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-REQUEST_SECONDS = 10
-PRODUCT = "P001"
-REFILL = 10
+REQUEST_TIMEOUT_SECONDS = 10
+PRODUCT_ID = "P001"
+RESTOCK_QUANTITY = 10
 
 
 class OrderFailed(Exception):
@@ -47,7 +47,7 @@ class Gateway:
     def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
         request = urllib.request.Request(self.url + path, data=body, headers=dict(headers), method=method)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_SECONDS) as answer:  # noqa: S310
                 result: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as error:
             raise OrderFailed(
@@ -64,12 +64,12 @@ def place(gateway_url: str, passwords: Mapping[str, str]) -> tuple[dict[str, Any
     Returns the order, Alice's token, and whether the shelf had to be filled. Raises OrderFailed.
     """
     gateway = Gateway(gateway_url)
-    refilled = gateway.get(f"/products/{PRODUCT}")["stock"] < 1
+    refilled = gateway.get(f"/products/{PRODUCT_ID}")["stock"] < 1
     if refilled:
         admin = gateway.token("admin@example.com", passwords["ADMIN_PASSWORD"])
-        gateway.post(f"/products/{PRODUCT}/restock", {"quantity": REFILL}, admin)
+        gateway.post(f"/products/{PRODUCT_ID}/restock", {"quantity": RESTOCK_QUANTITY}, admin)
     alice = gateway.token("alice@example.com", passwords["ALICE_PASSWORD"])
-    wish = {"product_id": PRODUCT, "quantity": 1}
+    wish = {"product_id": PRODUCT_ID, "quantity": 1}
     order = gateway.post("/orders", wish, alice, **{"Idempotency-Key": str(uuid.uuid4())})
     if order["status"] != "confirmed":
         raise OrderFailed(f"the order {order['order_id']} is {order['status']}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from mycelium.runner.process_plan import SERVICES
 from mycelium.servers import ServerError
 
-ANSWER_SECONDS = 3
+CONNECT_TIMEOUT_SECONDS = 3
 
 
 def check_folder(home: Path) -> None:
@@ -30,7 +30,7 @@ def check_broker(uri: str) -> None:
     from kombu.connection import Connection
 
     try:
-        with Connection(uri, connect_timeout=ANSWER_SECONDS) as connection:
+        with Connection(uri, connect_timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             connection.connect()
     except Exception as error:  # whatever kombu makes of a wrong URI, or of an address without a broker
         raise ServerError(f"AMQP_URI: no broker answers there: {_first_line(error)}") from error
@@ -61,7 +61,7 @@ def check_databases(template: str) -> None:
 def consul_answers(http_addr: str) -> bool:
     url = http_addr if "//" in http_addr else f"http://{http_addr}"
     try:
-        with urllib.request.urlopen(f"{url}/v1/status/leader", timeout=ANSWER_SECONDS):  # noqa: S310
+        with urllib.request.urlopen(f"{url}/v1/status/leader", timeout=CONNECT_TIMEOUT_SECONDS):  # noqa: S310
             return True
     except urllib.error.HTTPError:
         return True  # it wants a token, perhaps: the services have one

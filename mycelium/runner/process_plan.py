@@ -18,12 +18,12 @@ GRPC_PORT = 50051
 DRAIN_SECONDS = 30.0
 
 
-class BadScale(ValueError):
+class InvalidScale(ValueError):
     """The SCALE asked for is not one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedProcess:
     """A process to be started, and where to ask how it is."""
 
     program: Program
@@ -40,12 +40,12 @@ class Planned:
 
 
 def parse_scale(text: str) -> dict[str, int]:
-    """`products=2,gateway=2` -> instances by service; every other one has one. Raises BadScale."""
+    """`products=2,gateway=2` -> instances by service; every other one has one. Raises InvalidScale."""
     scale = dict.fromkeys((*SERVICES, GATEWAY), 1)
     for part in filter(None, text.split(",")):
         name, _, number = part.partition("=")
         if name not in scale or not number.isdigit() or not 1 <= int(number) <= 16:
-            raise BadScale(f"SCALE: {part!r} is not one of {', '.join(f'{one}=1..16' for one in scale)}")
+            raise InvalidScale(f"SCALE: {part!r} is not one of {', '.join(f'{one}=1..16' for one in scale)}")
         scale[name] = int(number)
     return scale
 
@@ -73,7 +73,7 @@ class Ports:
         self._taken.add(port)
 
 
-def plan_services(scale: Mapping[str, int], ports: Ports) -> list[Planned]:
+def plan_services(scale: Mapping[str, int], ports: Ports) -> list[PlannedProcess]:
     planned = []
     for service in SERVICES:
         for number in range(1, scale[service] + 1):
@@ -93,11 +93,11 @@ def plan_services(scale: Mapping[str, int], ports: Ports) -> list[Planned]:
                 stop_seconds=DRAIN_SECONDS,
             )
             member = Member(name, service, address)
-            planned.append(Planned(program, member, f"http://127.0.0.1:{health_port}"))
+            planned.append(PlannedProcess(program, member, f"http://127.0.0.1:{health_port}"))
     return planned
 
 
-def plan_gateways(number: int, port: int, ports: Ports, products_grpc: list[str]) -> list[Planned]:
+def plan_gateways(number: int, port: int, ports: Ports, products_grpc: list[str]) -> list[PlannedProcess]:
     """One has the port to itself; several share it, and each has another one for itself."""
     if number == 1:
         return [_plan_gateway(GATEWAY, port, ports.take(METRICS_PORT), products_grpc)]
@@ -110,7 +110,9 @@ def plan_gateways(number: int, port: int, ports: Ports, products_grpc: list[str]
     ]
 
 
-def _plan_gateway(name: str, port: int, metrics_port: int, products_grpc: list[str], **more: str) -> Planned:
+def _plan_gateway(
+    name: str, port: int, metrics_port: int, products_grpc: list[str], **more: str
+) -> PlannedProcess:
     program = Program(
         name=name,
         command=(sys.executable, "-m", "gateway"),
@@ -124,7 +126,7 @@ def _plan_gateway(name: str, port: int, metrics_port: int, products_grpc: list[s
         directory=ROOT,
         stop_seconds=DRAIN_SECONDS,
     )
-    return Planned(program, Member(name, GATEWAY, f"127.0.0.1:{port}"), f"http://127.0.0.1:{port}")
+    return PlannedProcess(program, Member(name, GATEWAY, f"127.0.0.1:{port}"), f"http://127.0.0.1:{port}")
 
 
 def _bin(name: str) -> str:

@@ -19,7 +19,7 @@ from mycelium.runner.process_plan import (
     DRAIN_SECONDS,
     GATEWAY,
     GATEWAY_PORT,
-    Planned,
+    PlannedProcess,
     Ports,
     plan_gateways,
     plan_services,
@@ -28,7 +28,7 @@ from mycelium.runner.supervisor import Supervisor, stuck
 from mycelium.servers import ServerError, port_is_free, wait_until
 from mycelium.state import State
 
-READY_SECONDS = 60.0
+READY_TIMEOUT_SECONDS = 60.0
 
 Say = Callable[[str], None]
 
@@ -111,9 +111,9 @@ def _gateway_port(ports: Ports, port: int | None, say: Say) -> int:
 
 def _environment(
     state: State,
-    servers: backing_services.Backing,
+    servers: backing_services.BackingServices,
     gateway_port: int,
-    gateways: Sequence[Planned],
+    gateways: Sequence[PlannedProcess],
     grpc: Sequence[str],
 ) -> dict[str, str]:
     metrics_ports = [one.program.environment["GATEWAY_METRICS_PORT"] for one in gateways]
@@ -136,7 +136,7 @@ def _for_people(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name != "JWT_SECRET"}
 
 
-def _wait_until_ready(mesh: Sequence[Planned], supervisor: Supervisor, state: State) -> None:
+def _wait_until_ready(mesh: Sequence[PlannedProcess], supervisor: Supervisor, state: State) -> None:
     waiting = {one.member.name: one.ready_url for one in mesh}
 
     def all_ready() -> bool:
@@ -150,10 +150,10 @@ def _wait_until_ready(mesh: Sequence[Planned], supervisor: Supervisor, state: St
         return not waiting
 
     try:
-        wait_until(all_ready, READY_SECONDS, "the mesh")
+        wait_until(all_ready, READY_TIMEOUT_SECONDS, "the mesh")
     except TimeoutError:
         raise TimeoutError(
-            f"not ready after {READY_SECONDS:.0f} s: {', '.join(waiting)}; see {state.logs}"
+            f"not ready after {READY_TIMEOUT_SECONDS:.0f} s: {', '.join(waiting)}; see {state.logs}"
         ) from None
 
 

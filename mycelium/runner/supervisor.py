@@ -21,9 +21,9 @@ from mycelium.servers import Program, wait_until
 from mycelium.servers.program import tied_to_parent
 from mycelium.state import State
 
-START_SECONDS = 3
+STABLE_SECONDS = 3
 """Who dies sooner counts as not started: the next try comes later, by one second each time."""
-STARTING_SECONDS = 10.0
+START_TIMEOUT_SECONDS = 10.0
 
 
 class Supervisor:
@@ -58,7 +58,7 @@ class Supervisor:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is ours to answer: we stop things in order
         )
-        wait_until(self.is_running, STARTING_SECONDS, "the supervisor")
+        wait_until(self.is_running, START_TIMEOUT_SECONDS, "the supervisor")
 
     def start_group(self, name: str) -> None:
         self._call("startProcessGroup", name, False)
@@ -169,7 +169,7 @@ def _program(program: Program, state: State) -> str:
         directory=program.directory,
         autostart="false",
         autorestart="true",
-        startsecs=START_SECONDS,
+        startsecs=STABLE_SECONDS,
         startretries=10**6,
         stopsignal=program.stop_signal.name.removeprefix("SIG"),
         stopwaitsecs=int(program.stop_seconds),

@@ -18,11 +18,11 @@ from mycelium.servers.private_file import write_private
 from mycelium.servers.program import ServerError
 from mycelium.servers.sources import Release, distribution_sources
 
-COMMAND_SECONDS = 300.0
-LISTS_ARE_FRESH_SECONDS = 6 * 3600.0
+COMMAND_TIMEOUT_SECONDS = 300.0
+LISTS_MAX_AGE_SECONDS = 6 * 3600.0
 
 # Never mixed with the machine's: its loader only works with its own C library.
-ALWAYS_THE_MACHINES = ("libc6", "libc-bin", "libc6-*", "gcc-*-base")
+NEVER_UNPACKED = ("libc6", "libc-bin", "libc6-*", "gcc-*-base")
 
 KINDS_APART_FROM_DEPENDS = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
 
@@ -87,7 +87,7 @@ class Apt:
 
     def _lists_are_fresh(self) -> bool:
         try:
-            return time.time() - self._stamp.stat().st_mtime < LISTS_ARE_FRESH_SECONDS
+            return time.time() - self._stamp.stat().st_mtime < LISTS_MAX_AGE_SECONDS
         except FileNotFoundError:
             return False
 
@@ -106,7 +106,7 @@ class Apt:
         missing = re.findall(r"^Inst (\S+) ", simulated, re.MULTILINE)
         relatives = self._installed_family(packages, family) if family else []
         needed = dict.fromkeys([*packages, *missing, *relatives])
-        unwanted = {name for each in (*drop, *ALWAYS_THE_MACHINES) for name in fnmatch.filter(needed, each)}
+        unwanted = {name for each in (*drop, *NEVER_UNPACKED) for name in fnmatch.filter(needed, each)}
         return [name for name in needed if name not in unwanted]
 
     def _installed_family(self, packages: Sequence[str], family: str) -> list[str]:
@@ -140,7 +140,7 @@ class Apt:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=COMMAND_SECONDS,
+                timeout=COMMAND_TIMEOUT_SECONDS,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ServerError(f"{command[0]} failed: {error}") from error

@@ -15,8 +15,8 @@ from pathlib import Path
 from mycelium.servers.debian import Say, environment_of, unpacked
 from mycelium.servers.program import Program, ServerError, free_ports
 
-ANSWER_SECONDS = 0.8
-HELP_SECONDS = 10.0
+READY_TIMEOUT_SECONDS = 0.8
+HELP_TIMEOUT_SECONDS = 10.0
 STOP_SECONDS = 5.0
 OFF = -1
 
@@ -54,7 +54,7 @@ class Consul:
 
     def is_ready(self) -> bool:
         """Whether its catalogue is in use: it leads, and lists itself. Known within a second."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports.http, timeout=ANSWER_SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports.http, timeout=READY_TIMEOUT_SECONDS)
         with contextlib.closing(connection):
             try:
                 # Asked for its leader it names itself a moment before it takes writes.
@@ -117,7 +117,7 @@ class Installation:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=HELP_SECONDS,
+                timeout=HELP_TIMEOUT_SECONDS,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ServerError(f"{self.binary} does not run: {error}") from error

@@ -17,7 +17,7 @@ from mycelium.servers.sources import Release
 
 Say = Callable[[str], None]
 
-LOCK_SECONDS = 600.0
+LOCK_TIMEOUT_SECONDS = 600.0
 
 
 def unpacked(
@@ -78,7 +78,7 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
         if not _lock(file.fileno()):
             say("Waiting for other packages to be fetched")
             try:
-                wait_until(lambda: _lock(file.fileno()), LOCK_SECONDS, f"the lock {path}")
+                wait_until(lambda: _lock(file.fileno()), LOCK_TIMEOUT_SECONDS, f"the lock {path}")
             except NotReady as error:
                 raise ServerError(
                     f"Somebody else has been fetching packages for too long: {error}"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mycelium.servers.program import Program
 
-ASK = ("docker", "version", "--format", "{{.Server.Version}}")
-ANSWER_SECONDS = 5.0
+VERSION_COMMAND = ("docker", "version", "--format", "{{.Server.Version}}")
+TIMEOUT_SECONDS = 5.0
 
 
 def answers() -> bool:
@@ -21,7 +21,7 @@ def answers() -> bool:
     if shutil.which("docker") is None:
         return False
     try:
-        asked = subprocess.run(ASK, capture_output=True, timeout=ANSWER_SECONDS)
+        asked = subprocess.run(VERSION_COMMAND, capture_output=True, timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         return False
     return asked.returncode == 0

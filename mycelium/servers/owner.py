@@ -12,11 +12,11 @@ from pathlib import Path
 
 from mycelium.servers.program import ServerError
 
-CHECK_SECONDS = 10.0
+CHECK_TIMEOUT_SECONDS = 10.0
 
 # In root's home, say, nobody else gets to the folders; this capability alone is kept then. Without the
 # secure bit it would not count in access(2), by which PostgreSQL looks for its own files.
-OPEN_THE_WAY = (
+BYPASS_FILE_PERMISSIONS = (
     "--inh-caps", "-all,+dac_override", "--ambient-caps", "+dac_override", "--securebits", "+no_setuid_fixup"
 )  # fmt: skip
 
@@ -36,7 +36,7 @@ class Owner:
         prefix = _as_account(account)
         for path in (data, also_reads):
             if _status((*prefix, "test", "-x", str(path))) != 0:
-                prefix = _as_account(account, *OPEN_THE_WAY)
+                prefix = _as_account(account, *BYPASS_FILE_PERMISSIONS)
                 break
         if _status((*prefix, "test", "-x", str(data))) != 0:
             raise ServerError(f"PostgreSQL can't run as root, and {account.pw_name} can't be given {data}")
@@ -67,4 +67,4 @@ def _as_account(account: pwd.struct_passwd, *more: str) -> tuple[str, ...]:
 
 
 def _status(command: Sequence[str]) -> int:
-    return subprocess.run(command, capture_output=True, timeout=CHECK_SECONDS, cwd="/").returncode
+    return subprocess.run(command, capture_output=True, timeout=CHECK_TIMEOUT_SECONDS, cwd="/").returncode

@@ -21,11 +21,11 @@ from mycelium.servers.private_file import write_private
 from mycelium.servers.program import Program, ServerError, free_port
 
 USER = "mycelium"
-COMMAND_SECONDS = 60.0
+COMMAND_TIMEOUT_SECONDS = 60.0
 STOP_SECONDS = 15.0
-READY_SECONDS = 0.9
+READY_TIMEOUT_SECONDS = 0.9
 PROTOCOL_3 = 196608
-LONGEST_SOCKET_FOLDER = 80  # sun_path holds 108 bytes, and the socket's own name is in it
+MAX_SOCKET_FOLDER_LENGTH = 80  # sun_path holds 108 bytes, and the socket's own name is in it
 
 # Compiling queries at run time takes libllvm, a hundred megabytes; it is switched off instead.
 # The wrappers that manage clusters for root are not needed either.
@@ -57,8 +57,8 @@ class PostgreSQL:
         """Whether it takes log-ins (it refuses them while it recovers); known within a second."""
         hello = struct.pack("!I", PROTOCOL_3) + f"user\0{USER}\0database\0postgres\0\0".encode()
         try:
-            with socket.create_connection(("127.0.0.1", self.port), READY_SECONDS / 2) as connection:
-                connection.settimeout(READY_SECONDS / 2)
+            with socket.create_connection(("127.0.0.1", self.port), READY_TIMEOUT_SECONDS / 2) as connection:
+                connection.settimeout(READY_TIMEOUT_SECONDS / 2)
                 connection.sendall(struct.pack("!I", len(hello) + 4) + hello)
                 return connection.recv(1) == b"R"  # "R": now prove who you are; "E": not yet
         except OSError:
@@ -99,7 +99,7 @@ class Installation:
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(port),
-            "unix_socket_directories": str(cluster) if len(str(cluster)) <= LONGEST_SOCKET_FOLDER else "",
+            "unix_socket_directories": str(cluster) if len(str(cluster)) <= MAX_SOCKET_FOLDER_LENGTH else "",
             "max_connections": "200",
             "jit": "off",
             "timezone": "GMT",  # the one zone that it knows without the files of tzdata
@@ -173,7 +173,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str], standard_input:
             input=standard_input,
             capture_output=True,
             text=True,
-            timeout=COMMAND_SECONDS,
+            timeout=COMMAND_TIMEOUT_SECONDS,
             check=True,
         )
     except subprocess.CalledProcessError as error:

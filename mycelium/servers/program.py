@@ -20,8 +20,8 @@ from pathlib import Path
 FIRST_PORT = 10_000
 FIRST_EPHEMERAL_PORT = 32_768
 """Linux's default: net.ipv4.ip_local_port_range."""
-FIRST_PAUSE = 0.02
-LONGEST_PAUSE = 0.25
+FIRST_PAUSE_SECONDS = 0.02
+MAX_PAUSE_SECONDS = 0.25
 
 
 class ServerError(Exception):
@@ -102,7 +102,7 @@ def wait_until(
     when `failure()` says why it never will be.
     """
     deadline = time.monotonic() + seconds
-    pause = FIRST_PAUSE
+    pause = FIRST_PAUSE_SECONDS
     where = f" (log: {log})" if log else ""
     while not condition():
         if why := failure():
@@ -110,7 +110,7 @@ def wait_until(
         if time.monotonic() + pause > deadline:
             raise NotReady(f"{what}: not there after {seconds:g} s{where}")
         time.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+        pause = min(pause * 1.5, MAX_PAUSE_SECONDS)
 
 
 class Processes(dict[str, subprocess.Popen[bytes]]):

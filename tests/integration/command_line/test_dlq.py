@@ -9,7 +9,7 @@ from kombu import Connection, Exchange, Producer, Queue
 from typer.testing import CliRunner
 
 from mycelium.cli.app import app
-from mycelium.diagnostics.dead_letters import queues
+from mycelium.diagnostics.dead_letters import queue_names
 
 NAME = "evt-orders-order_confirmed--notifications.on_order_confirmed"
 HEADERS = {
@@ -53,11 +53,11 @@ def waiting(channel, name):
 
 
 def test_every_handler_of_the_services_has_a_queue():
-    assert NAME in queues()
-    assert "evt-orders-order_cancelled--products.on_order_cancelled" in queues()
-    assert "rpc-products" in queues()
-    assert "rpc-notifications" not in queues()
-    assert not any("stock_changed" in name for name in queues())  # a broadcast is never parked
+    assert NAME in queue_names()
+    assert "evt-orders-order_cancelled--products.on_order_cancelled" in queue_names()
+    assert "rpc-products" in queue_names()
+    assert "rpc-notifications" not in queue_names()
+    assert not any("stock_changed" in name for name in queue_names())  # a broadcast is never parked
 
 
 def test_what_is_parked_is_counted_and_shown_and_stays(channel, command):

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from mycelium.runner.process_plan import BadScale, Ports, parse_scale, plan_gateways, plan_services
+from mycelium.runner.process_plan import InvalidScale, Ports, parse_scale, plan_gateways, plan_services
 from mycelium.runner.supervisor import processes, render, restarts
 from mycelium.servers import Program, free_port
 from mycelium.state import AlreadyRunning, Member, State
@@ -31,7 +31,7 @@ def test_every_service_has_one_instance_unless_told():
     "text", ["gateways=2", "products", "products=0", "products=17", "products=two", "=1"]
 )
 def test_a_scale_that_makes_no_sense_is_refused(text):
-    with pytest.raises(BadScale, match="SCALE"):
+    with pytest.raises(InvalidScale, match="SCALE"):
         parse_scale(text)
 
 

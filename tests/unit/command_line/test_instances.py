@@ -8,7 +8,7 @@ import threading
 import httpx
 import pytest
 
-from mycelium.diagnostics.instances import QUEUE, look
+from mycelium.diagnostics.instances import QUEUE, list_instances
 from mycelium.servers import free_port
 
 ONE = """\
@@ -57,7 +57,7 @@ def gateways():
 
 
 def test_calls_are_added_up_and_the_worst_state_is_shown(gateways):
-    seen = {(one.service, one.instance): one for one in look(None, None, ",".join(gateways))}
+    seen = {(one.service, one.instance): one for one in list_instances(None, None, ",".join(gateways))}
 
     orders = seen["orders", QUEUE]
     assert (orders.calls, orders.failed, orders.in_flight, orders.breaker) == (12, 2, 2, "open")
@@ -67,7 +67,7 @@ def test_calls_are_added_up_and_the_worst_state_is_shown(gateways):
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_single_one_is_shown_as_it_is(gateways, number):
-    seen = {(one.service, one.instance): one for one in look(None, None, gateways[number])}
+    seen = {(one.service, one.instance): one for one in list_instances(None, None, gateways[number])}
 
     assert seen["orders", QUEUE].calls == (7, 5)[number]
     assert seen["orders", QUEUE].breaker == ("open", "closed")[number]
@@ -77,9 +77,9 @@ def test_a_single_one_is_shown_as_it_is(gateways, number):
 def test_one_that_does_not_answer_leaves_the_others_figures(gateways):
     gone = f"http://127.0.0.1:{free_port()}/metrics"
 
-    seen = {(one.service, one.instance): one for one in look(None, None, f"{gone}, {gateways[0]},")}
+    seen = {(one.service, one.instance): one for one in list_instances(None, None, f"{gone}, {gateways[0]},")}
 
     assert seen["orders", QUEUE].calls == 7
     assert seen["gateway", gone].checks == "no answer"
     with pytest.raises(httpx.ConnectError):
-        look(None, None, f"{gone},{gone}")
+        list_instances(None, None, f"{gone},{gone}")
