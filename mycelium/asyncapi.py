@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from mycelium.state import ROOT
-from nameko_mesh.events.schema import Envelope, Event
+from nameko_mesh.events import Envelope, Event
 from services.orders import events as orders
 from services.products import events as products
 from services.users import events as users

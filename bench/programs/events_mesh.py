@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bench.programs.events_count import Counted
-from nameko_mesh.events.handler import event_handler
-from nameko_mesh.rpc.entrypoint import rpc
+from nameko_mesh.events import event_handler
+from nameko_mesh.rpc import rpc
 
 
 class MeshSink:

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from nameko.events import EventDispatcher
 
-from nameko_mesh.events.schema import Event
+from nameko_mesh.events import Event
 from nameko_mesh.outbox.relay import OutboxRelay
-from nameko_mesh.rpc.entrypoint import rpc
+from nameko_mesh.rpc import rpc
 from nameko_mesh.sql.provider import Database
 from nameko_mesh.sql.transaction import Store, Transaction
 from nameko_mesh.values import value

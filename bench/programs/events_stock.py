@@ -7,7 +7,7 @@ from typing import Any
 from nameko.events import event_handler
 
 from bench.programs.events_count import Counted
-from nameko_mesh.rpc.entrypoint import rpc
+from nameko_mesh.rpc import rpc
 
 
 class StockSink:

@@ -1,6 +1,6 @@
 """The same echo on the mesh's RPC."""
 
-from nameko_mesh.rpc.entrypoint import rpc
+from nameko_mesh.rpc import rpc
 
 
 class MeshEcho:

@@ -7,8 +7,8 @@ from typing import Any
 
 from nameko.timer import timer
 
-from nameko_mesh.events.batches import batch_handler
-from nameko_mesh.runtime.presence import Presence
+from nameko_mesh.events import batch_handler
+from nameko_mesh.runtime import Presence
 from nameko_mesh.sql.provider import Database
 from nameko_mesh.sql.pruning import Pruning
 from services.notifications import commands

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
-from nameko_mesh.events.schema import Event
+from nameko_mesh.events import Event
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.sql.retry import optimistically, retry_on_conflict
 from nameko_mesh.sql.write_batch import StaleWrite

@@ -6,14 +6,12 @@ from typing import Any
 
 from nameko.timer import timer
 
-from nameko_mesh.events.batches import batch_handler
-from nameko_mesh.events.handler import event_handler
+from nameko_mesh.events import batch_handler, event_handler
 from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.paging import checked_limit, decode_cursor, page
-from nameko_mesh.rpc.client import ServiceClient
-from nameko_mesh.rpc.entrypoint import rpc
-from nameko_mesh.runtime.presence import Presence
+from nameko_mesh.rpc import ServiceClient, rpc
+from nameko_mesh.runtime import Presence
 from nameko_mesh.sql.provider import Database
 from services.orders import commands, domain, saga, wire
 from services.orders.store import OrdersStore

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from nameko_mesh.events.schema import timestamp
+from nameko_mesh.events import timestamp
 from services.money import major_units
 from services.orders import domain
 from services.orders.domain import Customer, Order, Request

@@ -7,14 +7,13 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from nameko_mesh.events.batches import batch_handler
-from nameko_mesh.events.handler import BROADCAST, event_handler
+from nameko_mesh.events import BROADCAST, batch_handler, event_handler
 from nameko_mesh.grpc.entrypoint import Grpc
 from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.paging import checked_limit, decode_cursor, page
-from nameko_mesh.rpc.entrypoint import rpc
-from nameko_mesh.runtime.presence import Presence
+from nameko_mesh.rpc import rpc
+from nameko_mesh.runtime import Presence
 from nameko_mesh.sql.provider import Database
 from nameko_mesh.sql.pruning import Pruning
 from nameko_mesh.sql.tables import commands as commands_log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nameko_mesh.events.schema import Event
+from nameko_mesh.events import Event
 from nameko_mesh.values import value
 
 

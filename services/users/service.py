@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from nameko_mesh.events.schema import timestamp
+from nameko_mesh.events import timestamp
 from nameko_mesh.outbox.relay import OutboxRelay
-from nameko_mesh.rpc.entrypoint import rpc
-from nameko_mesh.runtime.presence import Presence
+from nameko_mesh.rpc import rpc
+from nameko_mesh.runtime import Presence
 from nameko_mesh.sql.provider import Database
 from nameko_mesh.sql.pruning import Pruning
 from nameko_mesh.sql.tables import commands as commands_log

@@ -184,7 +184,7 @@ def no_lock() -> None:
 @mutant
 def always_well() -> None:
     """a service says that it is well without looking"""
-    from nameko_mesh.runtime.presence import Presence
+    from nameko_mesh.runtime import Presence
 
     def answer(self: Any, environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "application/json")])

@@ -24,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 from nameko.events import BROADCAST
 
-import nameko_mesh.runtime.container
+import nameko_mesh.runtime
 from nameko_mesh.amqp.consumer import DrainingConsumer
 from nameko_mesh.events.batches import BatchHandler
 from nameko_mesh.events.handler import EventHandler
@@ -38,7 +38,7 @@ from tests.chaos.failpoints import Failpoints
 _WRITES = ("INSERT", "UPDATE", "DELETE")
 
 
-class Container(nameko_mesh.runtime.container.Container):
+class Container(nameko_mesh.runtime.Container):
     def __init__(self, service_cls: Any) -> None:
         self._points = Failpoints(Path(os.environ["CHAOS_FOLDER"]))
         _put_into_the_mesh(self._points, service_cls.name)

@@ -26,7 +26,7 @@ def mesh_config(rabbit_config: None, tmp_path: Path) -> Iterator[None]:
     settings = {
         "DATABASE_URL": f"sqlite:///{tmp_path}/{{service}}.db",
         "HEALTH_PORT": 0,
-        "SERVICE_CONTAINER_CLS": "nameko_mesh.runtime.container.Container",
+        "SERVICE_CONTAINER_CLS": "nameko_mesh.runtime.Container",
         "HEARTBEAT": 10,
     }
     with config.patch(settings):

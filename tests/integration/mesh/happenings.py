@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
-from nameko_mesh.events.schema import Event
+from nameko_mesh.events import Event
 from nameko_mesh.sql.tables import outbox
 from nameko_mesh.values import value
 

@@ -9,7 +9,7 @@ from nameko import config
 from mycelium.servers import free_port
 from nameko_mesh.discovery.consul_watch import parse_endpoints
 from nameko_mesh.discovery.instances import Instances
-from nameko_mesh.rpc.entrypoint import rpc
+from nameko_mesh.rpc import rpc
 from tests.waiting import eventually
 
 A, B = parse_endpoints("127.0.0.1:50051,127.0.0.1:50052")

@@ -12,9 +12,7 @@ from nameko import config
 from nameko.events import event_handler as stock_event_handler
 from nameko.standalone.events import event_dispatcher
 
-from nameko_mesh.events import handler
-from nameko_mesh.events.batches import batch_handler
-from nameko_mesh.events.handler import event_handler
+from nameko_mesh.events import batch_handler, event_handler, handler
 from nameko_mesh.outbox.claims import OutboxStore
 from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.sql.provider import Database

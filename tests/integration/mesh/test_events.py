@@ -14,9 +14,7 @@ from nameko.events import event_handler as stock_event_handler
 from nameko.testing.services import dummy
 
 from nameko_mesh.errors import Unavailable
-from nameko_mesh.events import handler
-from nameko_mesh.events.batches import batch_handler
-from nameko_mesh.events.handler import event_handler
+from nameko_mesh.events import batch_handler, event_handler, handler
 from nameko_mesh.outbox.claims import OutboxStore
 from nameko_mesh.outbox.handoff import Handoff
 from nameko_mesh.outbox.relay import OutboxRelay

@@ -9,10 +9,10 @@ from nameko import config
 from nameko.testing.services import dummy, entrypoint_hook
 
 from mycelium.servers import free_port
-from nameko_mesh.events.handler import event_handler
-from nameko_mesh.rpc.client import ServiceClient
+from nameko_mesh.events import event_handler
+from nameko_mesh.rpc import ServiceClient
 from nameko_mesh.rpc.entrypoint import LIVES, rpc
-from nameko_mesh.runtime.container import Container
+from nameko_mesh.runtime import Container
 from tests.waiting import eventually
 
 HOSTILE_HEADERS = [

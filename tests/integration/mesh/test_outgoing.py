@@ -12,7 +12,7 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from mycelium.servers.postgresql import PostgreSQL
 from nameko_mesh.errors import Unavailable
-from nameko_mesh.events.handler import event_handler
+from nameko_mesh.events import event_handler
 from nameko_mesh.outbox import insertion
 from nameko_mesh.outbox.claims import OutboxStore
 from nameko_mesh.outbox.handoff import Handoff

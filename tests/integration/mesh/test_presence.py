@@ -10,8 +10,8 @@ from kombu import Connection
 from nameko import config
 
 from mycelium.servers import free_port
-from nameko_mesh.rpc.entrypoint import rpc
-from nameko_mesh.runtime.presence import Presence
+from nameko_mesh.rpc import rpc
+from nameko_mesh.runtime import Presence
 from tests.waiting import eventually
 
 

@@ -17,8 +17,8 @@ from nameko.testing.services import dummy, entrypoint_hook
 
 from nameko_mesh import errors
 from nameko_mesh.log import Formatter
+from nameko_mesh.rpc import rpc
 from nameko_mesh.rpc.client import ANSWER_SECONDS, ServiceClient
-from nameko_mesh.rpc.entrypoint import rpc
 from tests.waiting import eventually
 
 

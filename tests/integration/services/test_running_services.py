@@ -40,7 +40,7 @@ def containers(broker, container_factory, tmp_path):
     settings = {
         "DATABASE_URL": f"sqlite:///{tmp_path}/{{service}}.db",
         "OUTBOX_DIR": str(tmp_path / "outbox"),
-        "SERVICE_CONTAINER_CLS": "nameko_mesh.runtime.container.Container",
+        "SERVICE_CONTAINER_CLS": "nameko_mesh.runtime.Container",
         "GRPC_BIND_HOST": "127.0.0.1",
         "GRPC_BIND_PORT": free_port(),
         "max_workers": 40,

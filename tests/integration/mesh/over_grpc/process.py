@@ -51,8 +51,7 @@ def echo_process(folder: Path) -> Iterator[ServiceProcess]:
     port = free_port()
     settings = folder / "config.yml"
     settings.write_text(
-        f"GRPC_BIND_PORT: {port}\nSERVICE_CONTAINER_CLS: nameko_mesh.runtime.container.Container\n"
-        f"max_workers: 40\n"
+        f"GRPC_BIND_PORT: {port}\nSERVICE_CONTAINER_CLS: nameko_mesh.runtime.Container\nmax_workers: 40\n"
     )
     command = [sys.executable, "-W", "ignore", "-m", "nameko", "run", "--config", str(settings)]
     with (folder / "log").open("w") as log:

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from nameko_mesh.grpc.entrypoint import GrpcServer
-from nameko_mesh.runtime.presence import Presence
+from nameko_mesh.runtime import Presence
 from tests.integration.mesh.over_grpc.echo import EchoService
 from tests.integration.mesh.over_grpc.stranger import Stranger, enveloped
 from tests.waiting import eventually
