@@ -20,6 +20,7 @@ from services.orders import domain
 from services.orders.domain import Customer, Order, Request, Reserved
 from services.orders.events import OrderCancelled, OrderConfirmed, OrderedLine, OrderPlaced, OrderRejected
 from services.orders.store import OrdersStore
+from services.rules import checked_id
 
 LEASE = timedelta(seconds=5)
 """A pending order is left alone for so long by others than the one who works on it: more than
@@ -218,7 +219,7 @@ def _decided(order: Order, reservation: Outcome[Mapping[str, Any]], now: datetim
 def cancel_order(store: OrdersStore, order_id: str) -> Order:
     """Cancel a pending or confirmed order. Products gives the stock back when it hears of it."""
     with store.transaction() as tx:
-        before = tx.order(domain.checked_order_id(order_id), lock=True)
+        before = tx.order(checked_id(order_id, "order_id"), lock=True)
         after = domain.cancelled(before)
         if after is not before:
             tx.save([after])
@@ -228,13 +229,13 @@ def cancel_order(store: OrdersStore, order_id: str) -> Order:
 
 def get_order(store: OrdersStore, order_id: str) -> Order:
     with store.transaction(read_only=True) as tx:
-        return tx.order(domain.checked_order_id(order_id))
+        return tx.order(checked_id(order_id, "order_id"))
 
 
 def list_orders(
     store: OrdersStore, user_id: str, before: tuple[datetime, str] | None, limit: int
 ) -> Sequence[Order]:
-    domain.checked_user_id(user_id)
+    checked_id(user_id, "user_id")
     with store.transaction(read_only=True) as tx:
         return tx.page(user_id, before, limit)
 

@@ -18,33 +18,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from services.rules import Invalid, Refusal, checked_id, checked_lines
+
 PENDING, CONFIRMED, REJECTED, CANCELLED = "pending", "confirmed", "rejected", "cancelled"
 
 FIRST_VERSION = 1
 
-MOST_QUANTITY = 1_000_000
-MOST_LINES = 100
-LONGEST_KEY = 255
+MAX_KEY_LENGTH = 255
 
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-_KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
+_KEY = re.compile(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}")
 _ORDER_IDS = uuid.UUID("5a0f3c1e-6f0b-4f64-9d53-0a5ad1f6a0c7")
-
-
-class Refusal(Exception):
-    """A rule says no. `slug` is public and stable; `field` names the input that the rule is about."""
-
-    slug = "conflict"
-
-    def __init__(self, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-class Invalid(Refusal):
-    """The input is not what was asked for."""
-
-    slug = "validation-failed"
 
 
 class UnknownOrder(Refusal):
@@ -138,15 +121,15 @@ class Order:
 
 def new_request(user_id: Any, items: Any, idempotency_key: Any) -> Request:
     """A request from outside: the same product twice becomes one line. Raises Invalid."""
-    user = checked_user_id(user_id)
+    user = checked_id(user_id, "user_id")
     if idempotency_key is None:
         order_id = str(uuid.uuid4())
     elif isinstance(idempotency_key, str) and _KEY.fullmatch(idempotency_key):
         order_id = _order_id(user, idempotency_key)
     else:
         field = "idempotency_key"
-        raise Invalid(f"{field}: expected 1 to {LONGEST_KEY} visible ASCII characters", field)
-    lines = _checked_lines(items)
+        raise Invalid(f"{field}: expected 1 to {MAX_KEY_LENGTH} visible ASCII characters", field)
+    lines = tuple([Line(product_id, quantity) for product_id, quantity in checked_lines(items)])
     return Request(order_id=order_id, user_id=user, lines=lines, fingerprint=_fingerprint(user, lines))
 
 
@@ -168,38 +151,6 @@ def _fingerprint(user_id: str, lines: Sequence[Line]) -> str:
     """Of the JSON of what was asked for; no id has a character that JSON would write in another way."""
     wanted = ", ".join([f'["{line.product_id}", {line.quantity}]' for line in lines])
     return hashlib.sha256(f'["{user_id}", [{wanted}]]'.encode()).hexdigest()
-
-
-def _checked_lines(items: Any) -> tuple[Line, ...]:
-    if not isinstance(items, list | tuple) or not 1 <= len(items) <= MOST_LINES:
-        raise Invalid(f"items: expected a list of 1 to {MOST_LINES} lines", "items")
-    wanted: dict[str, int] = {}
-    for index, item in enumerate(items):
-        if not isinstance(item, dict):
-            raise Invalid(f"items[{index}]: expected an object", f"items[{index}]")
-        product_id = _checked_id(item.get("product_id"), f"items[{index}].product_id")
-        field = f"items[{index}].quantity"
-        quantity = item.get("quantity")
-        if isinstance(quantity, bool) or not isinstance(quantity, int) or not 1 <= quantity <= MOST_QUANTITY:
-            raise Invalid(f"{field}: expected a whole number from 1 to {MOST_QUANTITY}", field)
-        wanted[product_id] = wanted.get(product_id, 0) + quantity
-        if wanted[product_id] > MOST_QUANTITY:
-            raise Invalid(f"{field}: expected at most {MOST_QUANTITY} of {product_id} in all", field)
-    return tuple([Line(product_id, quantity) for product_id, quantity in sorted(wanted.items())])
-
-
-def checked_user_id(value: Any) -> str:
-    return _checked_id(value, "user_id")
-
-
-def checked_order_id(value: Any) -> str:
-    return _checked_id(value, "order_id")
-
-
-def _checked_id(value: Any, field: str) -> str:
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise Invalid(f"{field}: expected 1 to 64 letters, digits or any of . _ : -", field)
-    return value
 
 
 def pending(request: Request, name: str, email: str, now: datetime) -> Order:

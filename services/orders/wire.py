@@ -10,11 +10,12 @@ from nameko_mesh.events import timestamp
 from services.money import major_units
 from services.orders import domain
 from services.orders.domain import Customer, Order, Request
+from services.rules import Invalid, checked_id
 
 
 def request_from_wire(wish: Any) -> Request:
     if not isinstance(wish, dict):
-        raise domain.Invalid("orders: expected objects with user_id and items", "orders")
+        raise Invalid("orders: expected objects with user_id and items", "orders")
     return domain.new_request(wish.get("user_id"), wish.get("items"), wish.get("idempotency_key"))
 
 
@@ -68,6 +69,6 @@ def position_from_cursor(key: list[str] | None) -> tuple[datetime, str] | None:
         moment = datetime.fromisoformat(key[0])
         if moment.tzinfo is None:
             raise ValueError
-        return moment.astimezone(UTC), domain.checked_order_id(key[1])
-    except (ValueError, OverflowError, domain.Invalid):
-        raise domain.Invalid("cursor: expected the next_cursor of an earlier page", "cursor") from None
+        return moment.astimezone(UTC), checked_id(key[1], "order_id")
+    except (ValueError, OverflowError, Invalid):
+        raise Invalid("cursor: expected the next_cursor of an earlier page", "cursor") from None

@@ -22,13 +22,14 @@ from services.products.events import (
     StocksReserved,
 )
 from services.products.store import ProductsStore, ProductsTransaction
+from services.rules import checked_id
 
 STREAM_PAGE = 100
 
 
 def get_products(store: ProductsStore, product_ids: list[Any]) -> list[Outcome[Product]]:
     """An outcome for each id, in the order asked for."""
-    checked = Outcome.of_each(partial(domain.checked_id, field="product_id"), product_ids)
+    checked = Outcome.of_each(partial(checked_id, field="product_id"), product_ids)
     with store.transaction(read_only=True) as tx:
         found = tx.products(one.unwrap() for one in checked if not one.error)
     return [one.then(partial(domain.existing, found)) for one in checked]
@@ -67,7 +68,7 @@ def create_product(store: ProductsStore, command_id: str | None, **fields: Any) 
 def update_product(
     store: ProductsStore, command_id: str | None, product_id: str, name: str | None, price_minor: int | None
 ) -> Product:
-    domain.checked_id(product_id, "product_id")
+    checked_id(product_id, "product_id")
 
     def update(tx: ProductsTransaction) -> Product:
         before = tx.product(product_id, lock=True)
@@ -87,7 +88,7 @@ def update_product(
 
 @retry_on_conflict
 def restock(store: ProductsStore, command_id: str | None, product_id: str, quantity: int) -> Product:
-    domain.checked_id(product_id, "product_id")
+    checked_id(product_id, "product_id")
 
     def add(tx: ProductsTransaction) -> Product:
         before = tx.product(product_id, lock=True)

@@ -11,33 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-MOST_QUANTITY = 1_000_000
-MOST_LINES = 100
-MOST_MINOR = 1_000_000_000_000
-MOST_TOTAL = 2**53 - 1  # what every reader of JSON takes for the same number (RFC 8259, section 6)
-LONGEST_ID = 64
-LONGEST_NAME = 200
-LONGEST_QUERY = 100
+from services.rules import (
+    MAX_QUANTITY,
+    Invalid,
+    Refusal,
+    checked_id,
+    checked_int,
+    checked_lines,
+    checked_name,
+)
 
-_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{LONGEST_ID}}}")
-_QUERY = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{0,{LONGEST_QUERY}}}")
+MAX_PRICE_MINOR = 1_000_000_000_000
+MAX_TOTAL_MINOR = 2**53 - 1  # what every reader of JSON takes for the same number (RFC 8259, section 6)
+MAX_QUERY_LENGTH = 100
+
+_QUERY = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{0,{MAX_QUERY_LENGTH}}}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
-
-
-class Refusal(Exception):
-    """A rule says no. `slug` is public and stable; `field` names the input that the rule is about."""
-
-    slug = "conflict"
-
-    def __init__(self, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-class Invalid(Refusal):
-    """The input is not what was asked for."""
-
-    slug = "validation-failed"
 
 
 class UnknownProduct(Refusal):
@@ -137,7 +126,7 @@ def new_product(*, product_id: Any, name: Any, price_minor: Any, currency: Any, 
         name=checked_name(name),
         price_minor=checked_price(price_minor),
         currency=_checked_currency(currency),
-        stock=_checked_int(stock, "stock", 0, MOST_QUANTITY),
+        stock=checked_int(stock, "stock", 0, MAX_QUANTITY),
     )
 
 
@@ -154,27 +143,15 @@ def changed(product: Product, *, name: Any = None, price_minor: Any = None) -> P
 
 
 def restocked(product: Product, quantity: Any) -> Product:
-    more = _checked_int(quantity, "quantity", 1, MOST_QUANTITY)
-    if product.stock + more > MOST_QUANTITY:
-        raise Invalid(f"quantity: it would make the stock larger than {MOST_QUANTITY}", "quantity")
+    more = checked_int(quantity, "quantity", 1, MAX_QUANTITY)
+    if product.stock + more > MAX_QUANTITY:
+        raise Invalid(f"quantity: it would make the stock larger than {MAX_QUANTITY}", "quantity")
     return replace(product, stock=product.stock + more, version=product.version + 1)
 
 
 def new_order(order_id: Any, items: Any, user_id: Any = None, exact: Any = False) -> Order:
     """An order from outside: the same product twice becomes one line. Raises Invalid."""
-    if not isinstance(items, list | tuple) or not 1 <= len(items) <= MOST_LINES:
-        raise Invalid(f"items: expected a list of 1 to {MOST_LINES} lines", "items")
-    wanted: dict[str, int] = {}
-    for index, item in enumerate(items):
-        if not isinstance(item, dict):
-            raise Invalid(f"items[{index}]: expected an object", f"items[{index}]")
-        product_id = checked_id(item.get("product_id"), f"items[{index}].product_id")
-        quantity = _checked_int(item.get("quantity"), f"items[{index}].quantity", 1, MOST_QUANTITY)
-        wanted[product_id] = wanted.get(product_id, 0) + quantity
-        if wanted[product_id] > MOST_QUANTITY:
-            field = f"items[{index}].quantity"
-            raise Invalid(f"{field}: expected at most {MOST_QUANTITY} of {product_id} in all", field)
-    lines = [Line(product_id, quantity) for product_id, quantity in sorted(wanted.items())]
+    lines = [Line(product_id, quantity) for product_id, quantity in checked_lines(items)]
     user = None if user_id is None else checked_id(user_id, "user_id")
     if not isinstance(exact, bool):
         raise Invalid("exact: expected true or false", "exact")
@@ -194,8 +171,8 @@ def reserve(products: Mapping[str, Product], order: Order) -> Reservation:
                 "quantity",
             )
     chosen = [(products[line.product_id], line.quantity) for line in order.lines]
-    if sum([product.price_minor * quantity for product, quantity in chosen]) > MOST_TOTAL:
-        raise Invalid(f"items: together they may cost {MOST_TOTAL} minor units at most", "items")
+    if sum([product.price_minor * quantity for product, quantity in chosen]) > MAX_TOTAL_MINOR:
+        raise Invalid(f"items: together they may cost {MAX_TOTAL_MINOR} minor units at most", "items")
     currencies = sorted({product.currency for product, _ in chosen})
     if len(currencies) > 1:
         raise Invalid(f"the products are priced in {', '.join(currencies)}: expected one currency", "items")
@@ -271,36 +248,17 @@ def _moved(product: Product, quantity: int) -> Product:
     )
 
 
-def checked_id(value: Any, field: str) -> str:
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise Invalid(f"{field}: expected 1 to {LONGEST_ID} letters, digits or any of . _ : -", field)
-    return value
-
-
-def checked_name(value: Any) -> str:
-    name = value.strip() if isinstance(value, str) and value.isprintable() else ""
-    if not 1 <= len(name) <= LONGEST_NAME:
-        raise Invalid(f"name: expected 1 to {LONGEST_NAME} printable characters", "name")
-    return name
-
-
 def checked_text(value: Any) -> None:
     if value is not None and not (isinstance(value, str) and _QUERY.fullmatch(value)):
-        message = f"query: expected at most {LONGEST_QUERY} characters without control characters"
+        message = f"query: expected at most {MAX_QUERY_LENGTH} characters without control characters"
         raise Invalid(message, "query")
 
 
 def checked_price(value: Any) -> int:
-    return _checked_int(value, "price_minor", 0, MOST_MINOR)
+    return checked_int(value, "price_minor", 0, MAX_PRICE_MINOR)
 
 
 def _checked_currency(value: Any) -> str:
     if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
         raise Invalid("currency: expected three capital letters (ISO 4217)", "currency")
-    return value
-
-
-def _checked_int(value: Any, field: str, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise Invalid(f"{field}: expected a whole number from {least} to {most}", field)
     return value

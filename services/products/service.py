@@ -23,6 +23,7 @@ from protos.product_pb2_grpc import ProductServiceStub
 from services.products import commands, domain, wire
 from services.products.stock_watch import StockWatch
 from services.products.store import ProductsStore
+from services.rules import checked_id
 
 grpc = Grpc.implementing(ProductServiceStub)
 
@@ -158,6 +159,6 @@ class ProductsService:
         return [next(answers) if one.error is None else Outcome(error=one.error) for one in decoded]
 
     def _release(self, order_ids: list[Any]) -> list[Outcome[dict[str, Any]]]:
-        checked = Outcome.of_each(partial(domain.checked_id, field="order_id"), order_ids)
+        checked = Outcome.of_each(partial(checked_id, field="order_id"), order_ids)
         commands.release_stocks(self.store, [one.unwrap() for one in checked if one.error is None])
         return [one.map(lambda order_id: {"order_id": order_id, "released": True}) for one in checked]

@@ -14,8 +14,9 @@ from nameko_mesh.sql.tables import as_row
 from nameko_mesh.sql.transaction import Store, Transaction
 from services.products import domain
 from services.products.cache import Memory
-from services.products.domain import Product, Refusal, Reservation, ReservedLine
+from services.products.domain import Product, Reservation, ReservedLine
 from services.products.tables import products, reservations
+from services.rules import Refusal
 
 
 class ProductsTransaction(Transaction):

@@ -11,6 +11,7 @@ from protos import product_pb2 as pb
 from services.money import major_units
 from services.products import domain
 from services.products.domain import Order, Product, Reservation
+from services.rules import Invalid
 
 
 def product_to_wire(product: Product) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def product_to_wire(product: Product) -> dict[str, Any]:
 
 def order_from_wire(wire: Any) -> Order:
     if not isinstance(wire, dict):
-        raise domain.Invalid("orders: expected objects with order_id and items", "orders")
+        raise Invalid("orders: expected objects with order_id and items", "orders")
     return domain.new_order(
         wire.get("order_id"), wire.get("items"), wire.get("user_id"), wire.get("exact", False)
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.sql.retry import retry_on_conflict
 from nameko_mesh.sql.tables import as_row
+from services.rules import Invalid, checked_id
 from services.users import domain
 from services.users.domain import User
 from services.users.events import UserRegistered, UserUpdated
@@ -18,7 +20,7 @@ from services.users.store import UsersStore, UsersTransaction
 
 def get_users(store: UsersStore, user_ids: list[Any]) -> list[Outcome[User]]:
     """An outcome for each id, in the order asked for."""
-    checked = Outcome.of_each(domain.checked_id, user_ids)
+    checked = Outcome.of_each(partial(checked_id, field="user_id"), user_ids)
     with store.transaction(read_only=True) as tx:
         found = tx.users(one.unwrap() for one in checked if not one.error)
 
@@ -34,7 +36,7 @@ def authenticate_user(store: UsersStore, email: Any, password: Any) -> User:
     """The user, or WrongCredentials."""
     try:
         address, secret = domain.normal_email(email), domain.checked_password(password)
-    except domain.Invalid:
+    except Invalid:
         raise domain.WrongCredentials("the e-mail address or the password is wrong") from None
     with store.transaction(read_only=True) as tx:
         known = tx.credentials(address)
@@ -79,9 +81,9 @@ def update_user(
     password: Any = None,
     command_id: str | None = None,
 ) -> User:
-    domain.checked_id(user_id)
+    checked_id(user_id, "user_id")
     if name is None and email is None and password is None:
-        raise domain.Invalid("nothing to change: expected name, email or password", "name")
+        raise Invalid("nothing to change: expected name, email or password", "name")
     password_hash = None if password is None else hash_password(domain.checked_password(password))
 
     def update(tx: UsersTransaction) -> tuple[User, str | None]:

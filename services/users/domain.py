@@ -7,31 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeGuard
 
-LONGEST_NAME = 200
-LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, less the angle brackets
-SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 128
+from services.rules import Invalid, Refusal, checked_name
+
+MAX_EMAIL_LENGTH = 254  # RFC 5321, section 4.5.3.1.3, less the angle brackets
+MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 8, 128
 
 USER, ADMIN = "user", "admin"
 
 # What is deliverable only the mail server knows: this refuses what can't be an address at all.
 _EMAIL = re.compile(r"[^\s@<>\"(),:;\\\[\]\x00-\x1f]{1,64}@[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-
-
-class Refusal(Exception):
-    """A rule says no. `slug` is public and stable; `field` names the input that the rule is about."""
-
-    slug = "conflict"
-
-    def __init__(self, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-class Invalid(Refusal):
-    """The input is not what was asked for."""
-
-    slug = "validation-failed"
 
 
 class UnknownUser(Refusal):
@@ -66,13 +50,13 @@ class User:
 
 def new_user(*, user_id: str, name: Any, email: Any, now: datetime, role: str = USER) -> User:
     """A user from outside. Raises Invalid naming the first field that is wrong."""
-    return User(id=user_id, name=_checked_name(name), email=normal_email(email), role=role, created_at=now)
+    return User(id=user_id, name=checked_name(name), email=normal_email(email), role=role, created_at=now)
 
 
 def changed(user: User, *, name: Any = None, email: Any = None) -> User:
     return replace(
         user,
-        name=user.name if name is None else _checked_name(name),
+        name=user.name if name is None else checked_name(name),
         email=user.email if email is None else normal_email(email),
         version=user.version + 1,
     )
@@ -82,29 +66,18 @@ def normal_email(value: Any) -> str:
     """One spelling for one mailbox. RFC 5321 lets the local part differ by case; no provider does."""
     email = value.strip().lower() if _is_text(value) else ""
     looks_encoded = "=?" in email  # RFC 2047: mail programs would read something else into it
-    if not _EMAIL.fullmatch(email) or len(email) > LONGEST_EMAIL or ".." in email or looks_encoded:
+    if not _EMAIL.fullmatch(email) or len(email) > MAX_EMAIL_LENGTH or ".." in email or looks_encoded:
         raise Invalid("email: expected an address like name@example.com", "email")
     return email
 
 
 def checked_password(value: Any) -> str:
     """Length is the only rule (NIST SP 800-63B, section 5.1.1.2)."""
-    if not _is_text(value) or not SHORTEST_PASSWORD <= len(value) <= LONGEST_PASSWORD:
-        raise Invalid(f"password: expected {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters", "password")
+    if not _is_text(value) or not MIN_PASSWORD_LENGTH <= len(value) <= MAX_PASSWORD_LENGTH:
+        raise Invalid(
+            f"password: expected {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters", "password"
+        )
     return value
-
-
-def checked_id(value: Any) -> str:
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise Invalid("user_id: expected 1 to 64 letters, digits or any of . _ : -", "user_id")
-    return value
-
-
-def _checked_name(value: Any) -> str:
-    name = value.strip() if isinstance(value, str) and value.isprintable() else ""
-    if not 1 <= len(name) <= LONGEST_NAME:
-        raise Invalid(f"name: expected 1 to {LONGEST_NAME} printable characters", "name")
-    return name
 
 
 def _is_text(value: Any) -> TypeGuard[str]:

@@ -49,7 +49,7 @@ def stock_check_off() -> None:
     """products reserves what is not there"""
     if domain := _module("services.products.domain"):
         reserve = domain.reserve
-        plenty = {"stock": domain.MOST_QUANTITY}
+        plenty = {"stock": domain.MAX_QUANTITY}
         domain.reserve = lambda products, order: reserve(
             {key: domain.replace(one, **plenty) for key, one in products.items()}, order
         )

@@ -10,6 +10,7 @@ from nameko_mesh.errors import Refused
 from nameko_mesh.sql.engine import open_engine
 from services.products import commands, domain
 from services.products.store import ProductsStore
+from services.rules import Invalid
 from tests.builders import an_order
 from tests.integration.services.published import published, types
 
@@ -129,7 +130,7 @@ def test_reservations_of_somebodys_orders_are_told_once_in_one_event(store, reme
 
 
 def test_a_malformed_user_of_an_order_is_refused():
-    with pytest.raises(domain.Invalid) as refused:
+    with pytest.raises(Invalid) as refused:
         an_order(user_id="not an id")
     assert refused.value.field == "user_id"
 
@@ -272,9 +273,9 @@ def test_a_bad_command_id_is_refused(store, command_id):
 
 @pytest.mark.parametrize("product_id", [None, 7, "", "a b", "\ud800", "\0"])
 def test_a_bad_product_id_never_reaches_the_database(store, product_id):
-    with pytest.raises(domain.Invalid):
+    with pytest.raises(Invalid):
         commands.restock(store, "c", product_id, 1)
-    with pytest.raises(domain.Invalid):
+    with pytest.raises(Invalid):
         commands.update_product(store, None, product_id, "Name", None)
 
 

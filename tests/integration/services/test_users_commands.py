@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from services.rules import Invalid
 from services.users import commands, domain
 from tests.integration.services.published import published, types
 
@@ -99,7 +100,7 @@ def test_an_address_can_not_be_taken_over(store):
 
 
 def test_an_empty_or_unknown_update_is_refused(store):
-    with pytest.raises(domain.Invalid):
+    with pytest.raises(Invalid):
         commands.update_user(store, "U001")
     with pytest.raises(domain.UnknownUser):
         commands.update_user(store, "U001", name="X")

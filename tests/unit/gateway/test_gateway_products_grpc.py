@@ -18,7 +18,8 @@ from nameko_mesh.errors import DeadlineExceeded, Overloaded, Refused, RemoteFaul
 from nameko_mesh.outcome import Outcome
 from protos import product_pb2 as pb
 from services.products import wire
-from services.products.domain import Invalid, Product, UnknownProduct
+from services.products.domain import Product, UnknownProduct
+from services.rules import Invalid
 
 OUTCOMES = [
     Outcome(Product(id="P001", name="Laptop", price_minor=120050, currency="USD", stock=10, version=7)),

@@ -15,6 +15,7 @@ from services.orders import remote, saga, wire
 from services.orders.service import OrdersService
 from services.products import domain as products
 from services.products.service import ProductsService
+from services.rules import Invalid
 from services.users.service import UsersService
 from tests.builders import NOON, a_pending_order, a_product, a_request, a_reservation, a_user
 
@@ -191,6 +192,6 @@ def test_a_refused_placement_is_raised_with_its_slug():
     ],
 )
 def test_a_forged_cursor_of_orders_is_refused(key):
-    with pytest.raises(orders.Invalid) as refused:
+    with pytest.raises(Invalid) as refused:
         wire.position_from_cursor(key)
     assert refused.value.field == "cursor"

@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from services.orders import domain
+from services.rules import Invalid, Refusal
 from tests.builders import NOON, a_pending_order, a_request, a_reservation, lines
 
 
@@ -63,7 +64,7 @@ def test_an_order_is_settled_once():
 
 def test_a_rejected_order_can_not_be_cancelled():
     order = domain.rejected(a_pending_order(), {"code": "out-of-stock", "message": "none left"})
-    with pytest.raises(domain.Refusal, match="rejected"):
+    with pytest.raises(Refusal, match="rejected"):
         domain.cancelled(order)
 
 
@@ -95,21 +96,21 @@ def test_another_request_under_the_same_key_is_refused():
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "two words", "tschüss", 7])
 def test_a_bad_key_is_refused(key):
-    with pytest.raises(domain.Invalid) as refused:
+    with pytest.raises(Invalid) as refused:
         domain.new_request("U001", lines({"P001": 1}), key)
     assert refused.value.field == "idempotency_key"
 
 
 @pytest.mark.parametrize("items", [None, [], "P001", [1], [{"product_id": "P001"}]])
 def test_bad_items_are_refused(items):
-    with pytest.raises(domain.Invalid) as refused:
+    with pytest.raises(Invalid) as refused:
         domain.new_request("U001", items, None)
     assert str(refused.value.field).startswith("items")
 
 
 def test_too_much_of_one_product_is_refused_when_the_lines_are_merged():
     items = [{"product_id": "P001", "quantity": 10**6}, {"product_id": "P001", "quantity": 1}]
-    with pytest.raises(domain.Invalid, match="in all"):
+    with pytest.raises(Invalid, match="in all"):
         domain.new_request("U001", items, None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from services.rules import Invalid
 from services.users import domain
 from tests.builders import NOON, a_user
 
@@ -25,21 +26,21 @@ NO_ADDRESSES += [
 
 @pytest.mark.parametrize("email", [*NO_ADDRESSES, 7, None])
 def test_what_is_no_address_is_refused(email):
-    with pytest.raises(domain.Invalid) as refused:
+    with pytest.raises(Invalid) as refused:
         domain.normal_email(email)
     assert refused.value.field == "email"
 
 
 @pytest.mark.parametrize("password", ["short", "x" * 129, None, 12345678])
 def test_a_password_has_a_length(password):
-    with pytest.raises(domain.Invalid) as refused:
+    with pytest.raises(Invalid) as refused:
         domain.checked_password(password)
     assert refused.value.field == "password"
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 201, None, "two\nlines", "\ud800", "\0"])
 def test_a_name_is_one_line(name):
-    with pytest.raises(domain.Invalid) as refused:
+    with pytest.raises(Invalid) as refused:
         domain.new_user(user_id="U1", name=name, email="a@example.com", now=NOON)
     assert refused.value.field == "name"
 
