@@ -42,7 +42,7 @@ class Batching:
 
         return Batcher(
             carry,
-            most=self.most,
+            max_batch_size=self.most,
             lanes=self.lanes,
             stalled_after=stalled_after,
             on_batch=lambda size: self.on_batch(method, size),

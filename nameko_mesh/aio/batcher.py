@@ -1,6 +1,6 @@
 """Natural batching: what arrives while a batch is under way waits, and leaves together with the next.
 
-    place = Batcher(send, most=100)          # async def send(items, deadline) -> outcomes
+    place = Batcher(send, max_batch_size=100)          # async def send(items, deadline) -> outcomes
     order = await place(item, deadline=...)
 
 Alone, an item leaves at once. The busier the other side, the larger the batches, and the less each item
@@ -60,8 +60,8 @@ class _Ticket(Generic[Item, Answer]):
 
 
 class Batcher(Generic[Item, Answer]):
-    """Belongs to one event loop. `most` is the size of a batch, `lanes` how many are under way at once,
-    `waiting` how many items may wait; `on_batch` is told the size of each batch that leaves. Who
+    """Belongs to one event loop. At most `lanes` batches are in flight at once,
+    `max_waiting` how many items may wait; `on_batch` is told the size of each batch that leaves. Who
     would have to wait is sent away when nothing has left or come back for `stalled_after` seconds.
     """
 
@@ -69,15 +69,15 @@ class Batcher(Generic[Item, Answer]):
         self,
         send: Send[Item, Answer],
         *,
-        most: int = 100,
-        waiting: int = 1000,
+        max_batch_size: int = 100,
+        max_waiting: int = 1000,
         lanes: int = 1,
         stalled_after: float = inf,
         on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._send = send
-        self._most = most
-        self._bound = waiting
+        self._max_batch_size = max_batch_size
+        self._max_waiting = max_waiting
         self._lanes = self._free_lanes = lanes
         self._pace = 0.0
         """Items a second that one lane has carried of late, in full batches; 0 while it is not known."""
@@ -138,11 +138,11 @@ class Batcher(Generic[Item, Answer]):
         """Whether there is no room for one more, or no answer to be expected in the seconds that it has
         left, at the pace of the last full batches."""
         waiting = len(self._waiting)
-        if waiting >= self._bound:
+        if waiting >= self._max_waiting:
             return True
-        if not self._pace or waiting < self._most:
+        if not self._pace or waiting < self._max_batch_size:
             return False
-        return waiting / (self._pace * self._lanes) + self._most / self._pace > left
+        return waiting / (self._pace * self._lanes) + self._max_batch_size / self._pace > left
 
     def _is_stalled(self, now: float) -> bool:
         return not self._free_lanes and now - self._moved_at > self._stalled_after
@@ -151,7 +151,7 @@ class Batcher(Generic[Item, Answer]):
         if not self._free_lanes:
             return False
         company = sum(size for left_at, size in self._under_way.values() if now < left_at + COMPANY_SECONDS)
-        return len(self._waiting) >= min(self._most, self._bound, company)
+        return len(self._waiting) >= min(self._max_batch_size, self._max_waiting, company)
 
     def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """After this turn of the loop: what came in with it, from other sockets, goes along."""
@@ -173,7 +173,7 @@ class Batcher(Generic[Item, Answer]):
     def _leave(self) -> None:
         self._leaving = False
         batch: list[_Ticket[Item, Answer]] = []
-        while self._waiting and len(batch) < self._most:
+        while self._waiting and len(batch) < self._max_batch_size:
             ticket = self._waiting.popleft()
             if not ticket.answer.done():
                 batch.append(ticket)
@@ -213,7 +213,7 @@ class Batcher(Generic[Item, Answer]):
             )
             if len(answers) != len(batch):
                 raise RemoteFault("MalformedAnswer", f"{len(answers)} answers for {len(batch)} items")
-            if len(batch) == self._most:
+            if len(batch) == self._max_batch_size:
                 pace = len(batch) / max(loop.time() - began, 1e-6)
                 self._pace = (self._pace + pace) / 2 if self._pace else pace
         except Exception as error:  # whatever it is concerns all of these, and no later batch

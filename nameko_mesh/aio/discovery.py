@@ -9,7 +9,7 @@ import httpx
 
 from nameko_mesh.discovery.consul_watch import ASK_SECONDS, Watch
 
-CONNECT_SECONDS = 2.0
+CONNECT_TIMEOUT_SECONDS = 2.0
 
 
 class Discovery:
@@ -30,7 +30,7 @@ class Discovery:
 
     async def _follow(self) -> None:
         watch = self._watch
-        timeout = httpx.Timeout(ASK_SECONDS, connect=CONNECT_SECONDS)
+        timeout = httpx.Timeout(ASK_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
         async with httpx.AsyncClient(timeout=timeout, headers=watch.headers, trust_env=False) as http:
             while True:
                 try:

@@ -11,7 +11,7 @@ from nameko_mesh.aio.breaker import Breaker
 from nameko_mesh.aio.retries import Retries, RetryBudget
 from nameko_mesh.errors import DeadlineExceeded, Disconnected, Refused, RemoteFault
 
-FAIR_SECONDS = 0.5
+MIN_COUNTED_TIMEOUT_SECONDS = 0.5
 """A service that was given less time than this and did not answer has not failed."""
 
 
@@ -88,7 +88,7 @@ class GuardedRpc:
             succeeded = True  # it answers
             raise
         except DeadlineExceeded:
-            succeeded = False if given >= FAIR_SECONDS else None
+            succeeded = False if given >= MIN_COUNTED_TIMEOUT_SECONDS else None
             raise
         finally:
             breaker.end(is_trial, succeeded, time.time() - began)

@@ -14,8 +14,8 @@ from tenacity import AsyncRetrying, RetryCallState, wait_none, wait_random_expon
 
 Answer = TypeVar("Answer")
 
-ATTEMPTS = 3
-FIRST_WAIT, LONGEST_WAIT = 0.02, 0.25
+MAX_ATTEMPTS = 3
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.02, 0.25
 
 
 class RetryBudget:
@@ -41,7 +41,7 @@ class RetryBudget:
 
 
 class Retries:
-    """Asks again, `ATTEMPTS` times in all at most, where `is_transient` says so of an error.
+    """Asks again, `MAX_ATTEMPTS` times in all at most, where `is_transient` says so of an error.
 
     For what may be done twice, and nothing else. `at_once` leaves out the wait in between, for who asks
     somebody else the next time.
@@ -52,7 +52,7 @@ class Retries:
     ) -> None:
         self._budget = budget
         self._is_transient = is_transient
-        self._wait = wait_none() if at_once else wait_random_exponential(FIRST_WAIT, LONGEST_WAIT)
+        self._wait = wait_none() if at_once else wait_random_exponential(FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS)
 
     async def __call__(self, ask: Callable[[], Awaitable[Answer]], deadline: float) -> Answer:
         """The first answer; raises the last error. After `deadline` (Unix seconds) nothing begins."""
@@ -70,7 +70,7 @@ class Retries:
             return await ask()
 
         def is_over(state: RetryCallState) -> bool:
-            return state.attempt_number >= ATTEMPTS or time.time() >= deadline or not self._budget.spend()
+            return state.attempt_number >= MAX_ATTEMPTS or time.time() >= deadline or not self._budget.spend()
 
         retrying = AsyncRetrying(
             retry=self._failed_for_now,

@@ -1,4 +1,4 @@
-"""Calls to Nameko services: many at once over one connection, each with a deadline."""
+"""PendingCalls to Nameko services: many at once over one connection, each with a deadline."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nameko_mesh.aio.amqp.address import parse_addresses
 from nameko_mesh.aio.amqp.channel import Channel
 from nameko_mesh.aio.amqp.connection import Connection
 from nameko_mesh.aio.amqp.gate import Gate
-from nameko_mesh.aio.amqp.pending_calls import Calls
-from nameko_mesh.aio.amqp.reconnecting import Link
+from nameko_mesh.aio.amqp.pending_calls import PendingCalls
+from nameko_mesh.aio.amqp.reconnecting import ReconnectingConnection
 from nameko_mesh.aio.amqp.subscription import Callback, Subscription
 from nameko_mesh.errors import DeadlineExceeded, Overloaded, Unavailable
 
@@ -55,11 +55,13 @@ class RpcClient:
         self.name = name
         self.max_in_flight = max_in_flight
         self.in_flight = 0
-        """Calls that have begun and not ended."""
+        """PendingCalls that have begun and not ended."""
         self._default_timeout = default_timeout
-        self._calls = Calls(name, exchange)
+        self._calls = PendingCalls(name, exchange)
         self._gate = Gate(patience)
-        self._link = Link(parse_addresses(amqp_uri), self._attach, name=name, heartbeat=heartbeat, tls=tls)
+        self._reconnecting = ReconnectingConnection(
+            parse_addresses(amqp_uri), self._attach, name=name, heartbeat=heartbeat, tls=tls
+        )
         self._subscriptions: set[Subscription] = set()
         self._idle = asyncio.Event()
         self._started = self._stopping = False
@@ -74,17 +76,17 @@ class RpcClient:
             raise RuntimeError("a client is started once")
         self._loop = asyncio.get_running_loop()
         self._started = True
-        self._gate.shut(self._link.problem)
-        self._link.start()
+        self._gate.shut(self._reconnecting.problem)
+        self._reconnecting.start()
         for subscription in self._subscriptions:
             subscription.start()
         if wait:
             try:
                 async with asyncio.timeout(wait):
-                    await self._link.ready()
+                    await self._reconnecting.ready()
             except TimeoutError:
                 await self.stop(drain=0)
-                problem = self._link.problem
+                problem = self._reconnecting.problem
                 raise Unavailable(f"no connection to the broker in {wait:g} s: {problem}") from None
 
     async def stop(self, *, drain: float = 5.0) -> None:
@@ -99,7 +101,7 @@ class RpcClient:
         self._gate.shut("the client was stopped", for_good=True)
         for subscription in list(self._subscriptions):
             await subscription.close()
-        await self._link.stop()
+        await self._reconnecting.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -112,7 +114,7 @@ class RpcClient:
 
     @property
     def is_connected(self) -> bool:
-        """Calls can be sent now: for a readiness check."""
+        """PendingCalls can be sent now: for a readiness check."""
         return self._gate.is_open
 
     async def call(
@@ -175,7 +177,7 @@ class RpcClient:
         if self._stopping:
             raise Unavailable("the client is not running")
         subscription = Subscription(
-            self._link,
+            self._reconnecting,
             self.name,
             source,
             types,

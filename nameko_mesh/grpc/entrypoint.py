@@ -36,7 +36,7 @@ from nameko_mesh.grpc.health import Health
 from nameko_mesh.grpc.http2.limits import REQUEST_SECONDS
 from nameko_mesh.grpc.http2.listener import Listener
 
-_LONGEST_SECONDS = 86400.0
+_MAX_TIMEOUT_SECONDS = 86400.0
 _TIMEOUT = re.compile(r"[0-9]{1,8}[HMSmun]")
 _STREAMS_IN = (Cardinality.STREAM_UNARY, Cardinality.STREAM_STREAM)
 _STREAMS_OUT = (Cardinality.UNARY_STREAM, Cardinality.STREAM_STREAM)
@@ -109,7 +109,7 @@ class GrpcServer(stock.GrpcServer):
 def _seconds(told: str) -> float:
     if not _TIMEOUT.fullmatch(told):
         raise GrpcError(StatusCode.INVALID_ARGUMENT, "grpc-timeout: expected digits and a unit")
-    return min(float(unbucket_timeout(told)), _LONGEST_SECONDS)
+    return min(float(unbucket_timeout(told)), _MAX_TIMEOUT_SECONDS)
 
 
 def _expire(request_stream: Any, response_stream: Any) -> None:

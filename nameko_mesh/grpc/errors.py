@@ -33,7 +33,7 @@ CODES = {
     "unavailable": StatusCode.UNAVAILABLE,
     "deadline-exceeded": StatusCode.DEADLINE_EXCEEDED,
 }
-_LONGEST_MESSAGE = 1000
+_MAX_MESSAGE_LENGTH = 1000
 """Clients take some thousand bytes of headers, and no answer at all when there are more."""
 
 
@@ -53,7 +53,7 @@ def grpc_error(error: BaseException, domain: str = "") -> GrpcError:
     if public is None:
         log.error("a gRPC method failed", exc_info=error)
         return GrpcError(StatusCode.INTERNAL, "internal error")
-    code, message = _code_of(error, public["code"]), public["message"][:_LONGEST_MESSAGE]
+    code, message = _code_of(error, public["code"]), public["message"][:_MAX_MESSAGE_LENGTH]
     details = _details(public["code"], message, public.get("field"), domain)
     return GrpcError(code, message, Status(code=code.value[0], message=message, details=details))
 
@@ -67,7 +67,7 @@ def _code_of(error: BaseException, slug: str) -> StatusCode:
 def _details(slug: str, message: str, field: str | None, domain: str) -> list[AnyMessage]:
     told = [ErrorInfo(reason=slug.upper().replace("-", "_"), domain=domain)]
     if field is not None:
-        violation = BadRequest.FieldViolation(field=field[:_LONGEST_MESSAGE], description=message)
+        violation = BadRequest.FieldViolation(field=field[:_MAX_MESSAGE_LENGTH], description=message)
         told.append(BadRequest(field_violations=[violation]))
     details = [AnyMessage() for _ in told]
     for packed, one in zip(details, told, strict=True):

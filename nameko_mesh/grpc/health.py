@@ -18,7 +18,7 @@ from nameko_grpc.errors import GrpcError
 from nameko_mesh.grpc.builtin_methods import BuiltIn, only_request
 
 SERVICE = DESCRIPTOR.services_by_name["Health"].full_name
-LOOK_SECONDS = 1.0
+HEALTH_POLL_SECONDS = 1.0
 """How old an answer may be: a service is asked once for all who want to know."""
 
 _SERVING = HealthCheckResponse.SERVING
@@ -63,7 +63,7 @@ class Health:
                 yield HealthCheckResponse(status=status)
             if left:
                 return
-            self._leaving.wait(LOOK_SECONDS)
+            self._leaving.wait(HEALTH_POLL_SECONDS)
 
     def _status(self, service: str) -> HealthCheckResponse.ServingStatus:
         if service and service not in self._services():
@@ -72,7 +72,7 @@ class Health:
 
     def _ready(self) -> bool:
         with self._asking:
-            if time.monotonic() - self._asked_at > LOOK_SECONDS:
+            if time.monotonic() - self._asked_at > HEALTH_POLL_SECONDS:
                 self._is_ready = not list(self._missing())
                 self._asked_at = time.monotonic()
             return self._is_ready

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from pamqp import base, commands, frame
 
-from nameko_mesh.aio.amqp.decoder import Item, Message, ProtocolError
+from nameko_mesh.aio.amqp.decoder import Message, ProtocolError, Received
 from nameko_mesh.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Channel:
         ask()
         return cast(Answer, await waiter)
 
-    def receive(self, item: Item) -> None:
+    def receive(self, item: Received) -> None:
         """Takes what the connection read for this channel. Raises ProtocolError."""
         if isinstance(item, Message):
             if not self.closed.done():

@@ -14,10 +14,10 @@ from nameko_mesh.aio.amqp.channel import Channel
 from nameko_mesh.aio.amqp.decoder import Decoder, ProtocolError
 from nameko_mesh.errors import Disconnected, Unavailable
 
-FRAME_MAX = 128 * 1024
+MAX_FRAME_BYTES = 128 * 1024
 """Bytes of the longest frame we take or send; the broker may ask for less."""
-_FRAME_MIN = 4096
-_CLOSE_WAIT = 1.0
+_MIN_FRAME_BYTES = 4096
+_CLOSE_TIMEOUT_SECONDS = 1.0
 _HEARTBEAT = frame.marshal(Heartbeat(), 0)
 
 
@@ -27,14 +27,14 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[Unavailable] = self._loop.create_future()
-        self.frame_max = FRAME_MAX
+        self.frame_max = MAX_FRAME_BYTES
         self.blocked = ""
         """Why the broker takes no messages now (its memory or disk alarm); empty when it does."""
         self.paused = False
         """The socket takes no more for now: the peer reads more slowly than we write."""
         self.on_flow: Callable[[], None] = lambda: None
         """Called when `blocked` or `paused` has changed."""
-        self._decoder = Decoder(FRAME_MAX)
+        self._decoder = Decoder(MAX_FRAME_BYTES)
         self._control = _Control(self, 0)
         self._channels: dict[int, Channel] = {0: self._control}
         self._channel_max = 0
@@ -70,8 +70,8 @@ class Connection(asyncio.Protocol):
     def _tune(self, tune: commands.Connection.Tune, heartbeat: int) -> None:
         """Agrees on the smaller of each pair; 0 means no limit, or no heartbeats."""
         self._channel_max = min(tune.channel_max or 0xFFFF, 0xFFFF)
-        self.frame_max = self._decoder.frame_max = min(tune.frame_max or FRAME_MAX, FRAME_MAX)
-        if self.frame_max < _FRAME_MIN:
+        self.frame_max = self._decoder.frame_max = min(tune.frame_max or MAX_FRAME_BYTES, MAX_FRAME_BYTES)
+        if self.frame_max < _MIN_FRAME_BYTES:
             raise ProtocolError(f"the broker wants frames of at most {self.frame_max} bytes")
         heartbeat = min(heartbeat, tune.heartbeat or heartbeat)
         self._control.send(commands.Connection.TuneOk(self._channel_max, self.frame_max, heartbeat))
@@ -116,13 +116,13 @@ class Connection(asyncio.Protocol):
         if not self.lost.done():
             methods = commands.Connection
             try:
-                async with asyncio.timeout(_CLOSE_WAIT):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
                     await self._control.request(methods.Close(200, "", 0, 0), methods.CloseOk)
             except (TimeoutError, Unavailable):
                 pass  # gone before it answered: gone is what was wanted
             finally:
                 self.fail(Disconnected("the connection was closed"))
-        await asyncio.wait([self.lost], timeout=_CLOSE_WAIT)
+        await asyncio.wait([self.lost], timeout=_CLOSE_TIMEOUT_SECONDS)
 
     def fail(self, reason: Unavailable) -> None:
         """Drops the connection now; the first reason is the one that is told."""
@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
         self._reason = reason
         self._transport.close()
         self._stop_ticking()
-        self._ticker = self._loop.call_later(_CLOSE_WAIT, self._transport.abort)
+        self._ticker = self._loop.call_later(_CLOSE_TIMEOUT_SECONDS, self._transport.abort)
 
     def _stop_ticking(self) -> None:
         if self._ticker is not None:

@@ -16,7 +16,7 @@ from pamqp.exceptions import UnmarshalingException
 
 from nameko_mesh.amqp.frames import BODY, END, HEADER, HEARTBEAT, METHOD
 
-MAX_BODY = 64 * 1024 * 1024
+MAX_BODY_BYTES = 64 * 1024 * 1024
 """Bytes of the longest message that is kept. A longer one is read and dropped: it arrives empty."""
 
 _DELIVER = (60 << 16) | 60
@@ -45,7 +45,7 @@ class Message:
         self.body = b""
 
 
-Item = base.Frame | Message
+Received = base.Frame | Message
 
 
 class _Content:
@@ -63,7 +63,7 @@ class _Content:
 class Decoder:
     """Turns what a socket gives into methods and whole messages, each with its channel.
 
-    Holds at most one unfinished frame of `frame_max` bytes, and one message of MAX_BODY bytes for
+    Holds at most one unfinished frame of `frame_max` bytes, and one message of MAX_BODY_BYTES bytes for
     each of `channels`.
     """
 
@@ -73,7 +73,7 @@ class Decoder:
         self._rest = b""
         self._unfinished: dict[int, _Content] = {}
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, Item]]:
+    def feed(self, data: bytes) -> Iterator[tuple[int, Received]]:
         """Yields what became complete with `data`. Raises ProtocolError. Run it to its end."""
         if self._rest:
             data = self._rest + data
@@ -106,7 +106,7 @@ class Decoder:
         self.channels.discard(channel)
         self._unfinished.pop(channel, None)
 
-    def _frame(self, kind: int, channel: int, data: bytes, start: int, stop: int) -> Item | None:
+    def _frame(self, kind: int, channel: int, data: bytes, start: int, stop: int) -> Received | None:
         if kind == METHOD:
             if channel in self._unfinished:
                 raise ProtocolError("a method in the middle of a message")
@@ -141,7 +141,7 @@ class Decoder:
         if content.left >= 0:
             raise ProtocolError("a second header for one message")
         _, _, content.left, flags = _content_header.unpack_from(data, at)
-        content.oversize = content.left > MAX_BODY
+        content.oversize = content.left > MAX_BODY_BYTES
         at += _content_header.size
         more = flags
         while more & 1:

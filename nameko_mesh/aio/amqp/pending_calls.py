@@ -26,7 +26,7 @@ from nameko_mesh.errors import (
 )
 
 
-class Calls:
+class PendingCalls:
     """Sends requests and matches replies by correlation id; no task and no queue for a call.
 
     A reply for which nobody waits any more is ignored.

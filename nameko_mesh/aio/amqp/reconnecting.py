@@ -14,9 +14,9 @@ from nameko_mesh.aio.amqp.connection import Connection
 from nameko_mesh.aio.amqp.decoder import ProtocolError
 from nameko_mesh.errors import Disconnected, Unavailable
 
-CONNECT_TIMEOUT = 10.0
+CONNECT_TIMEOUT_SECONDS = 10.0
 """Seconds for each of: the socket with the login, and what is declared after it."""
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 5.0
+FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.05, 5.0
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def backoff(attempt: int) -> float:
     The jitter keeps clients that lost one broker together from coming back together
     (M. Brooker, "Exponential Backoff And Jitter", 2015).
     """
-    return random.uniform(0.0, min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt, 16)))
+    return random.uniform(0.0, min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt, 16)))
 
 
 async def open_connection(
@@ -55,7 +55,7 @@ async def open_connection(
         raise
 
 
-class Link:
+class ReconnectingConnection:
     """Connects, calls `attach`, and does it again with back-off whenever the connection is lost.
 
     A connection is only ready after `attach`, which declares and consumes what its owner needs;
@@ -111,7 +111,7 @@ class Link:
                 log.exception("%s: the connection failed in an unforeseen way", self._name)
                 self.problem = repr(error)
             # One that a broker accepts and drops again and again must not reset the back-off.
-            attempt = 0 if loop.time() - began > LONGEST_BACKOFF else attempt + 1
+            attempt = 0 if loop.time() - began > MAX_BACKOFF_SECONDS else attempt + 1
             level = logging.DEBUG if self.problem == told else logging.WARNING
             log.log(level, "%s: no connection to the broker: %s", self._name, self.problem)
             await asyncio.sleep(backoff(attempt))
@@ -119,7 +119,7 @@ class Link:
     async def _connect_once(self, address: Address) -> None:
         """Returns never; raises Unavailable when the connection failed or was lost."""
         connection = await open_connection(
-            address, name=self._name, heartbeat=self._heartbeat, tls=self._tls, within=CONNECT_TIMEOUT
+            address, name=self._name, heartbeat=self._heartbeat, tls=self._tls, within=CONNECT_TIMEOUT_SECONDS
         )
         try:
             await self._prepare(connection, address)
@@ -134,7 +134,9 @@ class Link:
 
     async def _prepare(self, connection: Connection, address: Address) -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                 await self._attach(connection)
         except TimeoutError:
-            raise Unavailable(f"{address} left declarations unanswered for {CONNECT_TIMEOUT:g} s") from None
+            raise Unavailable(
+                f"{address} left declarations unanswered for {CONNECT_TIMEOUT_SECONDS:g} s"
+            ) from None

@@ -14,11 +14,16 @@ from pamqp.commands import Basic, Exchange, Queue
 
 from nameko_mesh.aio.amqp.channel import Channel
 from nameko_mesh.aio.amqp.decoder import Message, ProtocolError
-from nameko_mesh.aio.amqp.reconnecting import CONNECT_TIMEOUT, LONGEST_BACKOFF, Link, backoff
+from nameko_mesh.aio.amqp.reconnecting import (
+    CONNECT_TIMEOUT_SECONDS,
+    MAX_BACKOFF_SECONDS,
+    ReconnectingConnection,
+    backoff,
+)
 from nameko_mesh.amqp import frames
 from nameko_mesh.errors import Unavailable
 
-QUEUE_LIMIT = 10_000
+MAX_QUEUED_EVENTS = 10_000
 """Events that the broker keeps for a subscriber who does not keep up; then the oldest are dropped."""
 
 Callback = Callable[[Any], Awaitable[None] | None]
@@ -37,7 +42,7 @@ class Subscription:
 
     def __init__(
         self,
-        link: Link,
+        reconnecting: ReconnectingConnection,
         name: str,
         source: str,
         types: Sequence[str],
@@ -48,7 +53,7 @@ class Subscription:
         ended: Callable[[Subscription], None],
     ) -> None:
         self.source = source
-        self._link = link
+        self._reconnecting = reconnecting
         self._name = name
         self._types = tuple(types)
         self._callback = callback
@@ -78,11 +83,11 @@ class Subscription:
         attempt = 0
         loop = asyncio.get_running_loop()
         while True:
-            connection = await self._link.ready()
+            connection = await self._reconnecting.ready()
             began = loop.time()
             channel: Channel | None = None
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
+                async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                     channel = await connection.open_channel()
                     inbox = await self._bind(channel)
                 self._bound.set()
@@ -94,7 +99,7 @@ class Subscription:
                 self._bound.clear()
                 if channel is not None:
                     channel.close(Unavailable("the subscription ended"))
-            attempt = 0 if loop.time() - began > LONGEST_BACKOFF else attempt + 1
+            attempt = 0 if loop.time() - began > MAX_BACKOFF_SECONDS else attempt + 1
             await asyncio.sleep(backoff(attempt))
 
     async def _bind(self, channel: Channel) -> asyncio.Queue[Message | None]:
@@ -116,7 +121,7 @@ class Subscription:
             Exchange.Declare(exchange=exchange, exchange_type="topic", durable=True), Exchange.DeclareOk
         )
         declare = Queue.Declare(
-            queue=queue, exclusive=True, auto_delete=True, arguments={"x-max-length": QUEUE_LIMIT}
+            queue=queue, exclusive=True, auto_delete=True, arguments={"x-max-length": MAX_QUEUED_EVENTS}
         )
         await channel.request(declare, Queue.DeclareOk)
         for kind in self._types:

@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
-FAIR_SECONDS = 0.1
+MIN_COUNTED_TIMEOUT_SECONDS = 0.1
 """Who was given less time than this and did not answer has not failed."""
-GRACE_SECONDS = 10.0
+CLOSE_TIMEOUT_SECONDS = 10.0
 """For the calls that are in flight to an instance when it leaves."""
 OPTIONS = (
     # One that is frozen, or whose machine is gone, keeps its connection: a ping finds out.
@@ -97,7 +97,7 @@ class Instance:
             if code in _GONE:
                 succeeded = False
             elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
-                succeeded = False if seconds >= FAIR_SECONDS else None
+                succeeded = False if seconds >= MIN_COUNTED_TIMEOUT_SECONDS else None
             else:
                 succeeded = True  # it answers
             raise _as_mesh_error(code, f"{self.endpoint}: {error.details()}") from None
@@ -110,7 +110,7 @@ class Instance:
         self._following.cancel()
         with suppress(asyncio.CancelledError):
             await self._following
-        await self._channel.close(GRACE_SECONDS)
+        await self._channel.close(CLOSE_TIMEOUT_SECONDS)
 
     def _method(self, method: Method[Request, Response]) -> Any:
         known = self._methods.get(method.path)

@@ -20,7 +20,7 @@ from nameko_grpc.connection import ServerConnectionManager
 from nameko_grpc.errors import GrpcError
 
 from nameko_mesh.grpc.http2 import limits, unary_response
-from nameko_mesh.grpc.http2.keepalive import Vigil
+from nameko_mesh.grpc.http2.keepalive import Keepalive
 from nameko_mesh.grpc.http2.sender import Sender
 from nameko_mesh.grpc.http2.streams import RequestStream, ResponseStream
 
@@ -53,7 +53,7 @@ class Connection(ServerConnectionManager):
         self._calls: dict[int, ResponseStream] = {}
         """Those that are worked on, or not sent to the end."""
         self._ready: set[int] = set()
-        self._vigil = Vigil()
+        self._keepalive = Keepalive()
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.RequestReceived: self.request_received,
             events.DataReceived: self.data_received,
@@ -93,7 +93,7 @@ class Connection(ServerConnectionManager):
         while True:
             with suppress(TimeoutError):  # `look_after` knows whom to hang up on
                 data = bytes(self.sock.recv(_READ_BYTES))
-                self._vigil.heard()
+                self._keepalive.heard()
                 return data
 
     def say_goodbye(self) -> None:
@@ -109,17 +109,17 @@ class Connection(ServerConnectionManager):
 
     def look_after(self, now: float) -> None:
         """Called now and then: who does not greet, answer, read or call any more gives up its place."""
-        if self._vigil.is_lost(now):
+        if self._keepalive.is_lost(now):
             self.hang_up()
             return
         for stream_id, response in list(self.send_streams.items()):
             if not response.buffer.empty() and now - response.took_at > limits.SEND_SECONDS:
                 self._reset(stream_id, ErrorCodes.CANCEL)
         if self._calls:
-            self._vigil.busy()
-        if self._vigil.must_ask(now):
+            self._keepalive.busy()
+        if self._keepalive.must_ask(now):
             self.conn.ping(b"are you?")
-        elif self._vigil.is_idle(now):
+        elif self._keepalive.is_idle(now):
             self.say_goodbye()
         self._sender.send_soon()
 
@@ -144,7 +144,7 @@ class Connection(ServerConnectionManager):
 
     def _all_sent(self) -> None:
         if self.terminating and not self.send_streams:
-            self._vigil.left()
+            self._keepalive.left()
             self._sender.close()
 
     def _send_stream(self, stream_id: int) -> None:
@@ -239,9 +239,9 @@ class Connection(ServerConnectionManager):
         self._ready.update([event.stream_id] if event.stream_id else self.send_streams)
 
     def settings_changed(self, event: Any) -> None:
-        if self._vigil.greeted:
+        if self._keepalive.greeted:
             self._bear(event)
-        self._vigil.greeted = True
+        self._keepalive.greeted = True
         self._ready.update(self.send_streams)  # the window of each may have grown
 
     def _bear(self, event: Any) -> None:

@@ -7,7 +7,7 @@ import time
 from nameko_mesh.grpc.http2 import limits
 
 
-class Vigil:
+class Keepalive:
     def __init__(self) -> None:
         self.greeted = False
         self._heard_at = self._busy_at = time.monotonic()

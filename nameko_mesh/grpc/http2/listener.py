@@ -18,7 +18,7 @@ from nameko_mesh.grpc.http2.connection import Connection
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+KEEPALIVE_POLL_SECONDS = 1.0
 
 
 class Listener(ServerConnectionPool):
@@ -93,7 +93,7 @@ class Listener(ServerConnectionPool):
         return sock
 
     def _look_after(self) -> None:
-        while not self._ended.wait(LOOK_SECONDS):
+        while not self._ended.wait(KEEPALIVE_POLL_SECONDS):
             for connection in list(self.connections):
                 connection.look_after(time.monotonic())
 

@@ -16,7 +16,7 @@ from nameko_mesh.grpc.http2.limits import SEND_SECONDS
 
 log = logging.getLogger(__name__)
 
-_MOST_UNSENT = 1024 * 1024
+_MAX_UNSENT_BYTES = 1024 * 1024
 
 
 class Sender:
@@ -68,7 +68,7 @@ class Sender:
 
     def wait_for_the_client(self) -> None:
         """Who asks for much and takes nothing is not listened to."""
-        while len(self._unsent) > _MOST_UNSENT and self._sending:
+        while len(self._unsent) > _MAX_UNSENT_BYTES and self._sending:
             self._took.clear()
             self._took.wait(SEND_SECONDS)
 

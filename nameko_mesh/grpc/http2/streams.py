@@ -23,7 +23,7 @@ from nameko_grpc.streams import STREAM_END, ByteBuffer, ReceiveStream, SendStrea
 
 from nameko_mesh.grpc.http2.limits import MAX_MESSAGE_BYTES, MAX_UNREAD_BYTES, SEND_SECONDS, Allowance
 
-_MOST_BUFFERED = 256 * 1024
+_MAX_BUFFERED_BYTES = 256 * 1024
 _PREFIX = struct.Struct(">BI")
 _OVERHEAD_BYTES = 256
 """What Python needs for a message beside its bytes: a million empty ones are no small thing."""
@@ -211,7 +211,7 @@ class ResponseStream(SendStream):
 
     def _has_room(self) -> bool:
         """Waits for the client, and says whether it still reads."""
-        while len(self.buffer) >= _MOST_BUFFERED and not self.closed:
+        while len(self.buffer) >= _MAX_BUFFERED_BYTES and not self.closed:
             self._room = Event()
             if not self._room.wait(SEND_SECONDS):
                 self.close(GrpcError(StatusCode.DEADLINE_EXCEEDED, "nobody reads the response"))
@@ -246,7 +246,7 @@ class ResponseStream(SendStream):
         for chunk in super().read(max_bytes, chunk_size):
             self.took_at = time.monotonic()
             yield chunk
-        if len(self.buffer) < _MOST_BUFFERED:
+        if len(self.buffer) < _MAX_BUFFERED_BYTES:
             self._make_room()
 
     def _make_room(self) -> None:

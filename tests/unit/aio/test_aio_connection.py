@@ -14,7 +14,7 @@ from pamqp.heartbeat import Heartbeat
 from nameko_mesh import errors
 from nameko_mesh.aio import RpcClient, backoff
 from tests.unit.aio.fake_broker import FakeBroker
-from tests.unit.aio.test_aio_calls import fails, started
+from tests.unit.aio.test_aio_rpc_client import fails, started
 from tests.unit.aio.waiting import until
 
 Connect = Callable[..., Any]
@@ -117,7 +117,7 @@ async def test_a_call_waits_for_a_connection_until_its_own_deadline_only(
 
 
 async def test_a_mute_peer_is_given_up(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nameko_mesh.aio.amqp.reconnecting.CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("nameko_mesh.aio.amqp.reconnecting.CONNECT_TIMEOUT_SECONDS", 0.1)
     broker.mute = True
     client = RpcClient(broker.uri)
 

@@ -12,7 +12,7 @@ from pamqp import commands
 
 from nameko_mesh import errors
 from tests.unit.aio.fake_broker import FakeBroker
-from tests.unit.aio.test_aio_calls import started
+from tests.unit.aio.test_aio_rpc_client import started
 
 Connect = Callable[..., Any]
 

@@ -86,7 +86,7 @@ async def test_what_comes_meanwhile_leaves_together_and_in_order(line, batcher_o
 
 async def test_a_batch_is_bounded(line, batcher_of):
     line.go(3)
-    batcher = batcher_of(line.send, most=2)
+    batcher = batcher_of(line.send, max_batch_size=2)
 
     await asyncio.gather(*(batcher(number, soon()) for number in (2, 4, 6, 8, 10)))
 
@@ -94,7 +94,7 @@ async def test_a_batch_is_bounded(line, batcher_of):
 
 
 async def test_as_many_are_under_way_as_there_are_lanes(line, batcher_of):
-    batcher = batcher_of(line.send, most=1, lanes=2)
+    batcher = batcher_of(line.send, max_batch_size=1, lanes=2)
     asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6)]
     await turns(10)
     assert line.batches == [[2], [4]]
@@ -126,7 +126,7 @@ async def test_a_batch_beside_others_has_as_many_items_or_waits(line, batcher_of
 
 
 async def test_a_full_batch_waits_for_no_more_than_a_lane(line, batcher_of):
-    batcher = batcher_of(line.send, most=2, lanes=3)
+    batcher = batcher_of(line.send, max_batch_size=2, lanes=3)
     asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6, 8, 10, 12)]
     await turns()
     assert line.batches == [[2, 4], [6, 8], [10, 12]]
@@ -233,7 +233,7 @@ async def test_a_deadline_that_has_passed_is_not_sent(line, batcher_of):
 
 
 async def test_too_many_are_refused_and_who_gave_up_holds_no_place(line, batcher_of):
-    batcher = batcher_of(line.send, waiting=2)
+    batcher = batcher_of(line.send, max_waiting=2)
     under_way = asyncio.ensure_future(batcher(2, soon()))
     await turns()
     waiting = [asyncio.ensure_future(batcher(number, soon())) for number in (4, 6)]
@@ -251,7 +251,7 @@ async def test_too_many_are_refused_and_who_gave_up_holds_no_place(line, batcher
 async def test_the_size_of_each_batch_is_told(line, batcher_of):
     sizes: list[int] = []
     line.go(2)
-    batcher = batcher_of(line.send, most=2, on_batch=sizes.append)
+    batcher = batcher_of(line.send, max_batch_size=2, on_batch=sizes.append)
     await asyncio.gather(*(batcher(number, soon()) for number in (2, 4, 6)))
     assert sizes == [2, 1]
 
@@ -269,7 +269,7 @@ async def test_stopping_waits_for_what_is_under_way(line, batcher_of):
 
 
 async def test_who_could_not_be_served_in_time_is_told_at_once(line, batcher_of):
-    batcher = batcher_of(line.send, most=2)
+    batcher = batcher_of(line.send, max_batch_size=2)
     first = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4)]
     await asyncio.sleep(0.1)  # the pace at which two were carried is 20 a second at most
     line.go()
@@ -286,7 +286,7 @@ async def test_who_could_not_be_served_in_time_is_told_at_once(line, batcher_of)
 
 
 async def test_without_a_full_batch_before_it_nobody_is_turned_away(line, batcher_of):
-    batcher = batcher_of(line.send, most=2)
+    batcher = batcher_of(line.send, max_batch_size=2)
     waiting = [asyncio.ensure_future(batcher(number, soon())) for number in range(0, 12, 2)]
     await turns()
     late = asyncio.ensure_future(batcher(20, soon(0.2)))

@@ -12,7 +12,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from tests.unit.aio.fake_broker import FakeBroker, Session
-from tests.unit.aio.test_aio_calls import started
+from tests.unit.aio.test_aio_rpc_client import started
 from tests.unit.aio.waiting import until
 
 Connect = Callable[..., Any]

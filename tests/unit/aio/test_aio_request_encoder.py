@@ -13,7 +13,7 @@ from pamqp.header import ContentHeader
 from nameko_mesh.aio.amqp.request_encoder import RequestEncoder
 from nameko_mesh.amqp.frames import ack
 
-FRAME_MAX = 4096
+MAX_FRAME_BYTES = 4096
 
 
 def encoded(**changes: Any) -> bytes:
@@ -26,7 +26,7 @@ def encoded(**changes: Any) -> bytes:
         "expiration_ms": 1500,
         "context": {"request_id": "r-é"},
     }
-    return RequestEncoder(1, FRAME_MAX, "nameko-rpc", "reply-1").encode(**request | changes)
+    return RequestEncoder(1, MAX_FRAME_BYTES, "nameko-rpc", "reply-1").encode(**request | changes)
 
 
 def frames(data: bytes) -> list[Any]:
@@ -34,7 +34,7 @@ def frames(data: bytes) -> list[Any]:
     while data:
         size, channel, item = frame.unmarshal(data)
         assert channel == 1
-        assert size <= FRAME_MAX
+        assert size <= MAX_FRAME_BYTES
         found.append(item)
         data = data[size:]
     return found
@@ -71,7 +71,7 @@ def test_no_context_is_no_header() -> None:
     assert set(header.properties.headers) == {"nameko.call_id_stack", "nameko.deadline"}
 
 
-@pytest.mark.parametrize("size", [0, 1, FRAME_MAX - 8, FRAME_MAX - 7, 3 * FRAME_MAX])
+@pytest.mark.parametrize("size", [0, 1, MAX_FRAME_BYTES - 8, MAX_FRAME_BYTES - 7, 3 * MAX_FRAME_BYTES])
 def test_a_body_is_cut_into_frames_of_the_agreed_size(size: int) -> None:
     body = bytes(range(256)) * (size // 256 + 1)
 
@@ -86,7 +86,7 @@ def test_a_body_is_cut_into_frames_of_the_agreed_size(size: int) -> None:
     "changes",
     [
         {"routing_key": "s." + "m" * 255},
-        {"context": {"request_id": "x" * FRAME_MAX}},
+        {"context": {"request_id": "x" * MAX_FRAME_BYTES}},
         {"context": {"k" * 255: "x"}},
         {"context": {"call_id_stack": "x"}},
         {"context": {"deadline": "x"}},

@@ -11,13 +11,13 @@ from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
 from nameko_mesh.aio.amqp import decoder as wire
-from nameko_mesh.aio.amqp.decoder import Decoder, Item, Message, ProtocolError
+from nameko_mesh.aio.amqp.decoder import Decoder, Message, ProtocolError, Received
 
-FRAME_MAX = 4096
+MAX_FRAME_BYTES = 4096
 
 
 def a_decoder() -> Decoder:
-    decoder = Decoder(FRAME_MAX)
+    decoder = Decoder(MAX_FRAME_BYTES)
     decoder.channels.add(1)
     return decoder
 
@@ -28,7 +28,7 @@ def a_delivery(body: bytes, properties: commands.Basic.Properties | None = None,
 
 
 def content(method: object, body: bytes, properties: commands.Basic.Properties | None = None) -> bytes:
-    room = FRAME_MAX - 8
+    room = MAX_FRAME_BYTES - 8
     chunks = [body[at : at + room] for at in range(0, len(body), room)]
     return b"".join(
         frame.marshal(part, 1)
@@ -36,7 +36,7 @@ def content(method: object, body: bytes, properties: commands.Basic.Properties |
     )
 
 
-def read(data: bytes, decoder: Decoder | None = None) -> list[tuple[int, Item]]:
+def read(data: bytes, decoder: Decoder | None = None) -> list[tuple[int, Received]]:
     return list((decoder or a_decoder()).feed(data))
 
 
@@ -83,7 +83,7 @@ def test_the_correlation_id_is_found_among_any_properties(
     assert one_message(a_delivery(b"{}", properties)).correlation_id == correlation_id
 
 
-@pytest.mark.parametrize("size", [0, 1, FRAME_MAX - 8, FRAME_MAX - 7, 3 * FRAME_MAX])
+@pytest.mark.parametrize("size", [0, 1, MAX_FRAME_BYTES - 8, MAX_FRAME_BYTES - 7, 3 * MAX_FRAME_BYTES])
 def test_a_body_of_any_size_arrives_whole(size: int) -> None:
     body = random.Random(size).randbytes(size)
 
@@ -130,7 +130,7 @@ def test_heartbeats_are_silent() -> None:
 
 
 def test_a_message_that_nobody_could_keep_is_dropped_as_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MAX_BODY", 1000)
+    monkeypatch.setattr(wire, "MAX_BODY_BYTES", 1000)
 
     message = one_message(a_delivery(b"x" * 1001, ALL_PROPERTIES))
 
@@ -197,7 +197,7 @@ def test_random_bytes_raise_nothing_else_and_are_not_hoarded() -> None:
                 pass
         except ProtocolError:
             continue
-        assert len(decoder._rest) <= FRAME_MAX
+        assert len(decoder._rest) <= MAX_FRAME_BYTES
 
 
 def test_a_correlation_id_is_not_read_from_the_next_frame() -> None:

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from nameko_mesh.aio.breaker import Breaker
-from nameko_mesh.aio.guarded_rpc import FAIR_SECONDS, GuardedRpc
+from nameko_mesh.aio.guarded_rpc import MIN_COUNTED_TIMEOUT_SECONDS, GuardedRpc
 from nameko_mesh.errors import (
     DeadlineExceeded,
     Disconnected,
@@ -79,7 +79,7 @@ async def test_what_is_told_at_once_closes_nothing(guarded, rpc, error):
 
 
 async def test_who_has_no_time_to_give_closes_nothing_for_others(guarded, rpc):
-    await asked_in_vain(guarded, rpc, DeadlineExceeded("late"), 10, seconds=FAIR_SECONDS / 2)
+    await asked_in_vain(guarded, rpc, DeadlineExceeded("late"), 10, seconds=MIN_COUNTED_TIMEOUT_SECONDS / 2)
 
     assert await ask(guarded) == "an answer"
 

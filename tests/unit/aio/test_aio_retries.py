@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from nameko_mesh.aio.retries import ATTEMPTS, Retries, RetryBudget
+from nameko_mesh.aio.retries import MAX_ATTEMPTS, Retries, RetryBudget
 
 
 class Flaky:
@@ -33,18 +33,18 @@ def soon():
 
 
 async def test_what_fails_for_now_is_tried_again():
-    ask = Flaky(ATTEMPTS - 1)
+    ask = Flaky(MAX_ATTEMPTS - 1)
 
     assert await retries()(ask, soon()) == "an answer"
-    assert ask.calls == ATTEMPTS
+    assert ask.calls == MAX_ATTEMPTS
 
 
 async def test_the_last_error_is_the_answer():
-    ask = Flaky(ATTEMPTS)
+    ask = Flaky(MAX_ATTEMPTS)
 
     with pytest.raises(ConnectionError):
         await retries()(ask, soon())
-    assert ask.calls == ATTEMPTS
+    assert ask.calls == MAX_ATTEMPTS
 
 
 async def test_what_will_not_get_better_is_not_tried_again():
