@@ -17,14 +17,8 @@ class Registration:
 
     def __init__(self, settings: Settings, agent: str) -> None:
         address = settings.ADVERTISE_ADDRESS or reachable_address(settings.GATEWAY_HOST, agent)
-        host = f"[{address}]" if ":" in address else address
-        instance = Instance(
-            service="gateway",
-            address=address,
-            port=settings.GATEWAY_PORT,
-            health_url=f"http://{host}:{settings.GATEWAY_PORT}/ready",
-            meta={"version": settings.SERVICE_VERSION},
-        )
+        meta = {"version": settings.SERVICE_VERSION}
+        instance = Instance.at(address, "gateway", health_port=settings.GATEWAY_PORT, meta=meta)
         token = settings.CONSUL_HTTP_TOKEN
         self._registrar = Registrar(instance, agent, token.get_secret_value() if token else None)
         self._leaving = threading.Event()

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from mycelium.runner.process_plan import GATEWAY, SERVICES
+from nameko_mesh.discovery.address import consul_url, join_host_port
 
 HTTP_TIMEOUT_SECONDS = 3.0
 QUEUE = "its queue"
@@ -59,7 +60,7 @@ InstanceFields = dict[tuple[str, str], dict[str, Any]]
 
 
 def _read_consul(http: httpx.Client, consul_addr: str, token: str | None) -> InstanceFields:
-    base = consul_addr if "//" in consul_addr else f"http://{consul_addr}"
+    base = consul_url(consul_addr)
     headers = {"X-Consul-Token": token} if token else {}
     fields: InstanceFields = {}
     for service in (*SERVICES, GATEWAY):
@@ -67,8 +68,7 @@ def _read_consul(http: httpx.Client, consul_addr: str, token: str | None) -> Ins
         for entry in response.json():
             registration = entry["Service"]
             address = registration["Address"] or entry["Node"]["Address"]
-            host = f"[{address}]" if ":" in address else address
-            fields[service, f"{host}:{registration['Port']}"] = {
+            fields[service, join_host_port(address, registration["Port"])] = {
                 "checks": ", ".join(_checks(entry["Checks"])),
                 "version": (registration.get("Meta") or {}).get("version", ""),
             }

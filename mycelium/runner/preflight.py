@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mycelium.runner.process_plan import SERVICES
 from mycelium.servers import ServerError
+from nameko_mesh.discovery.address import consul_url
 
 CONNECT_TIMEOUT_SECONDS = 3
 
@@ -59,9 +60,9 @@ def check_databases(template: str) -> None:
 
 
 def consul_answers(http_addr: str) -> bool:
-    url = http_addr if "//" in http_addr else f"http://{http_addr}"
+    url = f"{consul_url(http_addr)}/v1/status/leader"
     try:
-        with urllib.request.urlopen(f"{url}/v1/status/leader", timeout=CONNECT_TIMEOUT_SECONDS):  # noqa: S310
+        with urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_SECONDS):  # noqa: S310
             return True
     except urllib.error.HTTPError:
         return True  # it wants a token, perhaps: the services have one

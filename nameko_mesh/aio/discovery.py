@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import httpx
 
-from nameko_mesh.discovery.consul_watch import ASK_SECONDS, Watch
+from nameko_mesh.discovery.consul_watch import QUERY_TIMEOUT_SECONDS, Watch
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 
@@ -30,12 +30,12 @@ class Discovery:
 
     async def _follow(self) -> None:
         watch = self._watch
-        timeout = httpx.Timeout(ASK_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
+        timeout = httpx.Timeout(QUERY_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
         async with httpx.AsyncClient(timeout=timeout, headers=watch.headers, trust_env=False) as http:
             while True:
                 try:
                     answer = await http.get(watch.url, params=watch.params())
-                    watch.answered(answer.status_code, answer.headers, answer.content)
+                    watch.on_response(answer.status_code, answer.headers, answer.content)
                 except Exception as error:  # a defect of ours must not leave us blind for ever
-                    watch.failed(error)
-                await asyncio.sleep(watch.pause())
+                    watch.on_failure(error)
+                await asyncio.sleep(watch.pause_seconds())

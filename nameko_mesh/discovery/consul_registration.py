@@ -1,7 +1,7 @@
-"""Registration with Consul: one instance of a service, kept in the catalogue while it lives.
+"""Register one instance of a service with Consul, and keep it registered while the process lives.
 
-Blocking calls with a limit each: run `keep` in a green thread of a service, or in a real thread
-of an asyncio program.
+The calls block, each with a timeout. Run `Registrar.keep` in a green thread of a Nameko service, or in a
+real thread of an asyncio program.
 """
 
 from __future__ import annotations
@@ -11,29 +11,30 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
 
 import consul
 import requests
 
+from nameko_mesh.discovery.address import join_host_port, split_consul_url
+
 log = logging.getLogger(__name__)
 
-AGENT_PORT = 8500
-REQUEST_SECONDS = 2.0
+REQUEST_TIMEOUT_SECONDS = 2.0
 CHECK_INTERVAL = "2s"
 CHECK_TIMEOUT = "1s"
 DEREGISTER_AFTER = "1m"
-"""Consul's shortest: an instance that has been critical for so long is dropped from the catalogue."""
+"""Consul drops an instance that has been critical for this long. A minute is Consul's minimum."""
 VERIFY_SECONDS = 5.0
-"""How often to look whether the agent still knows this instance: it forgets when it restarts."""
+"""Interval between checks that the agent still knows the instance, because a restarted agent forgets it."""
+READY_POLL_SECONDS = 0.1
 
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound to
 _FAILURES = (consul.ConsulException, requests.RequestException, OSError)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """What Consul is told: `port` is where the service is served, `health_url` says how it is."""
+    """The registration of one process. `port` serves the service, `health_url` its health check."""
 
     service: str
     address: str
@@ -45,26 +46,32 @@ class Instance:
     def instance_id(self) -> str:
         return f"{self.service}-{self.address.replace('.', '-')}-{self.port}-{os.getpid()}"
 
+    @classmethod
+    def at(
+        cls, address: str, service: str, *, health_port: int, port: int | None = None, meta: dict[str, str]
+    ) -> Instance:
+        """Return the instance of a process with `/ready` on `health_port`, which is also the default port."""
+        health_url = f"http://{join_host_port(address, health_port)}/ready"
+        return cls(
+            service=service, address=address, port=port or health_port, health_url=health_url, meta=meta
+        )
+
 
 def reachable_address(host: str, http_addr: str) -> str:
-    """The address to tell Consul for a process that listens on `host`.
+    """Return the address at which other machines reach a process that listens on `host`.
 
-    For a wildcard it is the one with which this machine reaches the agent; the host's own name when
-    the agent's name does not resolve, as happens while it is away.
+    For a wildcard this is the local address of the route to the Consul agent. When the agent's name does not
+    resolve, as happens while the agent is down, this is the name of the host.
     """
     if host not in _WILDCARDS:
         return host
-    url = _split(http_addr)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # to connect it sends nothing
+    _, agent_host, agent_port = split_consul_url(http_addr)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # a UDP connect sends nothing
         try:
-            probe.connect((url.hostname or "127.0.0.1", url.port or AGENT_PORT))
+            probe.connect((agent_host, agent_port))
         except OSError:
             return socket.gethostname()
         return str(probe.getsockname()[0])
-
-
-def _split(http_addr: str) -> SplitResult:
-    return urlsplit(http_addr if "//" in http_addr else f"http://{http_addr}")
 
 
 class Registrar:
@@ -72,13 +79,9 @@ class Registrar:
 
     def __init__(self, instance: Instance, http_addr: str, token: str | None = None) -> None:
         self.instance = instance
-        url = _split(http_addr)
+        scheme, host, port = split_consul_url(http_addr)
         self._agent = consul.Consul(
-            host=url.hostname,
-            port=url.port or AGENT_PORT,
-            scheme=url.scheme,
-            token=token,
-            connections_timeout=REQUEST_SECONDS,
+            host=host, port=port, scheme=scheme, token=token, connections_timeout=REQUEST_TIMEOUT_SECONDS
         ).agent
 
     def register(self) -> None:
@@ -90,7 +93,7 @@ class Registrar:
             address=instance.address,
             port=instance.port,
             meta=instance.meta,
-            # A check starts critical, and would keep a healthy instance hidden until its first run.
+            # By default a check starts critical, which would hide a healthy instance until the first check.
             check={**check, "status": "passing"},
         )
 
@@ -98,17 +101,21 @@ class Registrar:
         return self.instance.instance_id in self._agent.services()
 
     def deregister(self) -> None:
-        """Leave the catalogue. An agent that can't be reached will find out by its check."""
+        """Remove the instance. When the agent is unreachable, its own check removes the instance later."""
         try:
             self._agent.service.deregister(self.instance.instance_id)
         except _FAILURES as error:
             log.warning("could not deregister from Consul: %s", error)
 
-    def keep(self, wait: Callable[[float], bool]) -> None:
-        """Register, and register again whenever the agent has forgotten.
+    def keep(self, wait: Callable[[float], bool], is_ready: Callable[[], bool] = lambda: True) -> None:
+        """Register when `is_ready` returns True, then again whenever the agent has forgotten the instance.
 
-        `wait(seconds)` sleeps, and says True when it is time to stop.
+        `wait(seconds)` sleeps, and returns True to stop. Callers should not find an instance before it is
+        ready.
         """
+        while not is_ready():
+            if wait(READY_POLL_SECONDS):
+                return
         registered = reported = False
         while True:
             try:

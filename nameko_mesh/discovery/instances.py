@@ -1,8 +1,8 @@
 """The instances of another service, for a Nameko service that calls them directly.
 
-products = Instances("products", static_setting="PRODUCTS_GRPC")
+others = Instances("inventory", static_setting="INVENTORY_GRPC")
 
-for endpoint in self.products.endpoints: ...
+for endpoint in self.others.endpoints: ...
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import requests
 from nameko.extensions import DependencyProvider
 
 from nameko_mesh import settings
-from nameko_mesh.discovery.consul_watch import ASK_SECONDS, Watch, parse_endpoints
+from nameko_mesh.discovery.consul_watch import QUERY_TIMEOUT_SECONDS, Watch, parse_endpoints
 
-CONNECT_SECONDS = 2.0
+CONNECT_TIMEOUT_SECONDS = 2.0
 
 
 class Instances(DependencyProvider):
-    """Injects a `Watch`, which a green thread keeps up to date from `start` until `stop`.
+    """Injects a `Watch`, which a green thread updates from `start` until `stop`.
 
-    Without CONSUL_HTTP_ADDR the addresses of `static_setting` are all there is (`host:port`, with commas
-    between); with it they are what is known before Consul has answered.
+    The setting `static_setting` lists initial addresses (`host:port`, separated by commas). Without
+    CONSUL_HTTP_ADDR they are the only addresses.
     """
 
     def __init__(self, service: str, static_setting: str | None = None) -> None:
@@ -31,13 +31,13 @@ class Instances(DependencyProvider):
         self.static_setting = static_setting
 
     def setup(self) -> None:
-        written = settings.optional(self.static_setting, "") if self.static_setting else ""
+        addresses = settings.optional(self.static_setting, "") if self.static_setting else ""
         self._http_addr = str(settings.optional("CONSUL_HTTP_ADDR", ""))
         self.watch = Watch(
             self._http_addr,
             self.service,
             token=settings.optional("CONSUL_HTTP_TOKEN"),
-            static=parse_endpoints(str(written)),
+            static=parse_endpoints(str(addresses)),
         )
         self._thread: Any = None
 
@@ -54,16 +54,17 @@ class Instances(DependencyProvider):
         return self.watch
 
     def _follow(self) -> None:
-        watch = self.watch
         with requests.Session() as http:
             http.trust_env = False
-            http.headers.update(watch.headers)
+            http.headers.update(self.watch.headers)
             while True:
                 try:
-                    answer = http.get(
-                        watch.url, params=watch.params(), timeout=(CONNECT_SECONDS, ASK_SECONDS)
-                    )
-                    watch.answered(answer.status_code, answer.headers, answer.content)
-                except Exception as error:  # a defect of ours must not leave us blind for ever
-                    watch.failed(error)
-                eventlet.sleep(watch.pause())
+                    self._query(http)
+                except Exception as error:  # even our own defect must not end the watch
+                    self.watch.on_failure(error)
+                eventlet.sleep(self.watch.pause_seconds())
+
+    def _query(self, http: requests.Session) -> None:
+        timeout = (CONNECT_TIMEOUT_SECONDS, QUERY_TIMEOUT_SECONDS)
+        response = http.get(self.watch.url, params=self.watch.params(), timeout=timeout)
+        self.watch.on_response(response.status_code, response.headers, response.content)

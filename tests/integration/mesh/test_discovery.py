@@ -1,4 +1,4 @@
-"""A service that finds the instances of another one."""
+"""Instances: a service follows the instances of another service in Consul."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def start(container_factory):
         with config.patch(settings):
             container = container_factory(Caller)
             container.start()
-        return next(one for one in container.dependencies if isinstance(one, Instances)).watch
+        return next(provider for provider in container.dependencies if isinstance(provider, Instances)).watch
 
     return start_with
 
@@ -41,7 +41,7 @@ def register(consul_agent, endpoint):
     requests.put(url, json=body, timeout=5).raise_for_status()
 
 
-def test_it_follows_the_catalogue(start, consul_agent):
+def test_new_registrations_appear_in_endpoints(start, consul_agent):
     watch = start(CONSUL_HTTP_ADDR=consul_agent.http_addr)
     assert watch.endpoints == ()
 
@@ -51,12 +51,12 @@ def test_it_follows_the_catalogue(start, consul_agent):
     eventually(lambda: watch.endpoints == (A, B))
 
 
-def test_without_consul_it_is_what_the_setting_says(start):
+def test_without_consul_the_setting_gives_the_endpoints(start):
     assert start(PRODUCTS_GRPC=f"{A},{B}").endpoints == (A, B)
 
 
-def test_while_consul_is_away_it_is_what_the_setting_says(start):
+def test_unreachable_consul_leaves_the_endpoints_of_the_setting(start):
     watch = start(CONSUL_HTTP_ADDR=f"127.0.0.1:{free_port()}", PRODUCTS_GRPC=str(A))
 
-    eventually(lambda: watch.pause() > 0)
+    eventually(lambda: watch.pause_seconds() > 0)
     assert watch.endpoints == (A,)
