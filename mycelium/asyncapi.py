@@ -1,6 +1,6 @@
-"""`python -m mycelium.asyncapi [--check]`: describes every event in docs/asyncapi.json, from the code.
+"""Generate docs/asyncapi.json from the event classes, or check it: `python -m mycelium.asyncapi [--check]`.
 
-The schemas are read off the event classes, so the document can't promise what is not published.
+The schemas come from the classes that the services publish, so the document cannot differ from the code.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ PUBLISHERS = {"products": products, "users": users, "orders": orders}
 _PRIMITIVES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
-def events_of(module: types.ModuleType) -> list[type[Event]]:
-    """The events that a service publishes, in the order of their definition."""
+def event_classes(module: types.ModuleType) -> list[type[Event]]:
+    """Return the event classes of a module in the order of their definition."""
     return [
-        kind
-        for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Event) and value is not Event
     ]
 
 
 def document() -> dict[str, Any]:
-    """The AsyncAPI 3.0 document of all events."""
+    """Return the AsyncAPI 3.0 document of all events."""
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     for service, module in PUBLISHERS.items():
-        for kind in events_of(module):
-            name = f"{service}.{kind.TYPE}"
+        for event in event_classes(module):
+            name = f"{service}.{event.TYPE}"
             channels[name] = {
-                "address": kind.TYPE,
-                "description": f"Topic exchange `{service}.events`, routing key `{kind.TYPE}`.",
-                "messages": {kind.TYPE: _message(kind)},
+                "address": event.TYPE,
+                "description": f"Topic exchange `{service}.events`, routing key `{event.TYPE}`.",
+                "messages": {event.TYPE: _message(event)},
                 "bindings": {"amqp": _binding(service)},
             }
             operations[f"publish.{name}"] = {"action": "send", "channel": {"$ref": f"#/channels/{name}"}}
@@ -53,18 +53,18 @@ def document() -> dict[str, Any]:
     return {"asyncapi": "3.0.0", "info": info, "channels": channels, "operations": operations}
 
 
-def _message(kind: type[Event]) -> dict[str, Any]:
+def _message(event: type[Event]) -> dict[str, Any]:
     envelope = {name: _schema(type_) for name, type_ in get_type_hints(Envelope).items()}
-    envelope["type"] = {"const": kind.TYPE}
-    envelope["version"] = {"const": kind.VERSION}
+    envelope["type"] = {"const": event.TYPE}
+    envelope["version"] = {"const": event.VERSION}
     envelope["event_id"] = {"type": "string", "format": "uuid"}
     envelope["occurred_at"] = {"type": "string", "format": "date-time"}
-    hints = get_type_hints(kind)
-    envelope["data"] = _object({field.name: _schema(hints[field.name]) for field in fields(kind)})
-    summary = (kind.__doc__ or "").strip().splitlines()[0]
-    summary = "" if summary.startswith(f"{kind.__name__}(") else summary
+    hints = get_type_hints(event)
+    envelope["data"] = _object({field.name: _schema(hints[field.name]) for field in fields(event)})
+    summary = (event.__doc__ or "").strip().splitlines()[0]
+    summary = "" if summary.startswith(f"{event.__name__}(") else summary
     return {
-        "name": kind.TYPE,
+        "name": event.TYPE,
         "summary": summary,
         "contentType": "application/json",
         "payload": _object(envelope),
@@ -103,4 +103,4 @@ if __name__ == "__main__":
         DOCUMENT.parent.mkdir(exist_ok=True)
         DOCUMENT.write_text(rendered())
     elif DOCUMENT.read_text() != rendered():
-        sys.exit("docs/asyncapi.json is not what the events give: run `make protos`")
+        sys.exit("docs/asyncapi.json does not match the event classes: run `make protos`")

@@ -1,4 +1,4 @@
-"""`python -m mycelium.protos [--check]`: generates the gRPC code, or checks that it is up to date."""
+"""Generate the gRPC code, or check that it is up to date: `python -m mycelium.protos [--check]`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def generate(folder: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True)
 
 
-def stale() -> list[str]:
-    """The generated files that differ from what the .proto gives now."""
+def stale_files() -> list[str]:
+    """Return the names of generated files that no longer match the .proto file."""
     with tempfile.TemporaryDirectory() as scratch:
         generate(Path(scratch))
         fresh, kept = Path(scratch) / "protos", ROOT / "protos"
@@ -29,5 +29,5 @@ def stale() -> list[str]:
 if __name__ == "__main__":
     if sys.argv[1:] != ["--check"]:
         generate(ROOT)
-    elif different := stale():
-        sys.exit(f"not what protos/product.proto gives: {', '.join(different)}; run `make protos`")
+    elif different := stale_files():
+        sys.exit(f"out of date with protos/product.proto: {', '.join(different)}; run `make protos`")

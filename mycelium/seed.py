@@ -1,4 +1,4 @@
-"""The databases as a newcomer finds them: migrated, with two products and three users in them."""
+"""Migrate the databases, and seed them with the tutorial's two products and three users."""
 
 from __future__ import annotations
 
@@ -31,17 +31,22 @@ def url_for(database_url: str, service: str) -> str:
 
 
 def migrate(database_url: str) -> None:
-    """Bring the database of every service to the newest version."""
+    """Bring every service's database to the newest version."""
     for service in SERVICES:
         migrations.upgrade(url_for(database_url, service), ROOT / "services" / service / "migrations")
 
 
 def seed(database_url: str, passwords: Mapping[str, str]) -> None:
-    """Add what is missing of the seed data; what is there stays as it is.
+    """Add the seed products and users that are missing. Existing rows stay as they are.
 
     `passwords` has ALICE_PASSWORD, BOB_PASSWORD and ADMIN_PASSWORD.
     """
-    engine = open_engine(url_for(database_url, "products"))
+    _seed_products(url_for(database_url, "products"))
+    _seed_users(url_for(database_url, "users"), passwords)
+
+
+def _seed_products(url: str) -> None:
+    engine = open_engine(url)
     for fields in PRODUCTS:
         try:
             products.create_product(ProductsStore(engine), None, **fields)
@@ -49,7 +54,9 @@ def seed(database_url: str, passwords: Mapping[str, str]) -> None:
             continue
     engine.dispose()
 
-    engine = open_engine(url_for(database_url, "users"))
+
+def _seed_users(url: str, passwords: Mapping[str, str]) -> None:
+    engine = open_engine(url)
     store = UsersStore(engine)
     with store.transaction(read_only=True) as tx:
         known = tx.users([user_id for user_id, *_ in USERS])

@@ -1,4 +1,4 @@
-"""Where a mesh that runs from this checkout keeps what it needs: all of it under `.mycelium/`."""
+"""The state folder of a mesh: settings, secrets, logs, data and cached servers, under `.mycelium/`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
 
 _SECRETS = ("ALICE_PASSWORD", "BOB_PASSWORD", "ADMIN_PASSWORD", "JWT_SECRET")
-_MAX_SOCKET_PATH_LENGTH = 100  # sun_path holds 108 bytes, and the supervisor adds a suffix of its own
+_MAX_SOCKET_PATH_LENGTH = 100  # sun_path holds 108 bytes, and the supervisor appends a suffix
 
 
 class AlreadyRunning(Exception):
-    """Another process runs a mesh from this state folder."""
+    """Another process runs a mesh from this state folder. The message is its pid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One process of the mesh as people know it."""
+    """A process of the mesh: its name, its service and its address."""
 
     name: str
     service: str
@@ -50,12 +50,12 @@ class State:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is the checkout's own folder, of which there is one."""
+        """Return whether this is the checkout's own state folder."""
         return self.home == ROOT / ".mycelium"
 
     @property
     def socket(self) -> Path:
-        """The supervisor's socket; elsewhere when the path here is longer than a socket's may be."""
+        """The supervisor's socket, in the temporary folder if the state folder's path is too long."""
         path = self.home / "supervisor.sock"
         if len(str(path)) <= _MAX_SOCKET_PATH_LENGTH:
             return path
@@ -69,15 +69,15 @@ class State:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """For the one process that runs the mesh. Raises AlreadyRunning."""
+        """Hold the lock of the process that runs the mesh. Raises AlreadyRunning."""
         with (self.home / "lock").open("a+") as lock:
             _lock(lock)
             yield
 
     def secrets(self) -> dict[str, str]:
-        """Passwords of the seed users and the key of the tokens: made at random once, then kept.
+        """Return the seed users' passwords and the signing key, which are generated once and kept.
 
-        Those that the environment names come first: a database that is older than this folder has them.
+        The environment overrides them, because a database older than this folder has other passwords.
         """
         path = self.home / "secrets.json"
         kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
@@ -88,12 +88,12 @@ class State:
         return kept | {name: os.environ[name] for name in _SECRETS if os.environ.get(name)}
 
     def write_env(self, values: Mapping[str, str]) -> None:
-        """KEY=value lines: `set -a; . .mycelium/env; set +a` makes them a shell's own."""
+        """Write KEY=value lines, which `set -a; . .mycelium/env; set +a` exports in a shell."""
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
         self._write_private(self.env_file, "".join(lines))
 
     def environment(self) -> dict[str, str]:
-        """What `write_env` has written; empty when nothing has run here."""
+        """Return what `write_env` has written, or an empty dict when no mesh runs."""
         if not self.env_file.exists():
             return {}
         pairs = (shlex.split(line)[0].partition("=") for line in self.env_file.read_text().splitlines())
@@ -103,7 +103,7 @@ class State:
         self._write_private(self.home / "members.json", json.dumps([asdict(member) for member in members]))
 
     def forget_what_ran(self) -> None:
-        """Nobody answers any more at the addresses that `write_env` and `write_members` have told."""
+        """Remove the addresses that `write_env` and `write_members` wrote, because nothing answers there."""
         (self.home / "members.json").unlink(missing_ok=True)
         self.env_file.unlink(missing_ok=True)
 

@@ -1,1 +1,1 @@
-"""Starts the mesh, supervises it and stops it."""
+"""Start the mesh, supervise its processes, and stop it."""

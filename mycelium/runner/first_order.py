@@ -1,4 +1,7 @@
-"""The first order, placed the way any client would: over HTTP, as Alice."""
+"""Place the first order over HTTP as Alice, like any other client.
+
+urllib instead of httpx, because this process stays to supervise the mesh and has to be small.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ RESTOCK_QUANTITY = 10
 
 
 class OrderFailed(Exception):
-    """The gateway did not confirm the order; the message is its answer."""
+    """The gateway did not confirm the order. The message holds its response."""
 
 
 class Gateway:
-    """A client of the gateway's HTTP interface."""
+    """A client of the gateway's HTTP interface. Methods raise OrderFailed."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -33,44 +36,43 @@ class Gateway:
             if "unauthenticated" not in str(error):
                 raise
             raise OrderFailed(
-                f"{email} has another password in this database, which is older than .mycelium: "
-                "set ALICE_PASSWORD, BOB_PASSWORD and ADMIN_PASSWORD"
+                f"{email} has another password in this database, because the database is older than "
+                ".mycelium: set ALICE_PASSWORD, BOB_PASSWORD and ADMIN_PASSWORD"
             ) from error
 
     def get(self, path: str) -> dict[str, Any]:
         return self._send("GET", path, None, {})
 
     def post(self, path: str, body: Any, token: str, **headers: str) -> dict[str, Any]:
-        sent = {"Content-Type": "application/json", "Authorization": f"Bearer {token}", **headers}
-        return self._send("POST", path, json.dumps(body).encode(), sent)
+        all_headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}", **headers}
+        return self._send("POST", path, json.dumps(body).encode(), all_headers)
 
     def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
         request = urllib.request.Request(self.url + path, data=body, headers=dict(headers), method=method)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_SECONDS) as answer:  # noqa: S310
-                result: dict[str, Any] = json.load(answer)
+            with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_SECONDS) as response:  # noqa: S310
+                result: dict[str, Any] = json.load(response)
         except urllib.error.HTTPError as error:
-            raise OrderFailed(
-                f"{method} {path}: {error.code} {error.read().decode(errors='replace')}"
-            ) from error
+            text = error.read().decode(errors="replace")
+            raise OrderFailed(f"{method} {path}: {error.code} {text}") from error
         except OSError as error:
             raise OrderFailed(f"{method} {path}: {error}") from error
         return result
 
 
 def place(gateway_url: str, passwords: Mapping[str, str]) -> tuple[dict[str, Any], str, bool]:
-    """Order one laptop as Alice; when none is left, the admin restocks first.
+    """Order a laptop as Alice. The admin restocks first when the laptops are sold out.
 
-    Returns the order, Alice's token, and whether the shelf had to be filled. Raises OrderFailed.
+    Returns the order, Alice's token, and whether the admin restocked. Raises OrderFailed.
     """
     gateway = Gateway(gateway_url)
-    refilled = gateway.get(f"/products/{PRODUCT_ID}")["stock"] < 1
-    if refilled:
+    is_sold_out = gateway.get(f"/products/{PRODUCT_ID}")["stock"] < 1
+    if is_sold_out:
         admin = gateway.token("admin@example.com", passwords["ADMIN_PASSWORD"])
         gateway.post(f"/products/{PRODUCT_ID}/restock", {"quantity": RESTOCK_QUANTITY}, admin)
     alice = gateway.token("alice@example.com", passwords["ALICE_PASSWORD"])
-    wish = {"product_id": PRODUCT_ID, "quantity": 1}
-    order = gateway.post("/orders", wish, alice, **{"Idempotency-Key": str(uuid.uuid4())})
+    request = {"product_id": PRODUCT_ID, "quantity": 1}
+    order = gateway.post("/orders", request, alice, **{"Idempotency-Key": str(uuid.uuid4())})
     if order["status"] != "confirmed":
         raise OrderFailed(f"the order {order['order_id']} is {order['status']}")
-    return order, alice, refilled
+    return order, alice, is_sold_out

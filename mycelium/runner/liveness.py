@@ -1,7 +1,7 @@
-"""Restarts what hangs: a supervisor sees a process that has ended, and not one that does nothing.
+"""Kill processes that hang, because a supervisor only notices processes that have ended.
 
-The same that Kubernetes does with a liveness probe: a process that has been healthy since it
-started, and then is not for MAX_FAILURES checks in a row, is killed, and the supervisor starts it anew.
+A process that has been healthy since its start and then fails MAX_FAILURES checks in a row is killed, and
+the supervisor starts it again. Kubernetes does the same with a liveness probe.
 """
 
 from __future__ import annotations
@@ -19,73 +19,87 @@ from mycelium.runner.supervisor import kill, processes
 from mycelium.state import State
 
 CHECK_INTERVAL_SECONDS = 2.0
-MAX_FAILURES = 4
 CHECK_TIMEOUT_SECONDS = 2.0
+MAX_FAILURES = 4
 PIDS_MAX_AGE_SECONDS = 0.3
-"""How old the number of a process may be: less than one takes to start and be healthy."""
+"""Less than a process needs to start and become healthy, so a cached pid is never a predecessor's."""
 
 
 def answers(url: str) -> bool:
-    """Whether it answers 200 in time."""
+    """Return whether a GET is answered with 200 in time."""
     try:
-        with urllib.request.urlopen(url, timeout=CHECK_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=CHECK_TIMEOUT_SECONDS) as response:  # noqa: S310
+            return bool(response.status == 200)
     except (OSError, HTTPException):
         return False
 
 
 @contextmanager
 def watched(state: State, mesh: Sequence[PlannedProcess], say: Callable[[str], None]) -> Iterator[None]:
-    """Each process is looked after by a thread of its own, so that one that hangs delays no other."""
-    over, pids = threading.Event(), _Pids(state)
-    threads = [
-        threading.Thread(
-            target=_watch, args=(state, one, pids, say, over), name=f"liveness of {one.member.name}"
-        )
-        for one in mesh
-    ]
+    """Check each process in a thread of its own, so that a hanging process delays no other check."""
+    stopped, pids = threading.Event(), _Pids(state)
+    watches = [_Watch(state, process, pids, say, stopped) for process in mesh]
+    threads = [threading.Thread(target=watch.run, name=f"liveness of {watch.name}") for watch in watches]
     for thread in threads:
         thread.start()
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         for thread in threads:
             thread.join()
 
 
 class _Pids:
-    """What the supervisor says of all processes: it is asked once for those who want to know together."""
+    """A cache of the pids. The supervisor is asked once for all threads that check at the same time."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._lock = threading.Lock()
-        self._asked_at = -inf
+        self._read_at = -inf
         self._pids: dict[str, int] = {}
 
-    def of(self, name: str) -> int:
-        """0 when it does not run just now."""
+    def get(self, name: str) -> int:
+        """Return the pid, or 0 when the process does not run."""
         with self._lock:
-            if time.monotonic() > self._asked_at + PIDS_MAX_AGE_SECONDS:
-                self._pids = {each["name"]: each["pid"] for each in processes(self._state) or ()}
-                self._asked_at = time.monotonic()
+            if time.monotonic() > self._read_at + PIDS_MAX_AGE_SECONDS:
+                running = processes(self._state) or ()
+                self._pids = {process["name"]: process["pid"] for process in running}
+                self._read_at = time.monotonic()
             return self._pids.get(name, 0)
 
 
-def _watch(
-    state: State, one: PlannedProcess, pids: _Pids, say: Callable[[str], None], over: threading.Event
-) -> None:
-    name = one.member.name
-    pid, failures = 0, 0
-    while not over.wait(
-        CHECK_INTERVAL_SECONDS - time.monotonic() % CHECK_INTERVAL_SECONDS
-    ):  # all at the same time
-        is_well, running = answers(one.health_url), pids.of(name)
-        if is_well:
-            pid, failures = running, 0
-        elif running and running == pid:
-            failures += 1
-            if failures == MAX_FAILURES:
-                say(f"{name} (process {pid}) has been unhealthy {MAX_FAILURES} times: it is killed")
-                kill(state, name)
-                pid, failures = 0, 0
+class _Watch:
+    """The checks of one process."""
+
+    def __init__(
+        self,
+        state: State,
+        process: PlannedProcess,
+        pids: _Pids,
+        say: Callable[[str], None],
+        stopped: threading.Event,
+    ) -> None:
+        self.name = process.member.name
+        self._state, self._url, self._pids, self._say = state, process.health_url, pids, say
+        self._stopped = stopped
+        self._healthy_pid, self._failures = 0, 0
+
+    def run(self) -> None:
+        # All threads check at the same moments, so that they share one look at the supervisor.
+        while not self._stopped.wait(CHECK_INTERVAL_SECONDS - time.monotonic() % CHECK_INTERVAL_SECONDS):
+            self._check()
+
+    def _check(self) -> None:
+        is_healthy, pid = answers(self._url), self._pids.get(self.name)
+        if is_healthy:
+            self._healthy_pid, self._failures = pid, 0
+        elif pid and pid == self._healthy_pid:
+            self._failures += 1
+            if self._failures == MAX_FAILURES:
+                self._kill(pid)
+
+    def _kill(self, pid: int) -> None:
+        self._say(f"{self.name} (process {pid}) failed {MAX_FAILURES} health checks in a row: killing it")
+        kill(self._state, self.name)
+        self._healthy_pid, self._failures = 0, 0

@@ -1,7 +1,7 @@
-"""What the environment and the command line name: looked at before anything starts, refused in one line.
+"""Check what the environment and the command line name, before anything starts.
 
-What is imported in a function is needed there alone: whoever starts a mesh stays, to watch over it, and is to
-be small.
+Functions import what they need themselves, because the process that starts the mesh stays to supervise it
+and has to be small.
 """
 
 from __future__ import annotations
@@ -20,38 +20,33 @@ CONNECT_TIMEOUT_SECONDS = 3
 
 
 def check_folder(home: Path) -> None:
-    """RabbitMQ's own scripts can't be run from a path with a space in it."""
+    """Raise ServerError if the path has a space in it, because RabbitMQ's scripts cannot handle that."""
     if re.search(r"\s", str(home)):
         raise ServerError(
-            f"{home}: there is a space in it, which RabbitMQ can't bear: set MYCELIUM_HOME elsewhere"
+            f"{home}: RabbitMQ cannot run from a path with a space: set MYCELIUM_HOME elsewhere"
         )
 
 
 def check_broker(uri: str) -> None:
+    """Raise ServerError unless a broker accepts a login at the URI."""
     from kombu.connection import Connection
 
     try:
         with Connection(uri, connect_timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             connection.connect()
-    except Exception as error:  # whatever kombu makes of a wrong URI, or of an address without a broker
+    except Exception as error:  # kombu raises many types for a wrong URI or an address without a broker
         raise ServerError(f"AMQP_URI: no broker answers there: {_first_line(error)}") from error
 
 
 def check_databases(template: str) -> None:
-    """Every service's own database must be there, and let us in."""
+    """Raise ServerError unless every service's database exists and accepts a login."""
     import sqlalchemy as sa
 
-    from nameko_mesh.sql.postgresql import address_of
-
     if "{service}" not in template:
-        raise ServerError("DATABASE_URL: expected {service} in it, which stands for the name of each service")
+        raise ServerError("DATABASE_URL: expected {service}, which is replaced by each service's name")
     for service in SERVICES:
         try:
-            address = address_of(template.replace("{service}", service))
-            if address.get_backend_name() not in ("sqlite", "postgresql"):
-                raise ServerError("DATABASE_URL: expected sqlite:/// or postgresql://")
-            if address.get_backend_name() == "postgresql":
-                sa.create_engine(address, poolclass=sa.NullPool).connect().close()
+            _check_database(template.replace("{service}", service))
         except (sa.exc.SQLAlchemyError, ImportError) as error:
             needed = ", ".join(SERVICES)
             raise ServerError(
@@ -59,13 +54,30 @@ def check_databases(template: str) -> None:
             ) from error
 
 
+def _check_database(url: str) -> None:
+    import sqlalchemy as sa
+
+    from nameko_mesh.sql.postgresql import address_of
+
+    address = address_of(url)
+    backend = address.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise ServerError("DATABASE_URL: expected sqlite:/// or postgresql://")
+    if backend == "postgresql":
+        sa.create_engine(address, poolclass=sa.NullPool).connect().close()
+
+
 def consul_answers(http_addr: str) -> bool:
+    """Return whether a Consul agent answers, even if it refuses the request.
+
+    A refusal may mean that the agent needs a token, which the services have.
+    """
     url = f"{consul_url(http_addr)}/v1/status/leader"
     try:
         with urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_SECONDS):  # noqa: S310
             return True
     except urllib.error.HTTPError:
-        return True  # it wants a token, perhaps: the services have one
+        return True
     except (OSError, ValueError, http.client.HTTPException):
         return False
 

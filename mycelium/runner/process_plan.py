@@ -1,4 +1,4 @@
-"""What a mesh is made of: one entry for each process, with the settings that it is started with."""
+"""The processes of a mesh, each with its command and its settings."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ GATEWAY_PORT = 8000
 METRICS_PORT = 8001
 GRPC_PORT = 50051
 DRAIN_SECONDS = 30.0
+MAX_INSTANCES = 16
 
 
 class InvalidScale(ValueError):
-    """The SCALE asked for is not one."""
+    """SCALE is not a list of SERVICE=NUMBER."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedProcess:
-    """A process to be started, and where to ask how it is."""
+    """A process to start, and the URL under which it reports its state."""
 
     program: Program
     member: Member
@@ -40,21 +41,25 @@ class PlannedProcess:
 
 
 def parse_scale(text: str) -> dict[str, int]:
-    """`products=2,gateway=2` -> instances by service; every other one has one. Raises InvalidScale."""
+    """Return instances by service from a text such as `products=2,gateway=2`; 1 for a service not named.
+
+    Raises InvalidScale.
+    """
     scale = dict.fromkeys((*SERVICES, GATEWAY), 1)
     for part in filter(None, text.split(",")):
         name, _, number = part.partition("=")
-        if name not in scale or not number.isdigit() or not 1 <= int(number) <= 16:
-            raise InvalidScale(f"SCALE: {part!r} is not one of {', '.join(f'{one}=1..16' for one in scale)}")
+        if name not in scale or not number.isdigit() or not 1 <= int(number) <= MAX_INSTANCES:
+            valid = ", ".join(f"{service}=1..{MAX_INSTANCES}" for service in scale)
+            raise InvalidScale(f"SCALE: {part!r} is not one of {valid}")
         scale[name] = int(number)
     return scale
 
 
 class Ports:
-    """Hands out ports, each once: those that people know, where they are free, or any.
+    """Hands out each port once.
 
-    A port is taken long after it was found free, so only the mesh of a checkout's own state folder
-    takes those that people know: two meshes that start at once would agree on the same ones.
+    Only the mesh of the checkout's own state folder takes well-known ports. A port is taken long after it
+    was found free, so two meshes that start together would otherwise choose the same ports.
     """
 
     def __init__(self, *, well_known: bool) -> None:
@@ -62,56 +67,60 @@ class Ports:
         self._taken: set[int] = set()
 
     def take(self, preferred: int = 0) -> int:
-        chosen = preferred if preferred and self._well_known else free_port()
-        while chosen in self._taken or not port_is_free(chosen):
-            chosen = free_port()
-        self.reserve(chosen)
-        return chosen
+        """Return the preferred port if it may be used and is free, else a random free port."""
+        port = preferred if preferred and self._well_known else free_port()
+        while port in self._taken or not port_is_free(port):
+            port = free_port()
+        self.reserve(port)
+        return port
 
     def reserve(self, port: int) -> None:
-        """Hand it out to nobody else."""
+        """Never hand out this port."""
         self._taken.add(port)
 
 
 def plan_services(scale: Mapping[str, int], ports: Ports) -> list[PlannedProcess]:
-    planned = []
-    for service in SERVICES:
-        for number in range(1, scale[service] + 1):
-            name = service if scale[service] == 1 else f"{service}-{number}"
-            health_port = ports.take()
-            environment = {"HEALTH_PORT": str(health_port)}
-            address = f"127.0.0.1:{health_port}"
-            if service == "products":
-                grpc_port = ports.take(GRPC_PORT + number - 1)
-                environment["GRPC_BIND_PORT"] = str(grpc_port)
-                address = f"127.0.0.1:{grpc_port}"
-            program = Program(
-                name=name,
-                command=(_bin("nameko"), "run", "--config", "config.yml", f"services.{service}.service"),
-                environment=environment,
-                directory=ROOT,
-                stop_seconds=DRAIN_SECONDS,
-            )
-            member = Member(name, service, address)
-            planned.append(PlannedProcess(program, member, f"http://127.0.0.1:{health_port}"))
-    return planned
+    return [
+        _plan_service(service, number, scale[service], ports)
+        for service in SERVICES
+        for number in range(1, scale[service] + 1)
+    ]
+
+
+def _plan_service(service: str, number: int, instances: int, ports: Ports) -> PlannedProcess:
+    name = service if instances == 1 else f"{service}-{number}"
+    health_port = ports.take()
+    environment = {"HEALTH_PORT": str(health_port)}
+    address = f"127.0.0.1:{health_port}"
+    if service == "products":
+        grpc_port = ports.take(GRPC_PORT + number - 1)
+        environment["GRPC_BIND_PORT"] = str(grpc_port)
+        address = f"127.0.0.1:{grpc_port}"
+    program = Program(
+        name=name,
+        command=(_bin("nameko"), "run", "--config", "config.yml", f"services.{service}.service"),
+        environment=environment,
+        directory=ROOT,
+        stop_seconds=DRAIN_SECONDS,
+    )
+    return PlannedProcess(program, Member(name, service, address), f"http://127.0.0.1:{health_port}")
 
 
 def plan_gateways(number: int, port: int, ports: Ports, products_grpc: list[str]) -> list[PlannedProcess]:
-    """One has the port to itself; several share it, and each has another one for itself."""
+    """Plan the gateways. A single gateway owns the port; several share it and each has its own port too."""
     if number == 1:
         return [_plan_gateway(GATEWAY, port, ports.take(METRICS_PORT), products_grpc)]
     shared = {"GATEWAY_SHARED_PORT": str(port), "GATEWAY_INSTANCES": str(number)}
     return [
         _plan_gateway(
-            f"{GATEWAY}-{which + 1}", ports.take(), ports.take(METRICS_PORT + which), products_grpc, **shared
+            f"{GATEWAY}-{index + 1}", ports.take(), ports.take(METRICS_PORT + index), products_grpc, **shared
         )
-        for which in range(number)
+        for index in range(number)
     ]
 
 
 def _plan_gateway(
-    name: str, port: int, metrics_port: int, products_grpc: list[str], **more: str
+    name: str, port: int, metrics_port: int, products_grpc: list[str], **shared: str
 ) -> PlannedProcess:
     program = Program(
         name=name,
@@ -121,7 +130,7 @@ def _plan_gateway(
             "GATEWAY_PORT": str(port),
             "GATEWAY_METRICS_PORT": str(metrics_port),
             "PRODUCTS_GRPC": ",".join(products_grpc),
-            **more,
+            **shared,
         },
         directory=ROOT,
         stop_seconds=DRAIN_SECONDS,
@@ -130,5 +139,5 @@ def _plan_gateway(
 
 
 def _bin(name: str) -> str:
-    """A command of the environment that this interpreter belongs to."""
+    """Return the path of a command in this interpreter's environment."""
     return str(Path(sys.executable).parent / name)

@@ -1,4 +1,4 @@
-"""supervisord, which keeps the processes of the mesh alive: its configuration, and talking to it."""
+"""Configure supervisord, which keeps the processes of the mesh alive, and talk to it."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from mycelium.servers.program import tied_to_parent
 from mycelium.state import State
 
 STABLE_SECONDS = 3
-"""Who dies sooner counts as not started: the next try comes later, by one second each time."""
+"""A process that ends sooner has failed to start. Each retry waits a second longer than the last."""
 START_TIMEOUT_SECONDS = 10.0
 
 
 class Supervisor:
-    """One supervisord in a process of its own; it goes when we go, and everything with it."""
+    """Runs supervisord as a child process. If this process dies, supervisord and its programs end too."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, groups: Mapping[str, Sequence[Program]], environment: Mapping[str, str]) -> None:
-        """Start supervisord with nothing running yet. Groups are stopped in the reverse order.
+        """Start supervisord without starting any program. Groups stop in reverse order.
 
-        `environment` is what all programs share; it may hold secrets, so it is in no file.
+        All programs share `environment`. It may hold secrets, so it is passed on and never written to a file.
         """
         self._state.supervisor_config.write_text(render(self._state, groups))
         self._state.supervisor_log.unlink(missing_ok=True)
@@ -56,7 +56,7 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is ours to answer: we stop things in order
+            start_new_session=True,  # keeps Ctrl-C from reaching supervisord: this process stops it in order
         )
         wait_until(self.is_running, START_TIMEOUT_SECONDS, "the supervisor")
 
@@ -71,7 +71,7 @@ class Supervisor:
         )
 
     def wait(self, seconds: float) -> bool:
-        """Whether supervisord has ended by itself within so many seconds."""
+        """Return whether supervisord ends by itself within that many seconds."""
         assert self._process is not None
         try:
             self._process.wait(seconds)
@@ -95,29 +95,29 @@ class Supervisor:
 
 
 def processes(state: State) -> list[dict[str, Any]] | None:
-    """What supervisord says of each process; None when there is no supervisord to ask."""
+    """Return supervisord's record of each process, or None when no supervisord answers."""
     try:
-        answer: list[dict[str, Any]] = connect(state).supervisor.getAllProcessInfo()
+        records: list[dict[str, Any]] = connect(state).supervisor.getAllProcessInfo()
     except (OSError, HTTPException, Error):
         return None
-    return answer
+    return records
 
 
 def pid_of(state: State, name: str) -> int:
-    """0 when it does not run just now."""
+    """Return the process's pid, or 0 when it does not run."""
     return next((process["pid"] for process in processes(state) or () if process["name"] == name), 0)
 
 
 def kill(state: State, name: str) -> None:
-    """End a process that can't be asked to; it is started again. One that has just ended is let be."""
+    """Kill a process; supervisord starts it again. A process that has just ended is left alone."""
     for process in processes(state) or ():
         if process["name"] == name:
             with suppress(OSError, HTTPException, Error):
                 connect(state).supervisor.signalProcess(f"{process['group']}:{name}", "KILL")
 
 
-def stuck(state: State) -> str | None:
-    """Which process does not start, and where it says why; None while all are well."""
+def failed_start(state: State) -> str | None:
+    """Return which process does not start and the path of its log, or None if all have started."""
     for process in processes(state) or ():
         if process["statename"] in ("BACKOFF", "FATAL"):
             return f"{process['name']} does not start: see {state.logs / process['name']}.log"
@@ -125,7 +125,7 @@ def stuck(state: State) -> str | None:
 
 
 def restarts(state: State) -> Counter[str]:
-    """How often each process was started again, from the supervisor's own log."""
+    """Count each process's restarts in the supervisor's log."""
     if not state.supervisor_log.exists():
         return Counter()
     started = Counter(re.findall(r"spawned: '([^']+)'", state.supervisor_log.read_text()))
@@ -133,18 +133,18 @@ def restarts(state: State) -> Counter[str]:
 
 
 def connect(state: State) -> Any:
-    """supervisord's XML-RPC interface, by its socket."""
+    """Return a client of supervisord's XML-RPC interface, on its socket."""
     transport = SupervisorTransport(None, None, f"unix://{state.socket}")
     return ServerProxy("http://127.0.0.1", transport=transport)
 
 
 def render(state: State, groups: Mapping[str, Sequence[Program]]) -> str:
-    """The configuration; writes the script of each program on the way."""
+    """Return the configuration, and write each program's script."""
     sections = [
         _section(
             "supervisord",
             logfile=state.supervisor_log,
-            logfile_maxbytes=0,  # restarts are counted in it
+            logfile_maxbytes=0,  # no rotation, because `restarts` counts lines in this file
             pidfile=state.home / "supervisord.pid",
             childlogdir=state.logs,
             **({"user": "root"} if os.geteuid() == 0 else {}),
@@ -182,7 +182,7 @@ def _program(program: Program, state: State) -> str:
 
 
 def _script(program: Program, state: State) -> Path:
-    """The program as a script of its own: a shell has rules of quoting that an .ini file lacks."""
+    """Write the program as a shell script, because an .ini file has no reliable quoting."""
     path = state.programs / program.name
     exports = [f"export {name}={shlex.quote(value)}" for name, value in program.environment.items()]
     command = shlex.join(tied_to_parent(program.command, program.stop_signal))

@@ -1,4 +1,4 @@
-"""Starting and stopping: once, again, scaled, twice at the same time, killed."""
+"""`mycelium run` and `demo`: repeated, scaled, refused, interrupted and killed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.e2e.conftest import Command, alive
 from tests.waiting import eventually
 
 
-def test_a_scaled_demo_and_a_second_one_on_the_same_state(tmp_path):
+def test_scaled_demo_runs_twice_on_the_same_state(tmp_path):
     home = tmp_path / "state"
     for _ in range(2):
         demo = Command(home, "demo", "--port", str(free_port()), "--scale", "products=2,orders=2,gateway=2")
@@ -20,36 +20,36 @@ def test_a_scaled_demo_and_a_second_one_on_the_same_state(tmp_path):
         assert "gateway-2" in demo.output
     assert list((home / "outbox").glob("*.eml"))
     assert not (home / "supervisor.sock").exists()
-    assert not (home / "env").exists()  # it would name addresses where nobody answers
+    assert not (home / "env").exists()  # its addresses would be stale
 
 
-def test_a_second_run_at_the_same_time_is_told_so(mesh):
+def test_second_run_on_the_same_state_is_refused(mesh):
     second = Command(mesh.command.home, "run", log="second")
     assert second.process.wait(30) == 1
     assert "running already" in second.output
 
 
-def test_a_scale_that_makes_no_sense_is_refused(tmp_path):
+def test_demo_refuses_an_invalid_scale(tmp_path):
     run = Command(tmp_path / "state", "demo", "--scale", "gateways=3")
     assert run.process.wait(30) == 1
     assert "SCALE" in run.output
 
 
-def test_a_port_in_use_is_said_before_anything_starts(mesh, tmp_path):
+def test_demo_refuses_a_port_in_use(mesh, tmp_path):
     taken = mesh.settings["GATEWAY_URL"].rpartition(":")[2]
     run = Command(tmp_path / "state", "demo", "--port", taken)
     assert run.process.wait(30) == 1
     assert f"port {taken} is in use" in run.output
 
 
-def test_databases_that_are_named_twice_are_refused(tmp_path):
+def test_demo_refuses_database_url_together_with_db_option(tmp_path):
     url = f"sqlite:///{tmp_path}/{{service}}.db"
     run = Command(tmp_path / "state", "demo", "--db", "postgresql", DATABASE_URL=url)
     assert run.process.wait(30) == 1
     assert "DATABASE_URL" in run.output
 
 
-def test_what_is_interrupted_leaves_nothing(tmp_path):
+def test_interrupted_run_leaves_no_process(tmp_path):
     run = Command(tmp_path / "state", "run", "--port", str(free_port()))
     run.wait_until_running()
     pids = [row["pid"] for row in run.processes()]
@@ -57,7 +57,7 @@ def test_what_is_interrupted_leaves_nothing(tmp_path):
     assert alive(pids) == []
 
 
-def test_when_the_command_itself_is_killed_everything_goes_with_it(tmp_path):
+def test_killed_run_leaves_no_process(tmp_path):
     run = Command(tmp_path / "state", "run", "--port", str(free_port()))
     run.wait_until_running()
     pids = [row["pid"] for row in run.processes()]

@@ -67,4 +67,4 @@ def test_the_first_four_fields_have_the_tutorials_types():
 
 
 def test_the_generated_code_is_what_the_proto_gives():
-    assert protos.stale() == []
+    assert protos.stale_files() == []

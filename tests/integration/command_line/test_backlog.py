@@ -1,4 +1,4 @@
-"""`mycelium outbox` and `mycelium sagas` look into the databases of a mesh."""
+"""`mycelium outbox` and `mycelium sagas` read the databases of a mesh."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def database_url(tmp_path_factory):
     url = f"sqlite:///{tmp_path_factory.mktemp('databases')}/{{service}}.db"
     migrate(url)
     seed(url, PASSWORDS)
-    seed(url, PASSWORDS)  # again: adds nothing
+    seed(url, PASSWORDS)  # the second run adds nothing
     return url
 
 
@@ -37,13 +37,13 @@ def command(database_url):
     return run
 
 
-def test_what_is_not_sent_yet_is_counted_by_service(command):
+def test_outbox_counts_unsent_events_per_service(command):
     unsent = {lag["service"]: lag["unsent"] for lag in json.loads(command("outbox", "--json"))}
     assert unsent == {"products": 2, "users": 3, "orders": 0}
     assert "oldest seconds" in command("outbox")
 
 
-def test_an_order_that_waits_is_listed_with_its_next_try(command, database_url):
+def test_sagas_lists_a_pending_order_with_its_attempts(command, database_url):
     assert command("sagas") == "nothing waits\n"
     engine = open_engine(database_url.replace("{service}", "orders"))
     customer, request = a_customer(), a_request()
@@ -57,7 +57,7 @@ def test_an_order_that_waits_is_listed_with_its_next_try(command, database_url):
     assert order.id in command("sagas")
 
 
-def test_without_databases_it_says_what_to_do(tmp_path, monkeypatch):
+def test_sagas_without_a_database_url_names_the_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("MYCELIUM_HOME", str(tmp_path))
     monkeypatch.delenv("DATABASE_URL", raising=False)
     done = CliRunner().invoke(app, ["sagas"])
@@ -65,7 +65,7 @@ def test_without_databases_it_says_what_to_do(tmp_path, monkeypatch):
     assert "DATABASE_URL" in done.stderr
 
 
-def test_a_claimed_event_is_not_sent_yet(command, database_url):
+def test_outbox_counts_a_claimed_event_as_unsent(command, database_url):
     engine = open_engine(database_url.replace("{service}", "products"))
     with OutboxStore(engine).transaction() as tx:
         assert len(tx.claim("a relay", 1)) == 1

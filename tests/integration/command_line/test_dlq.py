@@ -1,4 +1,4 @@
-"""`mycelium dlq` on a real broker: what is parked can be seen, replayed and dropped."""
+"""`mycelium dlq` on a real broker: parked messages are shown, replayed and dropped."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def waiting(channel, name):
     return Queue(name, channel=channel, no_declare=True).queue_declare(passive=True).message_count
 
 
-def test_every_handler_of_the_services_has_a_queue():
+def test_queue_names_cover_every_handler_and_no_broadcast():
     assert NAME in queue_names()
     assert "evt-orders-order_cancelled--products.on_order_cancelled" in queue_names()
     assert "rpc-products" in queue_names()
@@ -60,7 +60,7 @@ def test_every_handler_of_the_services_has_a_queue():
     assert not any("stock_changed" in name for name in queue_names())  # a broadcast is never parked
 
 
-def test_what_is_parked_is_counted_and_shown_and_stays(channel, command):
+def test_list_and_show_leave_messages_parked(channel, command):
     park(channel, 1, 2)
     assert counts(command)["parked"] == 2
     (first,) = json.loads(command("show", NAME, "--limit", "1", "--json").stdout)
@@ -75,14 +75,14 @@ def test_what_is_parked_is_counted_and_shown_and_stays(channel, command):
     assert counts(command)["parked"] == 2
 
 
-def test_what_the_broker_parked_says_so(channel, command):
+def test_show_explains_a_message_that_the_broker_parked(channel, command):
     park(channel, 1, headers={"x-death": [{"reason": "delivery_limit", "queue": NAME}]})
-    (one,) = json.loads(command("show", NAME, "--json").stdout)
-    assert one["reason"] == "the process died of it (delivery_limit)"
-    assert one["handler"] == "notifications.on_order_confirmed"
+    (letter,) = json.loads(command("show", NAME, "--json").stdout)
+    assert letter["reason"] == "the process died of it (delivery_limit)"
+    assert letter["handler"] == "notifications.on_order_confirmed"
 
 
-def test_what_is_replayed_comes_to_its_handler_as_it_was(channel, command):
+def test_replay_delivers_the_original_message_to_its_handler(channel, command):
     park(channel, 1, 2)
     assert command("replay", NAME).stdout == "2 replayed\n"
     assert waiting(channel, f"{NAME}.dead") == 0
@@ -91,7 +91,7 @@ def test_what_is_replayed_comes_to_its_handler_as_it_was(channel, command):
     assert message.headers == {"nameko.call_id_stack": ["orders.place_order.1"]}
 
 
-def test_a_call_is_replayed_to_its_method(rabbitmq_node, command):
+def test_replay_sends_a_call_to_its_method(rabbitmq_node, command):
     headers = {**HEADERS, "x-handler": "orders.cancel_order"}
     with Connection(rabbitmq_node.amqp_uri) as connection:
         channel = connection.channel()
@@ -107,7 +107,7 @@ def test_a_call_is_replayed_to_its_method(rabbitmq_node, command):
             queue.delete()
 
 
-def test_nothing_is_dropped_without_a_yes(channel, command):
+def test_drop_needs_a_confirmation(channel, command):
     park(channel, 1)
     assert command("drop", NAME, input="n\n").exit_code == 1
     assert waiting(channel, f"{NAME}.dead") == 1
@@ -115,13 +115,13 @@ def test_nothing_is_dropped_without_a_yes(channel, command):
     assert waiting(channel, f"{NAME}.dead") == 0
 
 
-def test_an_unknown_queue_is_refused(command):
+def test_show_refuses_an_unknown_queue(command):
     done = command("show", "evt-nobody")
     assert done.exit_code == 1
     assert "no service has a queue" in done.stderr
 
 
-def test_without_a_broker_it_says_what_to_do(tmp_path, monkeypatch):
+def test_list_without_a_broker_names_the_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("MYCELIUM_HOME", str(tmp_path))
     monkeypatch.delenv("AMQP_URI", raising=False)
     done = CliRunner().invoke(app, ["dlq", "list"])

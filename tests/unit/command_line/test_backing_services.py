@@ -1,4 +1,4 @@
-"""The databases are prepared in processes that end, and say in one line what is wrong."""
+"""Commands that prepare the databases run in processes of their own and report errors in one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mycelium.runner.backing_services import _run_command
 from mycelium.servers import ServerError, free_port
 
 
-def test_a_database_that_can_not_be_migrated_is_told_in_one_line():
+def test_failed_migration_is_reported_in_one_line_without_the_password():
     address = f"postgresql://somebody:hush@127.0.0.1:{free_port()}/{{service}}"
 
     with pytest.raises(ServerError, match=r"^migrate: .*Connection refused") as refused:

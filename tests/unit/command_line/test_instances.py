@@ -1,4 +1,4 @@
-"""What the gateways see, put together."""
+"""The metrics of several gateways, merged into one list of instances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from mycelium.diagnostics.instances import QUEUE, list_instances
 from mycelium.servers import free_port
 
-ONE = """\
+FIRST = """\
 # TYPE gateway_target_calls counter
 gateway_target_calls_total{service="orders",instance=""} 7
 # TYPE gateway_target_failures counter
@@ -27,8 +27,8 @@ gateway_breaker{service="orders",instance="",state="closed"} 0
 gateway_breaker{service="orders",instance="",state="open"} 1
 gateway_breaker{service="orders",instance="",state="half-open"} 0
 """
-OTHER = (
-    ONE.replace("} 7", "} 5")
+SECOND = (
+    FIRST.replace("} 7", "} 5")
     .replace('"127.0.0.1:1"} 1', '"127.0.0.1:1"} 0')
     .replace('"closed"} 0', '"closed"} 1')
     .replace('"open"} 1', '"open"} 0')
@@ -37,49 +37,51 @@ OTHER = (
 
 @pytest.fixture
 def gateways():
-    """Where the two of them tell."""
+    """Return the metrics URLs of two gateways."""
 
-    class Told(http.server.BaseHTTPRequestHandler):
+    class MetricsHandler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
-            self.wfile.write((ONE if self.path == "/one" else OTHER).encode())
+            self.wfile.write((FIRST if self.path == "/first" else SECOND).encode())
 
         def log_message(self, *_):
-            """To nobody."""
+            """Keep the test's output clean."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Told) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), MetricsHandler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield [f"http://127.0.0.1:{server.server_port}/{name}" for name in ("one", "other")]
+        yield [f"http://127.0.0.1:{server.server_port}/{name}" for name in ("first", "second")]
         server.shutdown()
         thread.join()
 
 
-def test_calls_are_added_up_and_the_worst_state_is_shown(gateways):
-    seen = {(one.service, one.instance): one for one in list_instances(None, None, ",".join(gateways))}
+def test_merged_metrics_sum_calls_and_keep_the_worst_state(gateways):
+    instances = {(row.service, row.instance): row for row in list_instances(None, None, ",".join(gateways))}
 
-    orders = seen["orders", QUEUE]
+    orders = instances["orders", QUEUE]
     assert (orders.calls, orders.failed, orders.in_flight, orders.breaker) == (12, 2, 2, "open")
     assert orders.mean_ms == 100.0
-    assert seen["products", "127.0.0.1:1"].connected is False
+    assert instances["products", "127.0.0.1:1"].connected is False
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_single_one_is_shown_as_it_is(gateways, number):
-    seen = {(one.service, one.instance): one for one in list_instances(None, None, gateways[number])}
+def test_metrics_of_one_gateway_are_shown_unchanged(gateways, number):
+    instances = {(row.service, row.instance): row for row in list_instances(None, None, gateways[number])}
 
-    assert seen["orders", QUEUE].calls == (7, 5)[number]
-    assert seen["orders", QUEUE].breaker == ("open", "closed")[number]
-    assert seen["products", "127.0.0.1:1"].connected is (True, False)[number]
+    assert instances["orders", QUEUE].calls == (7, 5)[number]
+    assert instances["orders", QUEUE].breaker == ("open", "closed")[number]
+    assert instances["products", "127.0.0.1:1"].connected is (True, False)[number]
 
 
-def test_one_that_does_not_answer_leaves_the_others_figures(gateways):
+def test_silent_gateway_is_listed_and_leaves_the_other_figures(gateways):
     gone = f"http://127.0.0.1:{free_port()}/metrics"
 
-    seen = {(one.service, one.instance): one for one in list_instances(None, None, f"{gone}, {gateways[0]},")}
+    instances = {
+        (row.service, row.instance): row for row in list_instances(None, None, f"{gone}, {gateways[0]},")
+    }
 
-    assert seen["orders", QUEUE].calls == 7
-    assert seen["gateway", gone].checks == "no answer"
+    assert instances["orders", QUEUE].calls == 7
+    assert instances["gateway", gone].checks == "no answer"
     with pytest.raises(httpx.ConnectError):
         list_instances(None, None, f"{gone},{gone}")
