@@ -1,4 +1,4 @@
-"""Builders: each makes something valid, and a test names only the fields that matter to it."""
+"""Builders: each makes a valid object, and a test names only the fields that matter to it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from services.orders import domain as orders
 from services.products import domain as products
+from services.products import reservations
 from services.users import domain as users
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -18,18 +19,18 @@ def a_product(product_id: str = "P001", **fields: Any) -> products.Product:
     return products.Product(id=product_id, **{**defaults, **fields})
 
 
-def stock_of(*found: products.Product) -> dict[str, products.Product]:
-    return {product.id: product for product in found}
+def by_id(*all_products: products.Product) -> dict[str, products.Product]:
+    return {product.id: product for product in all_products}
 
 
-def an_order(
+def stock_request(
     order_id: str = "o-1",
     items: Mapping[str, int] | None = None,
     user_id: str | None = None,
     exact: bool = False,
-) -> products.Order:
-    """What products is asked to reserve."""
-    return products.new_order(order_id, lines(items or {"P001": 1}), user_id, exact)
+) -> reservations.ReservationRequest:
+    """A request to products to reserve the lines of an order."""
+    return reservations.new_request(order_id, lines(items or {"P001": 1}), user_id, exact)
 
 
 def lines(items: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -39,7 +40,7 @@ def lines(items: Mapping[str, int]) -> list[dict[str, Any]]:
 def a_request(
     user_id: str = "U001", items: Mapping[str, int] | None = None, key: str | None = None
 ) -> orders.Request:
-    """A wish to place an order."""
+    """A request to place an order."""
     return orders.new_request(user_id, lines(items or {"P001": 1}), key)
 
 
@@ -54,7 +55,7 @@ def a_pending_order(request: orders.Request | None = None) -> orders.Order:
 
 
 def a_reservation(order_id: str = "o-1", quantity: int = 1, unit_price_minor: int = 120050) -> dict[str, Any]:
-    """What products answers when an order can be had."""
+    """The answer of products to a request that it has reserved."""
     item = {
         "product_id": "P001",
         "name": "Laptop",
@@ -70,7 +71,7 @@ def a_user(user_id: str = "U001", **fields: Any) -> users.User:
 
 
 def an_order_event(kind: str = "order_confirmed", **data: Any) -> dict[str, Any]:
-    """An event of orders as it arrives."""
+    """An event of orders as it arrives at a handler."""
     defaults = {
         "order_id": "o-1",
         "user_id": "U001",

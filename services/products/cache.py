@@ -1,4 +1,4 @@
-"""What products are like, as far as this process knows."""
+"""The products as this process knows them, so that most reservations read nothing."""
 
 from __future__ import annotations
 
@@ -9,40 +9,48 @@ from contextlib import AbstractContextManager
 from nameko_mesh.fair_lock import FairLock
 from services.products.domain import Product
 
-MOST = 10_000
-WARY_SECONDS = 1.0
-LONGEST_TURN = 5.0
+MAX_PRODUCTS = 10_000
+DISTRUST_SECONDS = 1.0
+LOCK_TIMEOUT_SECONDS = 5.0
 
 
-class Memory:
-    """Products as this process has read or written them last, while nobody else seems to change them.
+class ProductCache:
+    """The products as this process last read or wrote them.
 
-    Who decides by it writes on condition that they still are so: it may be wrong, and saves a question.
+    Writes based on it are conditional, so a stale entry costs a retry, never a wrong reservation.
     """
 
     def __init__(self) -> None:
         self._products: dict[str, Product] = {}
-        self._wary_until = 0.0
+        self._distrusted_until = 0.0
         self._lock = FairLock("the stock of products")
 
-    def turn(self) -> AbstractContextManager[None]:
-        """To hold from the decision until it is remembered: who decides meanwhile would be wrong for sure."""
-        return self._lock.held(LONGEST_TURN)
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the cache from a decision until its products are put back.
+
+        Without it a second decision would be based on products that the first one is about to change.
+        """
+        return self._lock.held(LOCK_TIMEOUT_SECONDS)
 
     @property
-    def is_good(self) -> bool:
-        """False when it was wrong just now: others change products, too."""
-        return time.monotonic() >= self._wary_until
+    def is_trusted(self) -> bool:
+        """False for a moment after a stale entry, because another instance is changing the products too."""
+        return time.monotonic() >= self._distrusted_until
 
-    def recall(self, product_ids: Iterable[str]) -> dict[str, Product]:
-        """Those that are known, by id."""
-        return {one: self._products[one] for one in product_ids if one in self._products}
+    def get(self, product_ids: Iterable[str]) -> dict[str, Product]:
+        """Return the cached ones of these products, by id."""
+        return {
+            product_id: self._products[product_id]
+            for product_id in product_ids
+            if product_id in self._products
+        }
 
-    def remember(self, products: Iterable[Product]) -> None:
-        if len(self._products) > MOST:
+    def put(self, products: Iterable[Product]) -> None:
+        if len(self._products) > MAX_PRODUCTS:
             self._products.clear()
         self._products.update((product.id, product) for product in products)
 
-    def was_wrong(self) -> None:
+    def distrust(self) -> None:
+        """Drop every product after a stale entry, and use none for a moment."""
         self._products.clear()
-        self._wary_until = time.monotonic() + WARY_SECONDS
+        self._distrusted_until = time.monotonic() + DISTRUST_SECONDS

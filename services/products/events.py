@@ -1,4 +1,4 @@
-"""What products publishes. Published for ever: see tests/contracts/events."""
+"""The events of products. A published schema never changes: see tests/contracts/events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ProductCreated(Event):
 
 @value(kw_only=True)
 class ProductUpdated(Event):
-    """The name or the price is another one now."""
+    """The name or the price has changed."""
 
     TYPE: ClassVar[str] = "product_updated"
     AGGREGATE: ClassVar[str] = "product_id"
@@ -35,7 +35,7 @@ class ProductUpdated(Event):
 
 @value(kw_only=True)
 class StockChanged(Event):
-    """There is more or less on hand than before, for whatever reason."""
+    """The stock has changed, for any reason."""
 
     TYPE: ClassVar[str] = "stock_changed"
     AGGREGATE: ClassVar[str] = "product_id"
@@ -59,8 +59,8 @@ class ReservedOrder(TypedDict):
 class StocksReserved(Event):
     """These orders have their stock.
 
-    Published in the transaction that reserved it, of orders that were said to be somebody's. Awaited: should
-    whoever asked have died since, the orders are written by what is said here.
+    Published in the transaction that reserves it, for the orders whose requests name a customer. Awaited:
+    if the caller of products has died since, `orders` records the orders from this event.
     """
 
     TYPE: ClassVar[str] = "stocks_reserved"

@@ -20,7 +20,8 @@ from nameko_mesh.sql.tables import commands as commands_log
 from nameko_mesh.sql.tables import inbox
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
-from services.products import commands, domain, wire
+from services.products import commands, wire
+from services.products.domain import Product
 from services.products.stock_watch import StockWatch
 from services.products.store import ProductsStore
 from services.rules import checked_id
@@ -52,9 +53,9 @@ class ProductsService:
         self, limit: int = 50, cursor: str | None = None, query: str | None = None
     ) -> dict[str, Any]:
         size = checked_limit(limit)
-        (after,) = decode_cursor(cursor) or [""]  # ids that are none are after or before all: no harm
-        found = commands.list_products(self.store, after, size + 1, query)
-        return page(found, size, wire.product_to_wire, lambda product: [product.id])
+        (after,) = decode_cursor(cursor) or [""]  # unchecked: a malformed id only starts the page elsewhere
+        products = commands.list_products(self.store, after, size + 1, query)
+        return page(products, size, wire.product_to_wire, lambda product: [product.id])
 
     @rpc
     def create_product(
@@ -111,7 +112,7 @@ class ProductsService:
     @batch_handler("products", "stock_changed", handler_type=BROADCAST, reliable_delivery=False)
     def on_stock_changed(self, events: list[dict[str, Any]]) -> None:
         for event in events:
-            self.stock_watch.tell(event)
+            self.stock_watch.send(event)
 
     @grpc
     def GetProduct(self, request: pb.ProductRequest, context: Any) -> pb.ProductResponse:
@@ -131,8 +132,8 @@ class ProductsService:
 
     @grpc
     def ReserveStock(self, request: pb.ReserveStockRequest, context: Any) -> pb.ReserveStockResponse:
-        (reservation,) = commands.reserve_stocks(self.store, [wire.order_from_message(request)])
-        return wire.reservation_message(wire.reserved(reservation))
+        (reservation,) = commands.reserve_stocks(self.store, [wire.request_from_message(request)])
+        return wire.reservation_message(wire.reservation_to_wire(reservation))
 
     @grpc
     def ReleaseStock(self, request: pb.ReleaseStockRequest, context: Any) -> pb.ReleaseStockResponse:
@@ -142,23 +143,31 @@ class ProductsService:
     @grpc
     def WatchStock(self, request: pb.WatchStockRequest, context: Any) -> Iterator[pb.StockChange]:
         wanted = list(request.product_ids)
-        known = partial(commands.watched_products, self.store, wanted)
-        for product_id, stock, version in self.stock_watch.changes(context.response_stream, known):
+        read_products = partial(commands.watched_products, self.store, wanted)
+        for product_id, stock, version in self.stock_watch.changes(context.response_stream, read_products):
             if not wanted or product_id in wanted:
                 yield pb.StockChange(product_id=product_id, stock=stock, version=version)
 
-    def _get(self, product_ids: list[str]) -> list[Outcome[domain.Product]]:
+    def _get(self, product_ids: list[str]) -> list[Outcome[Product]]:
         return commands.get_products(self.store, product_ids)
 
     def _reserve(self, orders: list[Any]) -> list[Outcome[dict[str, Any]]]:
-        """A batch in which some orders are malformed: those get their error, the rest are reserved."""
-        decoded = Outcome.of_each(wire.order_from_wire, orders)
-        good = [outcome.unwrap() for outcome in decoded if outcome.error is None]
-        reserved = commands.reserve_stocks(self.store, good) if good else []
-        answers = iter(Outcome.of_each(wire.reserved, reserved))
-        return [next(answers) if one.error is None else Outcome(error=one.error) for one in decoded]
+        """Reserve for the well-formed orders of a batch; each malformed order gets its own error."""
+        requests = Outcome.of_each(wire.request_from_wire, orders)
+        valid = [request.unwrap() for request in requests if request.error is None]
+        reservations = commands.reserve_stocks(self.store, valid) if valid else []
+        answers = iter(Outcome.of_each(wire.reservation_to_wire, reservations))
+        return [
+            next(answers) if request.error is None else Outcome(error=request.error) for request in requests
+        ]
 
     def _release(self, order_ids: list[Any]) -> list[Outcome[dict[str, Any]]]:
         checked = Outcome.of_each(partial(checked_id, field="order_id"), order_ids)
-        commands.release_stocks(self.store, [one.unwrap() for one in checked if one.error is None])
-        return [one.map(lambda order_id: {"order_id": order_id, "released": True}) for one in checked]
+        commands.release_stocks(
+            self.store, [outcome.unwrap() for outcome in checked if outcome.error is None]
+        )
+        return [outcome.map(_released) for outcome in checked]
+
+
+def _released(order_id: str) -> dict[str, Any]:
+    return {"order_id": order_id, "released": True}

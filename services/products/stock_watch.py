@@ -1,7 +1,7 @@
-"""Who wants to know of each change of stock, and how it reaches them.
+"""Sends each change of stock to the clients that watch the stock.
 
-Every instance of products hears every `stock_changed`; each watcher has a queue of its own. One
-that can't keep up is dropped, so a slow client holds up nobody.
+Every instance of products receives every `stock_changed` event and puts it into a queue for each watcher.
+A watcher whose queue is full is dropped, so that a slow client delays nobody.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from nameko.extensions import DependencyProvider
 from nameko_mesh.errors import Overloaded
 from services.products.domain import Product
 
-MOST_WATCHERS = 20
-"""Each holds a worker of its service for as long as it watches."""
-BACKLOG = 1000
-LOOK_SECONDS = 1.0
-"""How soon a watcher notices that its client has gone."""
+MAX_WATCHERS = 20
+"""Each watcher occupies a worker of the service for as long as it watches."""
+MAX_QUEUED_EVENTS = 1000
+CLIENT_POLL_SECONDS = 1.0
+"""Between two checks that the client is still connected."""
 
 _END = None
 
 Watcher = Queue[Mapping[str, Any] | None]
 Stock = tuple[str, int, int]
-"""Product id, what is on hand, version of the product."""
+"""Product id, stock, version of the product."""
 
 
 class StockWatch(DependencyProvider):
@@ -36,45 +36,47 @@ class StockWatch(DependencyProvider):
         return self
 
     def leave(self) -> None:
+        """End every watch, because the instance is about to stop."""
         for watcher in list(self._watchers):
             self._drop(watcher)
 
-    def changes(self, stream: Any, known: Callable[[], Iterable[Product]]) -> Iterator[Stock]:
-        """What `known` says is on hand now, then every change, until the stream is closed.
+    def changes(self, stream: Any, read_products: Callable[[], Iterable[Product]]) -> Iterator[Stock]:
+        """Yield the stock of the products that are read, then every change, until the stream is closed.
 
-        An event that tells no news is passed over. Raises Overloaded when too many watch already.
+        An event that is older than the stock yielded last is skipped. Raises Overloaded beyond MAX_WATCHERS.
         """
-        if len(self._watchers) >= MOST_WATCHERS:
-            raise Overloaded(f"{MOST_WATCHERS} clients watch the stock already")
-        watcher: Watcher = Queue(BACKLOG)
-        self._watchers.add(watcher)  # before the first read: what changes meanwhile waits in the queue
-        seen: dict[str, int] = {}
+        if len(self._watchers) >= MAX_WATCHERS:
+            raise Overloaded(f"{MAX_WATCHERS} clients watch the stock already")
+        watcher: Watcher = Queue(MAX_QUEUED_EVENTS)
+        self._watchers.add(watcher)  # before the read: changes during the read wait in the queue
+        versions: dict[str, int] = {}
         try:
-            for product in known():
-                seen[product.id] = product.version
+            for product in read_products():
+                versions[product.id] = product.version
                 yield product.id, product.stock, product.version
-            for envelope in self._arriving(watcher, stream):
-                product_id, version = envelope["aggregate_id"], envelope["aggregate_version"]
-                if version > seen.get(product_id, 0):
-                    seen[product_id] = version
-                    yield product_id, envelope["data"]["stock"], version
+            for event in self._events(watcher, stream):
+                product_id, version = event["aggregate_id"], event["aggregate_version"]
+                if version > versions.get(product_id, 0):
+                    versions[product_id] = version
+                    yield product_id, event["data"]["stock"], version
         finally:
             self._watchers.discard(watcher)
 
-    def _arriving(self, watcher: Watcher, stream: Any) -> Iterator[Mapping[str, Any]]:
+    def _events(self, watcher: Watcher, stream: Any) -> Iterator[Mapping[str, Any]]:
         while not stream.closed:
             try:
-                envelope = watcher.get(timeout=LOOK_SECONDS)
+                event = watcher.get(timeout=CLIENT_POLL_SECONDS)
             except Empty:
                 continue
-            if envelope is _END:
+            if event is _END:
                 return
-            yield envelope
+            yield event
 
-    def tell(self, envelope: Mapping[str, Any]) -> None:
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Queue a `stock_changed` event for every watcher."""
         for watcher in list(self._watchers):
             try:
-                watcher.put_nowait(envelope)
+                watcher.put_nowait(event)
             except Full:
                 self._drop(watcher)
 

@@ -1,4 +1,4 @@
-"""Reads and writes of the products' tables. Rows are locked in id order, so batches can't deadlock."""
+"""Reads and writes of the tables of products. Rows are locked in id order, so batches cannot deadlock."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from nameko_mesh.sql.reads import among, select_among
 from nameko_mesh.sql.tables import as_row
 from nameko_mesh.sql.transaction import Store, Transaction
 from services.products import domain
-from services.products.cache import Memory
-from services.products.domain import Product, Reservation, ReservedLine
+from services.products.cache import ProductCache
+from services.products.domain import Product
+from services.products.reservations import RELEASED, Reservation, ReservedLine
 from services.products.tables import products, reservations
 from services.rules import Refusal
 
 
 class ProductsTransaction(Transaction):
     def product(self, product_id: str, *, lock: bool = False) -> Product:
-        """Raises UnknownProduct."""
+        """Read a product. Raises UnknownProduct."""
         return domain.existing(self.products([product_id], lock=lock), product_id)
 
     def products(self, product_ids: Iterable[str], *, lock: bool = False) -> dict[str, Product]:
-        """Those that exist, by id."""
+        """Read the products that exist, by id."""
         rows = select_among(self.connection, tuple(products.c), products.c.id, product_ids, lock=lock)
-        found = (Product(**dict(zip(products.c.keys(), row, strict=True))) for row in rows)
-        return {product.id: product for product in found}
+        existing = (Product(**dict(zip(products.c.keys(), row, strict=True))) for row in rows)
+        return {product.id: product for product in existing}
 
     def page(self, after: str, limit: int, text: str | None) -> list[Product]:
-        """Up to `limit` products in id order, after this id, with the text in their name or id."""
+        """Read up to `limit` products in id order, after this id, with the text in their name or id."""
         query = sa.select(products).where(products.c.id > after).order_by(products.c.id).limit(limit)
         if text:
             query = query.where(
@@ -44,34 +45,34 @@ class ProductsTransaction(Transaction):
         self.connection.execute(products.insert(), as_row(product))
 
     def save(self, changed: Iterable[Product], before: Mapping[str, Product]) -> None:
-        """Raises StaleWrite at the end when one is not what it was `before`."""
-        rows = [{**vars(product), "expected": before[product.id].version} for product in changed]
+        """Write changed products at the commit. It raises StaleWrite if one differs from `before`."""
+        rows = [{**as_row(product), "expected": before[product.id].version} for product in changed]
         self.writes.update(products, rows, ("name", "price_minor", "stock", "version"), if_still="version")
 
     def reservations(self, order_ids: Iterable[str], *, lock: bool = False) -> dict[str, Reservation]:
-        """The decisions made so far, by order."""
+        """Read the decisions made so far, by order id."""
         key = reservations.c.order_id
         rows = select_among(self.connection, tuple(reservations.c), key, order_ids, lock=lock)
-        found = (_reservation(dict(zip(reservations.c.keys(), row, strict=True))) for row in rows)
-        return {reservation.order_id: reservation for reservation in found}
+        decisions = (_reservation(dict(zip(reservations.c.keys(), row, strict=True))) for row in rows)
+        return {reservation.order_id: reservation for reservation in decisions}
 
-    def decide(self, decided: Sequence[Reservation]) -> None:
-        """Write new decisions. IntegrityError at the end when somebody else has just decided one of them."""
+    def add_reservations(self, decisions: Sequence[Reservation]) -> None:
+        """Write new decisions at the commit, which raises IntegrityError if an order has one already."""
         now = {"decided_at": timedelta(0)}
-        self.writes.insert(reservations, [_row(one) for one in decided], due=now)
+        self.writes.insert(reservations, [_row(decision) for decision in decisions], due=now)
 
     def mark_released(self, order_ids: Sequence[str]) -> None:
         if order_ids:
             these = among(self.connection, reservations.c.order_id, order_ids)
-            self.connection.execute(reservations.update().where(these).values(status=domain.RELEASED))
+            self.connection.execute(reservations.update().where(these).values(status=RELEASED))
 
 
 class ProductsStore(Store[ProductsTransaction]):
     transaction_cls = ProductsTransaction
 
-    def __init__(self, engine: sa.Engine, news: Handoff | None = None) -> None:
-        super().__init__(engine, news)
-        self.memory = Memory()
+    def __init__(self, engine: sa.Engine, handoff: Handoff | None = None) -> None:
+        super().__init__(engine, handoff)
+        self.cache = ProductCache()
 
 
 def _row(reservation: Reservation) -> dict[str, Any]:

@@ -1,16 +1,26 @@
-"""How products look on the wire: plain data for RPC, messages for gRPC."""
+"""Products and reservations as they travel: plain data over RPC, messages over gRPC, events over AMQP."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nameko_mesh.errors import describe
 from nameko_mesh.outcome import Outcome
 from protos import product_pb2 as pb
 from services.money import major_units
-from services.products import domain
-from services.products.domain import Order, Product, Reservation
+from services.products import reservations
+from services.products.domain import Product
+from services.products.events import (
+    ProductCreated,
+    ProductUpdated,
+    ReservedItem,
+    ReservedOrder,
+    StockChanged,
+    StocksReserved,
+)
+from services.products.reservations import Reservation, ReservationReleased, ReservationRequest
 from services.rules import Invalid
 
 
@@ -26,20 +36,21 @@ def product_to_wire(product: Product) -> dict[str, Any]:
     }
 
 
-def order_from_wire(wire: Any) -> Order:
+def request_from_wire(wire: Any) -> ReservationRequest:
+    """Decode a reservation request. Raises Invalid."""
     if not isinstance(wire, dict):
         raise Invalid("orders: expected objects with order_id and items", "orders")
-    return domain.new_order(
+    return reservations.new_request(
         wire.get("order_id"), wire.get("items"), wire.get("user_id"), wire.get("exact", False)
     )
 
 
-def reserved(reservation: Reservation) -> dict[str, Any]:
-    """What the order gets. Raises the refusal when it gets nothing."""
+def reservation_to_wire(reservation: Reservation) -> dict[str, Any]:
+    """Encode what the order gets. Raises the refusal of an order that gets nothing."""
     if reservation.refusal is not None:
         raise reservation.refusal
-    if reservation.status == domain.RELEASED:
-        raise domain.ReservationReleased(f"order {reservation.order_id} has been cancelled")
+    if reservation.status == reservations.RELEASED:
+        raise ReservationReleased(f"order {reservation.order_id} has been cancelled")
     items = [
         {
             "product_id": line.product_id,
@@ -71,11 +82,54 @@ def product_result(outcome: Outcome[Product]) -> pb.ProductResult:
     return pb.ProductResult(product=product_message(outcome.unwrap()))
 
 
-def order_from_message(request: pb.ReserveStockRequest) -> Order:
-    items = [{"product_id": item.product_id, "quantity": item.quantity} for item in request.items]
-    return domain.new_order(request.order_id, items)
+def request_from_message(message: pb.ReserveStockRequest) -> ReservationRequest:
+    """Decode a reservation request of gRPC. Raises Invalid."""
+    items = [{"product_id": item.product_id, "quantity": item.quantity} for item in message.items]
+    return reservations.new_request(message.order_id, items)
 
 
 def reservation_message(answer: Mapping[str, Any]) -> pb.ReserveStockResponse:
     items = [pb.ReservedLine(**item) for item in answer["items"]]
     return pb.ReserveStockResponse(order_id=answer["order_id"], items=items, currency=answer["currency"])
+
+
+def product_created(product: Product) -> tuple[ProductCreated, int]:
+    event = ProductCreated(
+        product_id=product.id,
+        name=product.name,
+        price_minor=product.price_minor,
+        currency=product.currency,
+        stock=product.stock,
+    )
+    return event, product.version
+
+
+def product_updated(product: Product) -> tuple[ProductUpdated, int]:
+    event = ProductUpdated(
+        product_id=product.id,
+        name=product.name,
+        price_minor=product.price_minor,
+        currency=product.currency,
+    )
+    return event, product.version
+
+
+def stock_changes(changed: Iterable[Product]) -> list[tuple[StockChanged, int]]:
+    return [
+        (StockChanged(product_id=product.id, stock=product.stock), product.version) for product in changed
+    ]
+
+
+def stocks_reserved(
+    requests: Mapping[str, ReservationRequest], decisions: Sequence[Reservation]
+) -> list[tuple[StocksReserved, int]]:
+    """Make one event of the new reservations whose requests name a customer; none if there are none."""
+    orders: list[ReservedOrder] = []
+    for decision in decisions:
+        user_id = requests[decision.order_id].user_id
+        if user_id is not None and decision.status == reservations.RESERVED:
+            items: list[ReservedItem] = [
+                {"product_id": line.product_id, "quantity": line.quantity} for line in decision.lines
+            ]
+            orders.append({"order_id": decision.order_id, "user_id": user_id, "items": items})
+    return [(StocksReserved(batch_id=uuid.uuid4().hex, orders=orders), 1)] if orders else []

@@ -9,7 +9,10 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
+
+from services.rules import MAX_QUANTITY
 
 DIVERTED = "chaos-diverted"
 
@@ -47,14 +50,15 @@ def _put(owner: Any, name: str, instead: Any) -> None:
 @mutant
 def stock_check_off() -> None:
     """products reserves what is not there"""
-    if domain := _module("services.products.domain"):
-        reserve = domain.reserve
-        plenty = {"stock": domain.MAX_QUANTITY}
-        domain.reserve = lambda products, order: reserve(
-            {key: domain.replace(one, **plenty) for key, one in products.items()}, order
-        )
-        moved = domain._moved
-        domain._moved = lambda product, quantity: moved(product, max(quantity, -product.stock))
+    if reservations := _module("services.products.reservations"):
+        reserve, taken = reservations.reserve, reservations._taken
+
+        def plenty_in_stock(products: Any, request: Any) -> Any:
+            plenty = {key: replace(product, stock=MAX_QUANTITY) for key, product in products.items()}
+            return reserve(plenty, request)
+
+        _put(reservations, "reserve", plenty_in_stock)
+        _put(reservations, "_taken", lambda product, n: taken(product, min(n, product.stock)))
 
 
 @mutant
@@ -159,12 +163,13 @@ def no_completion() -> None:
 @mutant
 def no_tombstone() -> None:
     """a cancel that overtakes its reservation leaves no trace"""
-    if commands := _module("services.products.commands"):
-        store = _module("services.products.store")
-        decide = store.ProductsTransaction.decide
-        store.ProductsTransaction.decide = lambda self, decided: decide(
-            self, [one for one in decided if one.status != commands.domain.RELEASED]
-        )
+    if store := _module("services.products.store"):
+        add = store.ProductsTransaction.add_reservations
+
+        def add_no_tombstone(self: Any, decisions: Any) -> None:
+            add(self, [decision for decision in decisions if decision.status != store.RELEASED])
+
+        _put(store.ProductsTransaction, "add_reservations", add_no_tombstone)
 
 
 @mutant

@@ -8,10 +8,10 @@ from sqlalchemy.exc import OperationalError
 
 from nameko_mesh.errors import Refused
 from nameko_mesh.sql.engine import open_engine
-from services.products import commands, domain
+from services.products import commands, domain, reservations
 from services.products.store import ProductsStore
 from services.rules import Invalid
-from tests.builders import an_order
+from tests.builders import stock_request
 from tests.integration.services.published import published, types
 
 
@@ -94,7 +94,7 @@ def test_products_are_listed_in_id_order_and_searched_in_any_case(store):
 
 
 def test_all_products_come_page_by_page(store, monkeypatch):
-    monkeypatch.setattr(commands, "STREAM_PAGE", 2)
+    monkeypatch.setattr(commands, "STREAM_PAGE_SIZE", 2)
     for number in range(5):
         stocked(store, f"P{number}")
     assert [product.id for product in commands.all_products(store)] == [f"P{number}" for number in range(5)]
@@ -102,8 +102,8 @@ def test_all_products_come_page_by_page(store, monkeypatch):
 
 def test_a_reservation_takes_stock_and_tells(store):
     stocked(store, stock=5)
-    (reservation,) = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
-    assert reservation.status == domain.RESERVED
+    (reservation,) = commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
+    assert reservation.status == reservations.RESERVED
     assert stock(store) == 3
     assert published(store)[-1]["data"] == {"product_id": "P001", "stock": 3}
 
@@ -112,12 +112,12 @@ def test_a_reservation_takes_stock_and_tells(store):
 def test_reservations_of_somebodys_orders_are_told_once_in_one_event(store, remembered):
     stocked(store, stock=5)
     if not remembered:
-        store.memory.was_wrong()
+        store.cache.distrust()
     orders = [
-        an_order("o-1", {"P001": 2}, user_id="U001"),
-        an_order("o-2"),
-        an_order("o-3", user_id="U002"),
-        *([] if remembered else [an_order("o-4", {"P001": 9}, user_id="U001")]),
+        stock_request("o-1", {"P001": 2}, user_id="U001"),
+        stock_request("o-2"),
+        stock_request("o-3", user_id="U002"),
+        *([] if remembered else [stock_request("o-4", {"P001": 9}, user_id="U001")]),
     ]
     commands.reserve_stocks(store, orders)
     commands.reserve_stocks(store, orders)
@@ -131,7 +131,7 @@ def test_reservations_of_somebodys_orders_are_told_once_in_one_event(store, reme
 
 def test_a_malformed_user_of_an_order_is_refused():
     with pytest.raises(Invalid) as refused:
-        an_order(user_id="not an id")
+        stock_request(user_id="not an id")
     assert refused.value.field == "user_id"
 
 
@@ -139,43 +139,51 @@ def test_another_order_under_an_id_gets_nothing_and_the_first_keeps_what_it_has(
     stocked(store, stock=5)
     for items in ({"P001": 2}, {"P001": 9}):  # one that can be had, and one that can't
         order_id = f"o-{items['P001']}"
-        (first,) = commands.reserve_stocks(store, [an_order(order_id, items)])
+        (first,) = commands.reserve_stocks(store, [stock_request(order_id, items)])
         same, other = commands.reserve_stocks(
-            store, [an_order(order_id, items, exact=True), an_order(order_id, {"P001": 1}, exact=True)]
+            store,
+            [
+                stock_request(order_id, items, exact=True),
+                stock_request(order_id, {"P001": 1}, exact=True),
+            ],
         )
         assert (same.status, same.lines) == (first.status, first.lines)
-        assert isinstance(other.refusal, domain.OrderIdReused)
+        assert isinstance(other.refusal, reservations.OrderIdReused)
     first, second, any_answer = commands.reserve_stocks(
         store,
-        [an_order("o", {"P001": 1}), an_order("o", {"P001": 2}, exact=True), an_order("o", {"P001": 2})],
+        [
+            stock_request("o", {"P001": 1}),
+            stock_request("o", {"P001": 2}, exact=True),
+            stock_request("o", {"P001": 2}),
+        ],
     )
     assert any_answer == first
-    assert first.status == domain.RESERVED
-    assert isinstance(second.refusal, domain.OrderIdReused)
+    assert first.status == reservations.RESERVED
+    assert isinstance(second.refusal, reservations.OrderIdReused)
     assert stock(store) == 2
 
 
 def test_a_repeated_order_reserves_once(store):
     stocked(store, stock=5)
-    first = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
-    second = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
+    first = commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
+    second = commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
     assert first == second
     assert stock(store) == 3
 
 
 def test_the_same_order_twice_in_one_batch_reserves_once(store):
     stocked(store, stock=5)
-    one, other = commands.reserve_stocks(store, [an_order(items={"P001": 2})] * 2)
+    one, other = commands.reserve_stocks(store, [stock_request(items={"P001": 2})] * 2)
     assert one == other
     assert stock(store) == 3
 
 
 def test_a_refused_order_stays_refused_after_a_restock(store):
     stocked(store, stock=1)
-    (refused,) = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
+    (refused,) = commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
     commands.restock(store, "c", "P001", 10)
-    (again,) = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
-    assert again.status == domain.REFUSED
+    (again,) = commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
+    assert again.status == reservations.REFUSED
     assert again.refusal.slug == refused.refusal.slug == "out-of-stock"
     assert str(again.refusal) == str(refused.refusal)
     assert stock(store) == 11
@@ -183,7 +191,7 @@ def test_a_refused_order_stays_refused_after_a_restock(store):
 
 def test_a_release_gives_back_once(store):
     stocked(store, stock=5)
-    commands.reserve_stocks(store, [an_order(items={"P001": 2})])
+    commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
     commands.release_stocks(store, ["o-1"])
     commands.release_stocks(store, ["o-1"])
     assert stock(store) == 5
@@ -199,24 +207,24 @@ def test_a_release_for_the_same_event_is_done_once(store):
 def test_a_release_that_overtakes_its_reserve_leaves_a_tombstone(store):
     stocked(store, stock=5)
     commands.release_stocks(store, ["o-1"])
-    (late,) = commands.reserve_stocks(store, [an_order(items={"P001": 2})])
-    assert late.status == domain.RELEASED
+    (late,) = commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
+    assert late.status == reservations.RELEASED
     assert stock(store) == 5
 
 
 def test_twenty_at_once_for_the_last_ten_are_exactly_ten(store):
     stocked(store, stock=10)
     pool = eventlet.GreenPool(20)
-    orders = [[an_order(f"o-{number}")] for number in range(20)]
+    orders = [[stock_request(f"o-{number}")] for number in range(20)]
     answers = list(pool.imap(lambda batch: commands.reserve_stocks(store, batch)[0].status, orders))
-    assert sorted(answers) == [domain.REFUSED] * 10 + [domain.RESERVED] * 10
+    assert sorted(answers) == [reservations.REFUSED] * 10 + [reservations.RESERVED] * 10
     assert stock(store) == 0
 
 
 def test_the_same_order_ten_times_at_once_reserves_once(store):
     stocked(store, stock=10)
     pool = eventlet.GreenPool(10)
-    answers = list(pool.imap(lambda _: commands.reserve_stocks(store, [an_order()])[0], range(10)))
+    answers = list(pool.imap(lambda _: commands.reserve_stocks(store, [stock_request()])[0], range(10)))
     assert all(answer == answers[0] for answer in answers)
     assert stock(store) == 9
 
@@ -228,10 +236,10 @@ def test_orders_in_opposite_order_do_not_deadlock(store):
 
     def reserve(number):
         pairs = [("P001", 1), ("P002", 1)]
-        order = an_order(f"o-{number}", dict(pairs if number % 2 else reversed(pairs)))
+        order = stock_request(f"o-{number}", dict(pairs if number % 2 else reversed(pairs)))
         return commands.reserve_stocks(store, [order])[0].status
 
-    assert set(pool.imap(reserve, range(40))) == {domain.RESERVED}
+    assert set(pool.imap(reserve, range(40))) == {reservations.RESERVED}
     assert (stock(store, "P001"), stock(store, "P002")) == (60, 60)
 
 
@@ -240,7 +248,7 @@ def test_reserve_and_release_at_once_end_in_balance(store):
     pool = eventlet.GreenPool(20)
 
     def reserve_and_release(number):
-        order = an_order(f"o-{number}")
+        order = stock_request(f"o-{number}")
         pile = eventlet.GreenPile(2)
         pile.spawn(commands.reserve_stocks, store, [order])
         pile.spawn(commands.release_stocks, store, [order.order_id])
@@ -301,38 +309,40 @@ def another_instance(store):
 def remembering(store):
     """A store that remembers its product."""
     stocked(store)
-    commands.reserve_stocks(store, [an_order("before")])
+    commands.reserve_stocks(store, [stock_request("before")])
     return store
 
 
 def test_what_another_instance_has_taken_is_not_taken_again(store):
     other = remembering(another_instance(store))
-    commands.reserve_stocks(store, [an_order("o-1", {"P001": 8})])
-    (refused,) = commands.reserve_stocks(other, [an_order("o-2", {"P001": 2})])
-    (reserved,) = commands.reserve_stocks(other, [an_order("o-3", {"P001": 1})])
-    assert (refused.status, reserved.status) == (domain.REFUSED, domain.RESERVED)
+    commands.reserve_stocks(store, [stock_request("o-1", {"P001": 8})])
+    (refused,) = commands.reserve_stocks(other, [stock_request("o-2", {"P001": 2})])
+    (reserved,) = commands.reserve_stocks(other, [stock_request("o-3", {"P001": 1})])
+    assert (refused.status, reserved.status) == (reservations.REFUSED, reservations.RESERVED)
     assert stock(store) == 0
 
 
 def test_a_price_that_another_instance_has_set_is_the_one_that_counts(store):
     other = remembering(another_instance(store))
     commands.update_product(store, None, "P001", None, 5)
-    (reservation,) = commands.reserve_stocks(other, [an_order("o-1")])
+    (reservation,) = commands.reserve_stocks(other, [stock_request("o-1")])
     assert reservation.lines[0].unit_price_minor == 5
 
 
 def test_nobody_is_refused_what_another_instance_has_restocked(store):
     other = remembering(another_instance(store))
     commands.restock(store, "c-1", "P001", 100)
-    (reservation,) = commands.reserve_stocks(other, [an_order("o-1", {"P001": 100})])
-    assert reservation.status == domain.RESERVED
+    (reservation,) = commands.reserve_stocks(other, [stock_request("o-1", {"P001": 100})])
+    assert reservation.status == reservations.RESERVED
     assert stock(store) == 9
 
 
 def test_a_repeated_order_among_new_ones_keeps_its_answer_and_takes_nothing_more(store):
     remembering(store)
-    answers = commands.reserve_stocks(store, [an_order("before"), an_order("o-1"), an_order("o-2")])
-    assert [one.status for one in answers] == [domain.RESERVED] * 3
+    answers = commands.reserve_stocks(
+        store, [stock_request("before"), stock_request("o-1"), stock_request("o-2")]
+    )
+    assert [one.status for one in answers] == [reservations.RESERVED] * 3
     assert stock(store) == 7
 
 
@@ -341,9 +351,9 @@ def test_many_instances_at_once_sell_what_there_is_and_no_more(store):
     instances = [another_instance(store) for _ in range(3)]
 
     def reserve(number):
-        (reservation,) = commands.reserve_stocks(instances[number % 3], [an_order(f"o-{number}")])
+        (reservation,) = commands.reserve_stocks(instances[number % 3], [stock_request(f"o-{number}")])
         return reservation.status
 
     answers = list(eventlet.GreenPool(30).imap(reserve, range(30)))
-    assert answers.count(domain.RESERVED) == 20
+    assert answers.count(reservations.RESERVED) == 20
     assert stock(store) == 0

@@ -13,7 +13,7 @@ from nameko_mesh.outcome import Outcome
 from services.orders import domain as orders
 from services.orders import remote, saga, wire
 from services.orders.service import OrdersService
-from services.products import domain as products
+from services.products import reservations
 from services.products.service import ProductsService
 from services.rules import Invalid
 from services.users.service import UsersService
@@ -36,10 +36,10 @@ def test_a_product_on_the_wire():
 
 def test_a_malformed_order_spoils_no_other_of_its_batch():
     service = worker_factory(ProductsService)
-    reserved = products.Reservation(
+    reserved = reservations.Reservation(
         order_id="o-2",
-        status=products.RESERVED,
-        lines=(products.ReservedLine(product_id="P001", name="Laptop", quantity=1, unit_price_minor=5),),
+        status=reservations.RESERVED,
+        lines=(reservations.ReservedLine(product_id="P001", name="Laptop", quantity=1, unit_price_minor=5),),
         currency="USD",
     )
     orders_asked = ["nonsense", {"order_id": "o-2", "items": [{"product_id": "P001", "quantity": 1}]}]
@@ -53,10 +53,10 @@ def test_a_malformed_order_spoils_no_other_of_its_batch():
 
 def test_a_late_reserve_meets_the_tombstone():
     service = worker_factory(ProductsService)
-    tombstone = products.Reservation(order_id="o-1", status=products.RELEASED)
+    tombstone = reservations.Reservation(order_id="o-1", status=reservations.RELEASED)
     with (
         patch("services.products.commands.reserve_stocks", return_value=[tombstone]),
-        pytest.raises(products.ReservationReleased),
+        pytest.raises(reservations.ReservationReleased),
     ):
         service.reserve_stock("o-1", [{"product_id": "P001", "quantity": 1}])
 

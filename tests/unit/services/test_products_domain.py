@@ -7,19 +7,17 @@ from typing import Any
 
 import pytest
 
-from services.products import domain
+from services.products import domain, reservations
 from services.rules import MAX_QUANTITY, Invalid
-from tests.builders import a_product, an_order, stock_of
+from tests.builders import a_product, by_id, stock_request
 
 
 def test_a_reservation_takes_every_line_at_todays_price():
-    on_hand = stock_of(
-        a_product("P001", stock=10, price_minor=500), a_product("P002", stock=3, price_minor=70)
-    )
+    on_hand = by_id(a_product("P001", stock=10, price_minor=500), a_product("P002", stock=3, price_minor=70))
 
-    (decision,), changed = domain.reserve_all(on_hand, [an_order(items={"P001": 2, "P002": 3})])
+    (decision,), changed = reservations.reserve_all(on_hand, [stock_request(items={"P001": 2, "P002": 3})])
 
-    assert decision.status == domain.RESERVED
+    assert decision.status == reservations.RESERVED
     assert [(line.product_id, line.quantity, line.unit_price_minor) for line in decision.lines] == [
         ("P001", 2, 500),
         ("P002", 3, 70),
@@ -28,28 +26,36 @@ def test_a_reservation_takes_every_line_at_todays_price():
 
 
 def test_an_order_that_is_short_of_one_line_takes_none():
-    on_hand = stock_of(a_product("P001", stock=10), a_product("P002", stock=1))
+    on_hand = by_id(a_product("P001", stock=10), a_product("P002", stock=1))
 
-    (decision,), changed = domain.reserve_all(on_hand, [an_order(items={"P001": 1, "P002": 2})])
+    (decision,), changed = reservations.reserve_all(on_hand, [stock_request(items={"P001": 1, "P002": 2})])
 
-    assert decision.status == domain.REFUSED
-    assert isinstance(decision.refusal, domain.OutOfStock)
+    assert decision.status == reservations.REFUSED
+    assert isinstance(decision.refusal, reservations.OutOfStock)
     assert changed == {}
 
 
 def test_orders_of_one_batch_share_the_stock_in_their_order():
-    on_hand = stock_of(a_product(stock=3))
-    orders = [an_order("o-1", {"P001": 2}), an_order("o-2", {"P001": 2}), an_order("o-3", {"P001": 1})]
+    on_hand = by_id(a_product(stock=3))
+    orders = [
+        stock_request("o-1", {"P001": 2}),
+        stock_request("o-2", {"P001": 2}),
+        stock_request("o-3", {"P001": 1}),
+    ]
 
-    decisions, changed = domain.reserve_all(on_hand, orders)
+    decisions, changed = reservations.reserve_all(on_hand, orders)
 
-    assert [decision.status for decision in decisions] == [domain.RESERVED, domain.REFUSED, domain.RESERVED]
+    assert [decision.status for decision in decisions] == [
+        reservations.RESERVED,
+        reservations.REFUSED,
+        reservations.RESERVED,
+    ]
     assert changed["P001"].stock == 0
 
 
 def test_every_change_of_stock_is_a_new_version():
-    decisions, changed = domain.reserve_all(
-        stock_of(a_product(stock=5, version=7)), [an_order("o-1"), an_order("o-2")]
+    decisions, changed = reservations.reserve_all(
+        by_id(a_product(stock=5, version=7)), [stock_request("o-1"), stock_request("o-2")]
     )
     assert changed["P001"].version == 9
     assert len(decisions) == 2
@@ -57,33 +63,33 @@ def test_every_change_of_stock_is_a_new_version():
 
 def test_an_unknown_product_refuses_the_order():
     with pytest.raises(domain.UnknownProduct, match="P404"):
-        domain.reserve(stock_of(a_product()), an_order(items={"P404": 1}))
+        reservations.reserve(by_id(a_product()), stock_request(items={"P404": 1}))
 
 
 def test_an_order_is_priced_in_one_currency():
-    on_hand = stock_of(a_product("P001", currency="USD"), a_product("P002", currency="EUR"))
+    on_hand = by_id(a_product("P001", currency="USD"), a_product("P002", currency="EUR"))
     with pytest.raises(Invalid, match="EUR, USD"):
-        domain.reserve(on_hand, an_order(items={"P001": 1, "P002": 1}))
+        reservations.reserve(on_hand, stock_request(items={"P001": 1, "P002": 1}))
 
 
 def test_the_same_product_twice_is_one_line():
     items = [{"product_id": "P001", "quantity": 2}, {"product_id": "P001", "quantity": 3}]
-    assert domain.new_order("o-1", items).lines == (domain.Line("P001", 5),)
+    assert reservations.new_request("o-1", items).lines == (reservations.Line("P001", 5),)
 
 
 def test_a_release_gives_back_what_was_reserved():
-    on_hand = stock_of(a_product(stock=10))
-    (decision,), changed = domain.reserve_all(on_hand, [an_order(items={"P001": 4})])
+    on_hand = by_id(a_product(stock=10))
+    (decision,), changed = reservations.reserve_all(on_hand, [stock_request(items={"P001": 4})])
 
-    given_back = domain.release_all(changed, [decision])
+    given_back = reservations.release_all(changed, [decision])
 
     assert given_back["P001"].stock == 10
 
 
-@pytest.mark.parametrize("status", [domain.REFUSED, domain.RELEASED])
+@pytest.mark.parametrize("status", [reservations.REFUSED, reservations.RELEASED])
 def test_what_is_not_reserved_gives_nothing_back(status):
-    reservation = domain.Reservation(order_id="o-1", status=status)
-    assert domain.release_all(stock_of(a_product()), [reservation]) == {}
+    reservation = reservations.Reservation(order_id="o-1", status=status)
+    assert reservations.release_all(by_id(a_product()), [reservation]) == {}
 
 
 BAD_ITEMS: dict[str, tuple[Any, str]] = {
@@ -108,7 +114,7 @@ BAD_ITEMS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize(("items", "field"), BAD_ITEMS.values(), ids=BAD_ITEMS)
 def test_a_bad_line_is_refused_by_name(items, field):
     with pytest.raises(Invalid) as refused:
-        domain.new_order("o-1", items)
+        reservations.new_request("o-1", items)
     assert refused.value.field == field
     assert refused.value.slug == "validation-failed"
 
@@ -158,29 +164,29 @@ def test_a_restock_adds_up():
 
 
 def test_an_order_that_costs_more_than_json_can_tell_is_refused():
-    dear = stock_of(a_product(price_minor=domain.MAX_PRICE_MINOR, stock=MAX_QUANTITY))
-    domain.reserve(dear, an_order(items={"P001": 9007}))
+    dear = by_id(a_product(price_minor=domain.MAX_PRICE_MINOR, stock=MAX_QUANTITY))
+    reservations.reserve(dear, stock_request(items={"P001": 9007}))
     with pytest.raises(Invalid):
-        domain.reserve(dear, an_order(items={"P001": 9008}))
+        reservations.reserve(dear, stock_request(items={"P001": 9008}))
 
 
 def test_a_decision_is_repeated_whatever_is_asked_unless_that_is_to_be_exact():
-    products = stock_of(a_product("P001", stock=5), a_product("P002", stock=0))
-    orders = [an_order("o-1", {"P001": 2}), an_order("o-2", {"P002": 1})]
-    reserved, refused = domain.reserve_all(products, orders)[0]
-    assert domain.repeated(orders[0], reserved) is reserved
-    assert domain.repeated(orders[1], refused) is refused
+    products = by_id(a_product("P001", stock=5), a_product("P002", stock=0))
+    orders = [stock_request("o-1", {"P001": 2}), stock_request("o-2", {"P002": 1})]
+    reserved, refused = reservations.reserve_all(products, orders)[0]
+    assert reservations.repeated(orders[0], reserved) is reserved
+    assert reservations.repeated(orders[1], refused) is refused
     for order, before in (
-        (an_order("o-1", {"P001": 1}), reserved),
-        (an_order("o-1", {"P001": 2, "P002": 1}), reserved),
-        (an_order("o-2", {"P001": 1}), refused),
+        (stock_request("o-1", {"P001": 1}), reserved),
+        (stock_request("o-1", {"P001": 2, "P002": 1}), reserved),
+        (stock_request("o-2", {"P001": 1}), refused),
     ):
-        assert domain.repeated(order, before) is before
-        again = domain.repeated(replace(order, exact=True), before)
+        assert reservations.repeated(order, before) is before
+        again = reservations.repeated(replace(order, exact=True), before)
         assert again.refusal.slug == "idempotency-key-reused"
-        assert again.status == domain.REFUSED
+        assert again.status == reservations.REFUSED
 
 
 def test_an_order_that_was_cancelled_first_is_cancelled_whatever_it_asks_for():
-    tombstone = domain.Reservation(order_id="o-1", status=domain.RELEASED)
-    assert domain.repeated(an_order("o-1", {"P001": 9}, exact=True), tombstone) is tombstone
+    tombstone = reservations.Reservation(order_id="o-1", status=reservations.RELEASED)
+    assert reservations.repeated(stock_request("o-1", {"P001": 9}, exact=True), tombstone) is tombstone
