@@ -1,4 +1,4 @@
-"""Who the customers are and which orders there are, as far as this process knows."""
+"""The customers and orders that this process knows, so that placing an order reads nothing in most cases."""
 
 from __future__ import annotations
 
@@ -6,37 +6,40 @@ from collections.abc import Iterable
 
 from services.orders.domain import Customer
 
-MOST = 10_000
+MAX_ENTRIES = 10_000
 
 
-class Memory:
-    """Customers as this process has read them last. Who writes by it does so on condition that they still
-    are so: it may be wrong, and saves a question. And of which orders there are rows, some of the last."""
+class OrdersCache:
+    """The customers as last read, and the ids of orders that are recorded.
+
+    Writes based on a customer are conditional, so a stale entry costs a retry, never a wrong order. An order
+    that is recorded may be missing here, because another instance has recorded it or because it is old.
+    """
 
     def __init__(self) -> None:
         self._customers: dict[str, Customer] = {}
-        self._rows: set[str] = set()
-        self._older_rows: set[str] = set()
+        self._recorded: set[str] = set()
+        self._recorded_before: set[str] = set()
 
-    def recall(self, user_ids: Iterable[str]) -> dict[str, Customer]:
-        """Those that are known, by id."""
-        return {one: self._customers[one] for one in user_ids if one in self._customers}
+    def customers(self, user_ids: Iterable[str]) -> dict[str, Customer]:
+        """Return the cached ones of these customers, by id."""
+        return {user_id: self._customers[user_id] for user_id in user_ids if user_id in self._customers}
 
-    def remember(self, customers: Iterable[Customer]) -> None:
-        if len(self._customers) > MOST:
+    def put_customers(self, customers: Iterable[Customer]) -> None:
+        if len(self._customers) > MAX_ENTRIES:
             self._customers.clear()
         self._customers.update((customer.id, customer) for customer in customers)
 
-    def forget(self, user_ids: Iterable[str]) -> None:
+    def drop_customers(self, user_ids: Iterable[str]) -> None:
         for user_id in user_ids:
             self._customers.pop(user_id, None)
 
-    def note_rows(self, order_ids: Iterable[str]) -> None:
-        """After the commit, and not before."""
-        if len(self._rows) > MOST:
-            self._rows, self._older_rows = set(), self._rows
-        self._rows.update(order_ids)
+    def put_recorded(self, order_ids: Iterable[str]) -> None:
+        """Add orders that are committed. The oldest ids are forgotten."""
+        if len(self._recorded) > MAX_ENTRIES:
+            self._recorded, self._recorded_before = set(), self._recorded
+        self._recorded.update(order_ids)
 
-    def without_row(self, order_ids: Iterable[str]) -> set[str]:
-        """Those of which this process knows no row."""
-        return set(order_ids) - self._rows - self._older_rows
+    def without_recorded(self, order_ids: Iterable[str]) -> set[str]:
+        """Return the order ids that are not known to be recorded."""
+        return set(order_ids) - self._recorded - self._recorded_before

@@ -1,136 +1,78 @@
-"""What can be done with orders: each function is one transaction, and a batch is the normal case.
+"""The use cases of orders: each function is one transaction, and the batch is the normal case.
 
-Placing an order takes one of them, `confirm_at_once`, or two, `accept` and `settle`: see saga.
+`saga` says which of them place an order, and in which sequence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
-from nameko_mesh.events import Event
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.sql.retry import optimistically, retry_on_conflict
 from nameko_mesh.sql.write_batch import StaleWrite
-from nameko_mesh.values import value
-from services.orders import domain
-from services.orders.domain import Customer, Order, Request, Reserved
-from services.orders.events import OrderCancelled, OrderConfirmed, OrderedLine, OrderPlaced, OrderRejected
+from services.orders import domain, wire
+from services.orders.domain import Customer, Order, Request
+from services.orders.remote import Decisions
 from services.orders.store import OrdersStore
 from services.rules import checked_id
 
 LEASE = timedelta(seconds=5)
-"""A pending order is left alone for so long by others than the one who works on it: more than
-the whole deadline of a request."""
+"""The saga of a pending order belongs to one process for so long: more than the deadline of a request."""
+REQUEST_TIMEOUT = timedelta(seconds=2.5)
+"""After this time the caller of `place_order` has an answer: that the outcome is not known yet."""
+
+Reserved = tuple[Request, Mapping[str, Any]]
+"""A request whose order is not recorded yet, and its reservation."""
 
 
-MOST_PENDING = 1000
-"""Of so many pending orders this process is to know that they are there, whoever has written them."""
-
-LONGEST_REQUEST = timedelta(seconds=2.5)
-"""After so long whoever asked first has an answer: that the outcome is not known yet."""
-
-
-@value
-class Accepted:
-    """What became of the requests: answers known already, pending orders to be driven on, and
-    requests of users of whom there is no copy yet."""
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The result of recording requests, by the index of the request."""
 
     answers: dict[int, Outcome[Order]]
-    to_drive: dict[int, Order]
-    strangers: dict[int, Request]
-
-
-def accept(store: OrdersStore, requests: Mapping[int, Request], news: Iterable[Customer] = ()) -> Accepted:
-    """Write new orders as pending. A request that came before gets its first answer.
-
-    `news` is what users has told of customers, and is kept.
-    """
-    if news:
-        return _accept_any(store, requests, news)
-    return optimistically(lambda: _accept_new(store, requests), lambda: _accept_any(store, requests, news))
-
-
-def _accept_new(store: OrdersStore, requests: Mapping[int, Request]) -> Accepted:
-    """In one statement. Raises StaleWrite when not all orders are new, or of
-    customers who are known."""
-    firsts = _by_order(requests.values())
-    if len(firsts) < len(requests):
-        raise StaleWrite
-    with store.transaction() as tx:
-        new = tx.add(list(firsts.values()), LEASE, all_or_none=True)
-        tx.publish(map(_placed, firsts.values()))
-    store.memory.note_rows(new)
-    return Accepted({}, {index: new[request.order_id] for index, request in requests.items()}, {})
-
-
-@retry_on_conflict
-def _accept_any(store: OrdersStore, requests: Mapping[int, Request], news: Iterable[Customer]) -> Accepted:
-    answers: dict[int, Outcome[Order]] = {}
-    to_drive: dict[int, Order] = {}
-    strangers: dict[int, Request] = {}
-    firsts = _by_order(requests.values())
-    with store.transaction() as tx:
-        for customer in news:
-            tx.learn(customer)
-        new = tx.add(list(firsts.values()), LEASE)
-        tx.flush()
-        known = tx.orders(firsts.keys() - new.keys())
-        # Only for who asks for the same again: another body under the key must not hold the order up.
-        asked = {(request.order_id, request.fingerprint) for request in requests.values()}
-        unfinished = [
-            order.id
-            for order in known.values()
-            if order.status == domain.PENDING and (order.id, order.fingerprint) in asked
-        ]
-        leased = tx.lease(unfinished, LEASE) if unfinished else set()
-        tx.publish(_placed(firsts[order_id]) for order_id in new)
-    store.memory.note_rows(new.keys() | known.keys())
-    for index, request in requests.items():
-        before = new.get(request.order_id) or known.get(request.order_id)
-        if before is None:
-            strangers[index] = request
-            continue
-        ours = before.id in new or before.id in leased
-        answers[index] = Outcome.of(partial(_answered, before, request, ours))
-        if ours and answers[index].error is None:
-            to_drive[index] = before
-    return Accepted(answers, to_drive, strangers)
+    """Answers that are known already, because the request is repeated or its order is pending."""
+    pending: dict[int, Order]
+    """Pending orders that the caller has to settle."""
+    unknown: dict[int, Request]
+    """Requests that are not recorded, because there is no copy of the customer."""
 
 
 def known_customers(store: OrdersStore, user_ids: Iterable[str]) -> dict[str, Customer]:
-    """Those of whom there is a copy, by id: as remembered here, else as it is, if it can be read."""
+    """Return the customers of whom there is a copy, by id: the cached ones if the database is unavailable."""
     wanted = set(user_ids)
-    known = store.memory.recall(wanted)
-    if unknown := wanted - known.keys():
+    known = store.cache.customers(wanted)
+    if missing := wanted - known.keys():
         try:
             with store.transaction(read_only=True) as tx:
-                read = tx.customers(unknown)
+                copies = tx.customers(missing)
         except (Unavailable, DeadlineExceeded):
             return known
-        store.memory.remember(read.values())
-        known |= read
+        store.cache.put_customers(copies.values())
+        known |= copies
     return known
 
 
-def confirm_at_once(
+def record_confirmed(
     store: OrdersStore, reserved: Sequence[Reserved], customers: Mapping[str, Customer]
-) -> dict[str, Order] | None:
-    """Write new orders whose stock is reserved, in one statement: all of them, by id, or none.
+) -> dict[str, Order]:
+    """Record new orders as confirmed, in one statement: all of them, by id, or none.
 
-    None is returned when one is not new, or of a customer who is not as remembered.
+    Returns no order if one exists already, or if a customer differs from the given copy.
     """
 
-    def not_so() -> None:
-        store.memory.forget(customers)
+    def drop_stale_customers() -> dict[str, Order]:
+        store.cache.drop_customers(customers)
+        return {}
 
-    return optimistically(lambda: _confirm_at_once(store, reserved, customers), not_so)
+    return optimistically(lambda: _record_confirmed(store, reserved, customers), drop_stale_customers)
 
 
-def _confirm_at_once(
+def _record_confirmed(
     store: OrdersStore, reserved: Sequence[Reserved], customers: Mapping[str, Customer]
 ) -> dict[str, Order]:
     now = datetime.now(UTC)
@@ -141,93 +83,141 @@ def _confirm_at_once(
         orders[request.order_id] = domain.confirmed(pending, reservation, now)
     with store.transaction() as tx:
         tx.add_confirmed(list(orders.values()), customers)
-        tx.publish(_placed(request) for request, _ in reserved)
-        tx.publish(map(_news, orders.values()))
-    store.memory.note_rows(orders)
+        tx.publish(wire.placed_event(request) for request, _ in reserved)
+        tx.publish(map(wire.status_event, orders.values()))
+    store.cache.put_recorded(orders)
     return orders
 
 
-def unwritten(store: OrdersStore, order_ids: Iterable[str]) -> set[str]:
-    """Those of which there is no order."""
-    wanted = store.memory.without_row(order_ids)
-    if not wanted:
-        return wanted
-    with store.transaction(read_only=True) as tx:
-        return wanted - tx.known(wanted)
+def record_pending(
+    store: OrdersStore, requests: Mapping[int, Request], customers: Sequence[Customer] = ()
+) -> Recorded:
+    """Record new orders as pending, leased to the caller. A repeated request gets its first answer.
+
+    `customers` are copies of customers that users has just sent; they are kept.
+    """
+    if customers:
+        return _record_each(store, requests, customers)
+    return optimistically(lambda: _record_new(store, requests), lambda: _record_each(store, requests, ()))
 
 
-def _by_order(requests: Iterable[Request]) -> dict[str, Request]:
-    """The first request for each order."""
-    firsts: dict[str, Request] = {}
+def _record_new(store: OrdersStore, requests: Mapping[int, Request]) -> Recorded:
+    """Record in one statement. Raises StaleWrite unless all orders are new, and all customers known."""
+    by_order = _first_requests(requests.values())
+    if len(by_order) < len(requests):
+        raise StaleWrite
+    with store.transaction() as tx:
+        tx.add_pending(list(by_order.values()), LEASE, all_or_none=True)
+        tx.publish(map(wire.placed_event, by_order.values()))
+    new = tx.added
+    store.cache.put_recorded(new)
+    return Recorded({}, {index: new[request.order_id] for index, request in requests.items()}, {})
+
+
+@retry_on_conflict
+def _record_each(
+    store: OrdersStore, requests: Mapping[int, Request], customers: Sequence[Customer]
+) -> Recorded:
+    by_order = _first_requests(requests.values())
+    with store.transaction() as tx:
+        for customer in customers:
+            tx.learn(customer)
+        tx.add_pending(list(by_order.values()), LEASE)
+        tx.flush()
+        new = tx.added
+        existing = tx.orders(by_order.keys() - new.keys())
+        # Another request under the same key takes no lease, or it would delay the order.
+        same = {(request.order_id, request.fingerprint) for request in requests.values()}
+        unsettled = [
+            order.id
+            for order in existing.values()
+            if order.status == domain.PENDING and (order.id, order.fingerprint) in same
+        ]
+        leased = tx.lease(unsettled, LEASE) if unsettled else set()
+        tx.publish(wire.placed_event(by_order[order_id]) for order_id in new)
+    store.cache.put_recorded(new.keys() | existing.keys())
+    return _recorded(requests, {**existing, **new}, new.keys() | leased)
+
+
+def _recorded(requests: Mapping[int, Request], orders: Mapping[str, Order], leased: set[str]) -> Recorded:
+    """Sort the requests into those with an answer, those to be settled, and those of unknown customers."""
+    answers: dict[int, Outcome[Order]] = {}
+    pending: dict[int, Order] = {}
+    for index, request in requests.items():
+        if order := orders.get(request.order_id):
+            is_leased = order.id in leased
+            answers[index] = Outcome.of(partial(_first_answer, order, request, is_leased))
+            if is_leased and answers[index].error is None:
+                pending[index] = order
+    unknown = {index: request for index, request in requests.items() if request.order_id not in orders}
+    return Recorded(answers, pending, unknown)
+
+
+def _first_requests(requests: Iterable[Request]) -> dict[str, Request]:
+    """Return the first request of each order, by order id."""
+    by_order: dict[str, Request] = {}
     for request in requests:
-        firsts.setdefault(request.order_id, request)
-    return firsts
+        by_order.setdefault(request.order_id, request)
+    return by_order
 
 
-def _answered(order: Order, request: Request, ours: bool) -> Order:
-    """The first answer; an order without one yet is for the caller to drive, if it is the caller's."""
-    answer = domain.replayed(order, request)
-    answered = datetime.now(UTC) - order.created_at > LONGEST_REQUEST
-    if order.status == domain.PENDING and not ours and not answered:
-        raise domain.in_progress()
+def _first_answer(order: Order, request: Request, is_leased: bool) -> Order:
+    """Return the first answer to the request. Raises InProgress while the first request is still running."""
+    answer = domain.first_answer(order, request)
+    is_running = datetime.now(UTC) - order.created_at <= REQUEST_TIMEOUT
+    if order.status == domain.PENDING and not is_leased and is_running:
+        raise domain.InProgress
     return answer
 
 
-def settle(
-    store: OrdersStore,
-    pending: Mapping[str, Order],
-    reservations: Mapping[str, Outcome[Mapping[str, Any]]],
-) -> dict[str, Order]:
-    """Confirm or reject orders by what products answered. One that was settled before stays as it is."""
-    before = {order_id: pending[order_id] for order_id in reservations}
+def settle(store: OrdersStore, pending: Mapping[str, Order], decisions: Decisions) -> dict[str, Order]:
+    """Confirm or reject orders by the decisions of products. A settled order stays as it is."""
+    before = {order_id: pending[order_id] for order_id in decisions}
     return optimistically(
-        lambda: _settle(store, before, reservations),
-        lambda: retry_on_conflict(_settle)(
-            store, None, reservations
-        ),  # one was cancelled meanwhile, or driven on
+        lambda: _settle(store, before, decisions),
+        lambda: _settle_locked(store, decisions),  # an order was cancelled or settled since it was read
     )
 
 
-def _settle(
-    store: OrdersStore,
-    before: Mapping[str, Order] | None,
-    reservations: Mapping[str, Outcome[Mapping[str, Any]]],
-) -> dict[str, Order]:
-    """`before` are the orders as they were, or None where they have to be read again."""
+@retry_on_conflict
+def _settle_locked(store: OrdersStore, decisions: Decisions) -> dict[str, Order]:
+    return _settle(store, None, decisions)
+
+
+def _settle(store: OrdersStore, before: Mapping[str, Order] | None, decisions: Decisions) -> dict[str, Order]:
+    """Settle the orders as given in `before`, or as read under a lock if it is None."""
     now = datetime.now(UTC)
     with store.transaction() as tx:
-        before = tx.orders(reservations, lock=True) if before is None else before
-        after = {order_id: _decided(order, reservations[order_id], now) for order_id, order in before.items()}
+        before = tx.orders(decisions, lock=True) if before is None else before
+        after = {order_id: _settled(order, decisions[order_id], now) for order_id, order in before.items()}
         changed = [order for order_id, order in after.items() if order is not before[order_id]]
         tx.save(changed)
-        tx.publish(map(_news, changed))
+        tx.publish(map(wire.status_event, changed))
     return after
 
 
-def _decided(order: Order, reservation: Outcome[Mapping[str, Any]], now: datetime) -> Order:
-    if reservation.error is None:
-        return domain.confirmed(order, reservation.unwrap(), now)
-    if getattr(reservation.error, "slug", None) == domain.KeyReused.slug and order.status == domain.PENDING:
-        return domain.cancelled(
-            order
-        )  # another under its key was faster: if that has stock, it is given back
-    error = reservation.to_wire()["error"]
-    return domain.rejected(order, error)
+def _settled(order: Order, decision: Outcome[Mapping[str, Any]], now: datetime) -> Order:
+    if decision.error is None:
+        return domain.confirmed(order, decision.unwrap(), now)
+    if getattr(decision.error, "slug", None) == domain.KeyReused.slug and order.status == domain.PENDING:
+        return domain.cancelled(order)  # so that products gives back what another request reserved by this id
+    return domain.rejected(order, decision.to_wire()["error"])
 
 
 @retry_on_conflict
 def cancel_order(store: OrdersStore, order_id: str) -> Order:
-    """Cancel a pending or confirmed order. Products gives the stock back when it hears of it."""
+    """Cancel a pending or confirmed order. Products gives the stock back on the event of it."""
     with store.transaction() as tx:
         before = tx.order(checked_id(order_id, "order_id"), lock=True)
         after = domain.cancelled(before)
         if after is not before:
             tx.save([after])
-            tx.publish([_news(after)])
+            tx.publish([wire.status_event(after)])
     return after
 
 
 def get_order(store: OrdersStore, order_id: str) -> Order:
+    """Read an order. Raises Invalid or UnknownOrder."""
     with store.transaction(read_only=True) as tx:
         return tx.order(checked_id(order_id, "order_id"))
 
@@ -235,6 +225,7 @@ def get_order(store: OrdersStore, order_id: str) -> Order:
 def list_orders(
     store: OrdersStore, user_id: str, before: tuple[datetime, str] | None, limit: int
 ) -> Sequence[Order]:
+    """Read up to `limit` orders of a user, newest first, that are older than `before` (created_at, id)."""
     checked_id(user_id, "user_id")
     with store.transaction(read_only=True) as tx:
         return tx.page(user_id, before, limit)
@@ -242,51 +233,6 @@ def list_orders(
 
 @retry_on_conflict
 def learn_customer(store: OrdersStore, customer: Customer) -> None:
-    """Applies what is newer than the copy; the same event twice, or late, changes nothing."""
+    """Keep a copy of a customer if it is newer, so that a repeated or late event changes nothing."""
     with store.transaction() as tx:
         tx.learn(customer)
-
-
-@retry_on_conflict
-def lease_due(store: OrdersStore, limit: int) -> list[tuple[Order, int]]:
-    """Pending orders that were left behind, with the number of attempts made."""
-    with store.transaction() as tx:
-        leased = tx.lease_due(limit, LEASE)
-        pending = tx.pending_ids(MOST_PENDING)
-    store.memory.note_rows(pending)
-    return leased
-
-
-@retry_on_conflict
-def put_off(store: OrdersStore, delays: Mapping[str, timedelta]) -> None:
-    with store.transaction() as tx:
-        for order_id, delay in sorted(delays.items()):
-            tx.put_off(order_id, delay)
-
-
-def _placed(request: Request) -> tuple[Event, int]:
-    items = [_line(line) for line in request.lines]
-    base = {"order_id": request.order_id, "user_id": request.user_id, "status": domain.PENDING}
-    return OrderPlaced(**base, items=items), domain.FIRST_VERSION
-
-
-def _news(order: Order) -> tuple[Event, int]:
-    """The event of the state that the order has just reached."""
-    base = {"order_id": order.id, "user_id": order.user_id, "status": order.status}
-    if order.status == domain.REJECTED:
-        reason = order.reason or {}
-        return OrderRejected(**base, reason=reason["code"], message=reason["message"]), order.version
-    kind: Any = OrderConfirmed if order.status == domain.CONFIRMED else OrderCancelled
-    items = [_line(line) for line in order.lines]
-    customer = {"name": order.user_name, "email": order.user_email}
-    money = {"total_minor": order.total_minor, "currency": order.currency}
-    return kind(**base, **customer, items=items, **money), order.version
-
-
-def _line(line: domain.Line) -> OrderedLine:
-    return {
-        "product_id": line.product_id,
-        "name": line.name,
-        "quantity": line.quantity,
-        "unit_price_minor": line.unit_price_minor,
-    }

@@ -1,5 +1,7 @@
-"""What orders asks of products and users. An answer is an outcome for each order or request, and what went
-wrong on the way there is one, too."""
+"""The calls that orders makes to products and users, and their answers as outcomes.
+
+A call that fails is logged here and becomes a missing or failed outcome: no function raises a MeshError.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ from services.orders.domain import Customer, Line, Order, Request
 
 log = logging.getLogger(__name__)
 
-# Answers that settle nothing: products, or the way to it, was not able to decide.
+Decisions = Mapping[str, Outcome[Mapping[str, Any]]]
+"""What products has decided, by order id: a reservation or the reason why there is none."""
+
+# With these errors products, or the connection to it, was not able to decide.
 _UNDECIDED = frozenset({"unavailable", "deadline-exceeded", "internal"})
 
 
@@ -26,55 +31,64 @@ class Users(Protocol):
     def get_users(self, *, user_ids: list[str]) -> list[dict[str, Any]]: ...
 
 
-def wanted_for(order_id: str, lines: Iterable[Line]) -> dict[str, Any]:
+def new_reservation(request: Request) -> dict[str, Any]:
+    """Encode a request whose order is not recorded: products publishes the reservation for this user."""
+    return recorded_reservation(request.order_id, request.lines) | {"user_id": request.user_id}
+
+
+def recorded_reservation(order_id: str, lines: Iterable[Line]) -> dict[str, Any]:
+    """Encode a request whose order is recorded, so that products has nothing to publish."""
     items = [{"product_id": line.product_id, "quantity": line.quantity} for line in lines]
     return {"order_id": order_id, "items": items, "exact": True}
 
 
-def reserve(products: Products, wanted: list[dict[str, Any]]) -> dict[str, Outcome[Mapping[str, Any]]]:
-    """What products has decided, by order."""
+def reserve(products: Products, reservations: list[dict[str, Any]]) -> Decisions:
+    """Ask products for reservations. An order on which products did not decide is missing in the result."""
+    if not reservations:
+        return {}
     try:
-        answers = products.reserve_stocks(orders=wanted)
+        answers = products.reserve_stocks(orders=reservations)
     except MeshError as error:
-        log.warning("%d orders have no answer of products: %s", len(wanted), error)
+        log.warning("%d orders have no answer of products: %s", len(reservations), error)
         return {}
     outcomes = {
-        one["order_id"]: Outcome.from_wire(answer) for one, answer in zip(wanted, answers, strict=True)
+        reservation["order_id"]: Outcome.from_wire(answer)
+        for reservation, answer in zip(reservations, answers, strict=True)
     }
     return {
-        order_id: one
-        for order_id, one in outcomes.items()
-        if getattr(one.error, "slug", None) not in _UNDECIDED
+        order_id: outcome
+        for order_id, outcome in outcomes.items()
+        if getattr(outcome.error, "slug", None) not in _UNDECIDED
     }
 
 
-def ask_users(
-    users: Users, strangers: Mapping[int, Request]
+def fetch_customers(
+    users: Users, requests: Mapping[int, Request]
 ) -> tuple[list[Customer], dict[int, Outcome[Order]]]:
-    """The customers who are not known here yet, and an outcome for each request that is not to be had."""
-    asked = sorted({request.user_id for request in strangers.values()})
+    """Ask users for the customers of requests. Returns them, and the outcomes of requests that failed."""
+    user_ids = sorted({request.user_id for request in requests.values()})
     try:
-        answers = [Outcome.from_wire(answer) for answer in users.get_users(user_ids=asked)]
+        answers = [Outcome.from_wire(answer) for answer in users.get_users(user_ids=user_ids)]
     except (Unavailable, DeadlineExceeded) as error:
-        answers = [Outcome(error=error)] * len(asked)
+        answers = [Outcome(error=error)] * len(user_ids)
     except MeshError as error:
         log.error("users could not answer: %s", error)
-        answers = [Outcome(error=Unavailable("users could not answer"))] * len(asked)
-    by_user = dict(zip(asked, answers, strict=True))
+        answers = [Outcome(error=Unavailable("users could not answer"))] * len(user_ids)
+    by_user = dict(zip(user_ids, answers, strict=True))
     failed: dict[int, Outcome[Order]] = {
-        index: Outcome(error=_why(request.user_id, by_user[request.user_id].error))
-        for index, request in strangers.items()
+        index: Outcome(error=_reason(request.user_id, by_user[request.user_id].error))
+        for index, request in requests.items()
         if by_user[request.user_id].error
     }
-    return [customer_from_wire(one.unwrap()) for one in answers if one.error is None], failed
+    return [_customer(answer.unwrap()) for answer in answers if answer.error is None], failed
 
 
-def _why(user_id: str, error: Exception | None) -> Exception | None:
-    """A user whom nobody knows is the caller's mistake; else it is told as it came."""
+def _reason(user_id: str, error: Exception | None) -> Exception | None:
+    """Return UnknownCustomer for a user who does not exist, or else the error as it is."""
     if isinstance(error, Refused) and error.slug == "not-found":
         return domain.UnknownCustomer(f"there is no user {user_id}", "user_id")
     return error
 
 
-def customer_from_wire(user: Mapping[str, Any]) -> Customer:
+def _customer(user: Mapping[str, Any]) -> Customer:
     return Customer(id=user["id"], name=user["name"], email=user["email"], version=user["version"])

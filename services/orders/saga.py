@@ -1,162 +1,210 @@
-"""Placing an order across orders, users and products, so that every order ends, whatever dies.
+"""Placing orders across orders, users and products, so that every order ends, whatever dies.
 
-    at once   reserve    products takes the stock, idempotent by order id, and tells of it in an event
-              confirm    the order is committed confirmed, with the outbox rows of its events
+An order goes from `service.place_order` to `place_orders` below, and from here to `commands`:
 
-What dies in between, or can't write, leaves a reservation of which an event is on its way; `complete`
-then writes the order. What can't be had at once goes step by step:
+    way             step      what happens                                           in
+    reserve_first   reserve   products takes the stock: all lines or none            remote.reserve
+                    record    the order is committed as confirmed                    commands.record_confirmed
+    record_first    record    the order is committed as pending                      commands.record_pending
+                    reserve   as above, unless products has decided already          remote.reserve
+                    settle    the order is committed as confirmed or rejected        commands.settle
 
-              accept     the order is committed pending; users is asked about an unknown customer
-              reserve    unless products has been asked
-              settle     confirmed or rejected, with the outbox row of the event
+`reserve_first` takes one transaction. It serves new orders of customers who are known here, if products has
+the stock. All other orders go by `record_first`. Each commit writes the events of the order to the outbox.
+Reservations are idempotent by order id, and no remote call happens inside a transaction.
 
-What dies after `accept` leaves a pending order whose lease runs out; `sweep` then drives it on, with the
-same id, until products has answered. No remote call happens inside a transaction.
+What a process that dies leaves behind, and what `recovery` does about it:
+
+    it dies after   in               it leaves                     until
+    reserve         reserve_first    a reservation without order   its event arrives: place_abandoned
+    record          record_first     a pending order               its lease runs out: sweep
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from functools import partial
 
-from nameko_mesh.backoff import back_off
 from nameko_mesh.errors import DeadlineExceeded, MeshError, Unavailable
 from nameko_mesh.outcome import Outcome
-from services.orders import commands, domain, remote, reserve_first
-from services.orders.domain import Order, Request
-from services.orders.remote import Products, Users
-from services.orders.reserve_first import NOTHING_ASKED, Ahead
+from services.orders import commands, domain, remote
+from services.orders.commands import Reserved
+from services.orders.domain import Customer, Order, Request
+from services.orders.remote import Decisions, Products, Users
 from services.orders.store import OrdersStore
 
 log = logging.getLogger(__name__)
 
-SWEEP_BATCH = 100
-LONGEST_DELAY = 8.0
-"""Seconds: an order is terminal within 30 s of the last fault, so it is asked about more often."""
-ALERT_ATTEMPTS = 10
 WRITE_SECONDS = 0.4
-"""What is kept of a request's time, to write an order after others have been asked."""
-MOMENT_SECONDS = commands.LONGEST_REQUEST.total_seconds()
-"""After so long whoever had the stock of an order reserved has written the order, or never will."""
+"""The part of a request's time that calls of other services leave for recording the order."""
+
+Requests = Mapping[int, Request]
+Answers = dict[int, Outcome[Order]]
+"""Requests and their outcomes, by the position of the request in its batch."""
 
 
-class LeftBehind(Exception):
-    """It has to be tried again."""
+@dataclass(frozen=True, slots=True)
+class Reservations:
+    """The requests that products was asked to reserve, and its decisions, by order id.
+
+    A request without a decision may have its stock: products did not answer.
+    """
+
+    requests: Mapping[str, Request]
+    decisions: Decisions
+
+    def include(self, order: Order) -> bool:
+        """Tell whether products was asked for this order, and not for another request under its key."""
+        request = self.requests.get(order.id)
+        return request is not None and request.fingerprint == order.fingerprint
 
 
-def place(
-    store: OrdersStore, products: Products, users: Users, wishes: Sequence[Outcome[Request]]
+NO_RESERVATIONS = Reservations({}, {})
+
+
+def place_orders(
+    store: OrdersStore, products: Products, users: Users, requests: Sequence[Outcome[Request]]
 ) -> list[Outcome[Order]]:
-    """An outcome for each wish. A pending order means that the outcome is not known yet."""
-    answers: dict[int, Outcome[Order]] = {
-        index: Outcome(error=wish.error) for index, wish in enumerate(wishes) if wish.error
+    """Place the valid requests of a batch. Returns an outcome for each request, in their order.
+
+    A pending order means that its outcome is not known yet.
+    """
+    valid = {index: request.unwrap() for index, request in enumerate(requests) if request.error is None}
+    answers: Answers = {
+        index: Outcome(error=request.error) for index, request in enumerate(requests) if index not in valid
     }
-    requests = {index: wish.unwrap() for index, wish in enumerate(wishes) if not wish.error}
-    if requests:
-        ahead = reserve_first.ask_ahead(store, products, requests.values())
-        answers |= reserve_first.answer(store, requests, ahead)
-    if rest := {index: request for index, request in requests.items() if index not in answers}:
+    confirmed, reservations = reserve_first(store, products, valid)
+    answers |= confirmed
+    if rest := {index: request for index, request in valid.items() if index not in answers}:
         try:
-            answers |= _step_by_step(store, products, users, rest, ahead)
+            answers |= record_first(store, products, users, rest, reservations)
         except Exception as error:
             if not answers:
                 raise
-            answers |= dict.fromkeys(rest, Outcome(error=_told_of(error)))
-    return [answers[index] for index in range(len(wishes))]
+            answers |= dict.fromkeys(rest, Outcome(error=_reported(error)))
+    return [answers[index] for index in range(len(requests))]
 
 
-def _told_of(error: Exception) -> MeshError:
-    """What those are told who have no answer yet, when others have theirs."""
+def _reported(error: Exception) -> MeshError:
+    """Return the error for those orders of a batch that have no answer, while others have theirs."""
     if isinstance(error, MeshError):
         return error
     log.error("some orders of a batch could not be placed", exc_info=error)
     return MeshError("orders could not place it")
 
 
-def _step_by_step(
-    store: OrdersStore, products: Products, users: Users, requests: Mapping[int, Request], ahead: Ahead
-) -> dict[int, Outcome[Order]]:
-    accepted = commands.accept(store, requests)
-    answers, to_drive = dict(accepted.answers), dict(accepted.to_drive)
-    if accepted.strangers:
-        customers, failed = remote.ask_users(users, accepted.strangers)
-        answers |= failed
-        known = {index: one for index, one in accepted.strangers.items() if index not in failed}
-        try:
-            accepted = commands.accept(store, known, customers)
-        except (Unavailable, DeadlineExceeded) as error:
-            answers |= dict.fromkeys(known, Outcome(error=error))
-        else:
-            answers |= accepted.answers
-            to_drive |= accepted.to_drive
-    orders = {order.id: order for order in to_drive.values()}
-    settled = drive(store, products, list(orders.values()), ahead)
-    for index, order in to_drive.items():
-        answers[index] = Outcome.of(partial(domain.replayed, settled[order.id], requests[index]))
+def reserve_first(store: OrdersStore, products: Products, requests: Requests) -> tuple[Answers, Reservations]:
+    """Reserve the stock, then record the orders as confirmed.
+
+    Returns the answers of the orders that are confirmed, or whose key is taken, and what products has decided
+    about all of them. The other orders are left to `record_first`.
+    """
+    customers = commands.known_customers(store, (request.user_id for request in requests.values()))
+    reservations = _reserve_new(store, products, requests.values(), customers)
+    outcomes = _record_reserved(store, reservations, customers)
+    answers = {
+        index: _for_request(request, reservations.requests[request.order_id], outcomes[request.order_id])
+        for index, request in requests.items()
+        if request.order_id in outcomes
+    }
+    return answers, reservations
+
+
+def _reserve_new(
+    store: OrdersStore, products: Products, requests: Iterable[Request], customers: Mapping[str, Customer]
+) -> Reservations:
+    """Reserve for the orders that are not recorded, as far as is known, and whose customers are known."""
+    new = store.cache.without_recorded(request.order_id for request in requests)
+    by_order: dict[str, Request] = {}
+    for request in requests:
+        if request.order_id in new and request.user_id in customers:
+            by_order.setdefault(request.order_id, request)
+    wanted = [remote.new_reservation(request) for request in by_order.values()]
+    return Reservations(by_order, remote.reserve(products, wanted))
+
+
+def _record_reserved(
+    store: OrdersStore, reservations: Reservations, customers: Mapping[str, Customer]
+) -> dict[str, Outcome[Order]]:
+    """Record the orders that have their stock. Returns an outcome for each that is decided, by order id."""
+    outcomes: dict[str, Outcome[Order]] = {}
+    reserved: list[Reserved] = []
+    for order_id, decision in reservations.decisions.items():
+        if decision.error is None:
+            reserved.append((reservations.requests[order_id], decision.unwrap()))
+        elif getattr(decision.error, "slug", None) == domain.KeyReused.slug:
+            outcomes[order_id] = Outcome(error=domain.KeyReused())
+    try:
+        orders = commands.record_confirmed(store, reserved, customers) if reserved else {}
+    except Exception as error:  # any error, because the stock is reserved: recovery records the orders
+        is_expected = isinstance(error, Unavailable | DeadlineExceeded)
+        log.warning("%d orders are recorded later: %s", len(reserved), error, exc_info=not is_expected)
+        unknown = DeadlineExceeded("the order could not be written in time: it may be, later")
+        return outcomes | {request.order_id: Outcome(error=unknown) for request, _ in reserved}
+    return outcomes | {order_id: Outcome(order) for order_id, order in orders.items()}
+
+
+def _for_request(request: Request, reserved: Request, outcome: Outcome[Order]) -> Outcome[Order]:
+    """Return the outcome of the reserved request, or an error for another request under the same key."""
+    if request.fingerprint == reserved.fingerprint:
+        return outcome
+    return Outcome(error=domain.KeyReused() if outcome.error is None else domain.InProgress())
+
+
+def record_first(
+    store: OrdersStore, products: Products, users: Users, requests: Requests, reservations: Reservations
+) -> Answers:
+    """Record the orders as pending, then reserve and settle them."""
+    answers, pending = _record_with_customers(store, users, requests)
+    settled = reserve_and_settle(store, products, list(pending.values()), reservations)
+    for index, order in pending.items():
+        answers[index] = Outcome.of(partial(domain.first_answer, settled[order.id], requests[index]))
     return answers
 
 
-def drive(
-    store: OrdersStore, products: Products, orders: Sequence[Order], ahead: Ahead = NOTHING_ASKED
-) -> dict[str, Order]:
-    """Reserve and settle. An order that products did not decide stays pending, and is returned so."""
-    after = {order.id: order for order in orders}
-    asked = {order.id for order in orders if ahead.has_asked_for(order)}
-    decided = {order_id: one for order_id, one in ahead.decided.items() if order_id in asked}
-    wanted = [remote.wanted_for(order.id, order.lines) for order in orders if order.id not in asked]
-    if wanted:
-        decided |= remote.reserve(products, wanted)
-    if decided:
-        try:
-            after |= commands.settle(store, after, decided)
-        except (Unavailable, DeadlineExceeded) as error:
-            log.warning("%d orders stay pending: %s", len(decided), error)
-    return after
+def _record_with_customers(
+    store: OrdersStore, users: Users, requests: Requests
+) -> tuple[Answers, dict[int, Order]]:
+    """Record the orders, asking users for customers who are unknown here.
 
-
-def left_behind(store: OrdersStore, order_ids: Iterable[str], told_at: datetime) -> set[str]:
-    """Of orders for which products told at that moment that their stock is reserved, those that nobody has
-    written: not now, and not a moment after they were told of."""
-    missing = commands.unwritten(store, order_ids)
-    left = MOMENT_SECONDS - (datetime.now(UTC) - told_at).total_seconds()
-    if missing and left > 0:  # most likely somebody is just at it
-        time.sleep(min(left, MOMENT_SECONDS))
-        missing = commands.unwritten(store, missing)
-    return missing
-
-
-def complete(store: OrdersStore, products: Products, users: Users, requests: Sequence[Request]) -> None:
-    """Place orders that were left behind with their stock reserved: products gives the answer that it gave.
-
-    Raises LeftBehind when one can't be written now.
+    Returns the answers that are known, and the pending orders to be settled.
     """
-    log.warning("%d orders were left behind with their stock reserved", len(requests))
-    for start in range(0, len(requests), SWEEP_BATCH):
-        some = requests[start : start + SWEEP_BATCH]
-        place(store, products, users, [Outcome(request) for request in some])
-    if missing := commands.unwritten(store, [request.order_id for request in requests]):
-        raise LeftBehind(f"{len(missing)} orders have their stock reserved, and are not written yet")
+    recorded = commands.record_pending(store, requests)
+    if not recorded.unknown:
+        return recorded.answers, recorded.pending
+    customers, failed = remote.fetch_customers(users, recorded.unknown)
+    answers = recorded.answers | failed
+    known = {index: request for index, request in recorded.unknown.items() if index not in failed}
+    if not known:
+        return answers, recorded.pending
+    try:
+        late = commands.record_pending(store, known, customers)
+    except (Unavailable, DeadlineExceeded) as error:
+        return answers | dict.fromkeys(known, Outcome(error=error)), recorded.pending
+    return answers | late.answers, recorded.pending | late.pending
 
 
-def sweep(store: OrdersStore, products: Products) -> int:
-    """Drive on what was left behind. Returns how many orders were taken in hand."""
-    leased = commands.lease_due(store, SWEEP_BATCH)
-    if not leased:
-        return 0
-    after = drive(store, products, [order for order, _ in leased])
-    delays = {}
-    for order, attempts in leased:
-        if after[order.id].status == domain.PENDING:
-            delays[order.id] = _delay(attempts)
-            if attempts >= ALERT_ATTEMPTS:
-                log.error("order %s is still pending after %d attempts", order.id, attempts)
-    if delays:
-        commands.put_off(store, delays)
-    return len(leased)
+def reserve_and_settle(
+    store: OrdersStore,
+    products: Products,
+    pending: Iterable[Order],
+    reservations: Reservations = NO_RESERVATIONS,
+) -> dict[str, Order]:
+    """Reserve, unless products was asked before, and settle. Returns the orders by id.
 
-
-def _delay(attempts: int) -> timedelta:
-    return timedelta(seconds=back_off(attempts, first=0.5, longest=LONGEST_DELAY))
+    An order on which products did not decide stays pending.
+    """
+    orders = {order.id: order for order in pending}
+    asked = {order.id for order in orders.values() if reservations.include(order)}
+    decisions = {order_id: one for order_id, one in reservations.decisions.items() if order_id in asked}
+    others = [order for order in orders.values() if order.id not in asked]
+    wanted = [remote.recorded_reservation(order.id, order.lines) for order in others]
+    decisions |= remote.reserve(products, wanted)
+    if decisions:
+        try:
+            orders |= commands.settle(store, orders, decisions)
+        except (Unavailable, DeadlineExceeded) as error:
+            log.warning("%d orders stay pending: %s", len(decisions), error)
+    return orders

@@ -13,7 +13,8 @@ from nameko_mesh.paging import checked_limit, decode_cursor, page
 from nameko_mesh.rpc import ServiceClient, rpc
 from nameko_mesh.runtime import Presence
 from nameko_mesh.sql.provider import Database
-from services.orders import commands, domain, saga, wire
+from services.orders import commands, recovery, saga, wire
+from services.orders.domain import Order
 from services.orders.store import OrdersStore
 
 
@@ -30,8 +31,8 @@ class OrdersService:
     def place_order(
         self, user_id: str, items: list[dict[str, Any]], idempotency_key: str | None = None
     ) -> dict[str, Any]:
-        wish = {"user_id": user_id, "items": items, "idempotency_key": idempotency_key}
-        return wire.order_to_wire(self._place([wish])[0].unwrap())
+        order = {"user_id": user_id, "items": items, "idempotency_key": idempotency_key}
+        return wire.order_to_wire(self._place([order])[0].unwrap())
 
     @rpc
     def place_orders(self, orders: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -45,8 +46,8 @@ class OrdersService:
     def list_orders(self, user_id: str, limit: int = 50, cursor: str | None = None) -> dict[str, Any]:
         size = checked_limit(limit)
         before = wire.position_from_cursor(decode_cursor(cursor, parts=2))
-        found = commands.list_orders(self.store, user_id, before, size + 1)
-        return page(found, size, wire.order_to_wire, wire.position_of)
+        orders = commands.list_orders(self.store, user_id, before, size + 1)
+        return page(orders, size, wire.order_to_wire, wire.position_of)
 
     @rpc
     def cancel_order(self, order_id: str) -> dict[str, Any]:
@@ -62,16 +63,16 @@ class OrdersService:
 
     @batch_handler("products", "stocks_reserved", for_ever=True)
     def on_stocks_reserved(self, events: list[dict[str, Any]]) -> None:
-        told = {one["order_id"]: one for event in events for one in event["data"]["orders"]}
-        if missing := saga.left_behind(self.store, told, wire.latest(events)):
-            requests = [wire.request_from_told(told[order_id]) for order_id in missing]
-            saga.complete(self.store, self.products, self.users, requests)
+        reserved = wire.reserved_orders(events)
+        if abandoned := recovery.abandoned(self.store, reserved, wire.latest(events)):
+            requests = [wire.request_from_reserved(reserved[order_id]) for order_id in abandoned]
+            recovery.place_abandoned(self.store, self.products, self.users, requests)
 
     @timer(interval=1)
     def sweep(self) -> None:
-        while saga.sweep(self.store, self.products) == saga.SWEEP_BATCH:
-            """A backlog is worked off without a pause: each batch is leased before the next."""
+        while recovery.sweep(self.store, self.products) == recovery.BATCH_SIZE:
+            continue  # a full batch: more orders may be due
 
-    def _place(self, wishes: list[Any]) -> list[Outcome[domain.Order]]:
-        requests = Outcome.of_each(wire.request_from_wire, wishes)
-        return saga.place(self.store, self.products, self.users, requests)
+    def _place(self, orders: list[Any]) -> list[Outcome[Order]]:
+        requests = Outcome.of_each(wire.request_from_wire, orders)
+        return saga.place_orders(self.store, self.products, self.users, requests)

@@ -1,4 +1,4 @@
-"""Reads and writes of the orders' tables. Rows are locked in id order, so batches can't deadlock."""
+"""Reads and writes of the tables of orders. Rows are locked in id order, so batches cannot deadlock."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from nameko_mesh.sql.tables import as_row
 from nameko_mesh.sql.transaction import Store, Transaction, insert_ignoring_conflicts
 from nameko_mesh.sql.write_batch import StaleWrite, Statement, document
 from services.orders import domain
-from services.orders.cache import Memory
+from services.orders.cache import OrdersCache
 from services.orders.domain import Customer, Line, Order, Request
 from services.orders.tables import customers, orders
 
 _CHANGING = ("status", "lines", "currency", "reason", "version", "confirmed_at")
-_columns = tuple(orders.c[name] for name in Order.__dataclass_fields__)
+_FIELDS = tuple(Order.__dataclass_fields__)
+_columns = tuple(orders.c[name] for name in _FIELDS)
 
 
 @lru_cache
-def _add(lease: timedelta) -> str:
-    """In the order of their ids, so that two batches of the same orders wait for each other in one direction.
-    The LIMIT has each customer looked up by id, whatever PostgreSQL believes of the size of the table."""
+def _add_pending(lease: timedelta) -> str:
+    """Return the statement that adds pending orders, leased for this time.
+
+    ORDER BY: two batches with the same orders wait for each other in one direction only. LIMIT: PostgreSQL
+    looks each customer up by id, even while its statistics call the table small.
+    """
     return f"""
         INSERT INTO orders (id, user_id, user_name, user_email, fingerprint, lines, status, version,
                             created_at, attempts, due_at)
@@ -38,7 +42,7 @@ def _add(lease: timedelta) -> str:
         ORDER BY new.order_id
         ON CONFLICT DO NOTHING
         RETURNING id, user_name, user_email, created_at
-    """  # noqa: S608 - constants of our own
+    """  # noqa: S608 - only constants of this module
 
 
 _ADD_CONFIRMED = f"""
@@ -54,69 +58,83 @@ _ADD_CONFIRMED = f"""
     ORDER BY id
     ON CONFLICT DO NOTHING
     RETURNING 1
-"""  # noqa: S608 - constants of our own
-_ADDED = "json_agg(json_build_array(id, user_name, user_email, created_at))"
+"""  # noqa: S608 - only constants of this module
+_ADDED_ORDERS = "json_agg(json_build_array(id, user_name, user_email, created_at))"
 
 
 class OrdersTransaction(Transaction):
+    _added: Mapping[str, Order] | None = None
+
     def order(self, order_id: str, *, lock: bool = False) -> Order:
-        """Raises UnknownOrder."""
-        found = self.orders([order_id], lock=lock)
-        if order_id not in found:
+        """Read an order. Raises UnknownOrder."""
+        orders_by_id = self.orders([order_id], lock=lock)
+        if order_id not in orders_by_id:
             raise domain.UnknownOrder(f"there is no order {order_id}", "order_id")
-        return found[order_id]
+        return orders_by_id[order_id]
 
     def orders(self, order_ids: Iterable[str], *, lock: bool = False) -> dict[str, Order]:
-        """Those that exist, by id."""
+        """Read the orders that exist, by id."""
         rows = select_among(self.connection, _columns, orders.c.id, order_ids, lock=lock)
         return {order.id: order for order in map(_order, rows)}
 
-    def known(self, order_ids: Iterable[str]) -> set[str]:
-        """The ids of those that exist."""
+    def recorded(self, order_ids: Iterable[str]) -> set[str]:
+        """Return the ids of the orders that exist."""
         rows = select_among(self.connection, (orders.c.id,), orders.c.id, order_ids)
         return {order_id for (order_id,) in rows}
 
     def page(self, user_id: str, before: tuple[datetime, str] | None, limit: int) -> list[Order]:
-        """Up to `limit` orders of a user, the newest first, older than the (created_at, id) given."""
+        """Read up to `limit` orders of a user, newest first, older than `before` (created_at, id)."""
         query = sa.select(*_columns).where(orders.c.user_id == user_id)
         if before:
             query = query.where(sa.tuple_(orders.c.created_at, orders.c.id) < sa.tuple_(*_literals(before)))
         query = query.order_by(orders.c.created_at.desc(), orders.c.id.desc()).limit(limit)
         return [_order(row) for row in self.connection.execute(query)]
 
-    def add(
+    def add_pending(
         self, requests: Sequence[Request], lease: timedelta, *, all_or_none: bool = False
-    ) -> Mapping[str, Order]:
-        """Write pending orders, whose saga is the caller's for so long.
+    ) -> None:
+        """Write pending orders, leased to the caller; `added` has them once the writes are sent.
 
-        Returns what has them by id once they have been sent: those that are new, and of users of whom there
-        is a copy; of the others nothing is written. With `all_or_none` sending them raises Stale for those.
+        An order that exists, or whose customer is unknown, is left out. With `all_or_none` sending the writes
+        raises StaleWrite for it.
         """
-        added: dict[str, Order] = {}
-        wanted = {request.order_id: request for request in requests}
+        by_id = {request.order_id: request for request in requests}
 
-        def on_result(told: Iterable[tuple[str, str, str, str]] | None) -> None:
-            for order_id, name, email, moment in told or ():
-                created_at = datetime.fromisoformat(moment)
-                added[order_id] = domain.pending(wanted[order_id], name, email, created_at)
+        def on_result(rows: Iterable[tuple[str, str, str, str]] | None) -> None:
+            self._added = {
+                order_id: domain.pending(by_id[order_id], name, email, datetime.fromisoformat(created_at))
+                for order_id, name, email, created_at in rows or ()
+            }
 
-        execute = partial(self._add_each, requests, lease, all_or_none)
-        expected_rows = len(requests) if all_or_none else None
+        execute = partial(self._add_pending_each, requests, lease, all_or_none)
         self.writes.add(
-            Statement(_add(lease), (document(requests),), execute, _ADDED, on_result, expected_rows)
+            Statement(
+                _add_pending(lease),
+                (document(requests),),
+                execute,
+                _ADDED_ORDERS,
+                on_result,
+                len(requests) if all_or_none else None,
+            )
         )
-        return added
 
-    def _add_each(
+    @property
+    def added(self) -> Mapping[str, Order]:
+        """The orders that `add_pending` has written, by id. Raises RuntimeError if it is too early."""
+        if self._added is None:
+            raise RuntimeError("the pending orders are not written yet: flush or commit first")
+        return self._added
+
+    def _add_pending_each(
         self, requests: Sequence[Request], lease: timedelta, all_or_none: bool, _: sa.Connection
     ) -> list[tuple[str, str, str, str]]:
-        known = self.customers(request.user_id for request in requests)
+        copies = self.customers(request.user_id for request in requests)
         insert = insert_ignoring_conflicts(self.connection, orders)
         now, added = self.now(), []
         for request in requests:
-            if customer := known.get(request.user_id):
+            if customer := copies.get(request.user_id):
                 order = domain.pending(request, customer.name, customer.email, now)
-                row = {**_row(order, *Order.__dataclass_fields__), "attempts": 0, "due_at": now + lease}
+                row = {**as_row(order), "attempts": 0, "due_at": now + lease}
                 if self.connection.execute(insert, row).rowcount:
                     added.append((order.id, customer.name, customer.email, now.isoformat()))
         if all_or_none and len(added) < len(requests):
@@ -124,30 +142,36 @@ class OrdersTransaction(Transaction):
         return added
 
     def add_confirmed(self, confirmed: Sequence[Order], customers: Mapping[str, Customer]) -> None:
-        """Write orders that have been confirmed before they were written at all. Raises StaleWrite at the end
-        when one is not new, or a customer has changed."""
-        rows = [{**vars(order), "customer_version": customers[order.user_id].version} for order in confirmed]
+        """Write confirmed orders at the commit.
+
+        It raises StaleWrite if an order exists, or if a customer differs from the given copy.
+        """
+        rows = [
+            {**as_row(order), "customer_version": customers[order.user_id].version} for order in confirmed
+        ]
         execute = partial(self._add_confirmed_each, rows)
         self.writes.add(Statement(_ADD_CONFIRMED, (document(rows),), execute, expected_rows=len(rows)))
 
     def _add_confirmed_each(self, rows: Sequence[dict[str, Any]], _: sa.Connection) -> None:
-        known = self.customers(row["user_id"] for row in rows)
+        copies = self.customers(row["user_id"] for row in rows)
         insert = insert_ignoring_conflicts(self.connection, orders)
         for row in rows:
-            customer = known.get(row["user_id"])
-            is_as_read = customer is not None and customer.version == row["customer_version"]
-            new = {name: row[name] for name in Order.__dataclass_fields__} | {"attempts": 0}
-            if not is_as_read or not self.connection.execute(insert, new).rowcount:
+            customer = copies.get(row["user_id"])
+            is_as_given = customer is not None and customer.version == row["customer_version"]
+            new = {name: row[name] for name in _FIELDS} | {"attempts": 0}
+            if not is_as_given or not self.connection.execute(insert, new).rowcount:
                 raise StaleWrite
 
     def save(self, changed: Iterable[Order]) -> None:
-        """Orders that are one step further than when they were read. Raises StaleWrite at the end when one
-        has gone another way meanwhile."""
+        """Write orders after one change of state, at the commit.
+
+        It raises StaleWrite if an order has changed in another way since it was read.
+        """
         rows = [{**_row(order, "id", *_CHANGING), "expected": order.version - 1} for order in changed]
         self.writes.update(orders, rows, _CHANGING, if_still="version")
 
     def lease_due(self, limit: int, lease: timedelta) -> list[tuple[Order, int]]:
-        """Pending orders that nobody works on, now leased to the caller, with the attempts made so far."""
+        """Lease pending orders whose lease is over. Returns them with the attempts made so far."""
         now = self.now()
         due = (
             sa.select(orders.c.id)
@@ -165,31 +189,32 @@ class OrdersTransaction(Transaction):
         return [(_order(row), row.attempts) for row in rows]
 
     def pending_ids(self, limit: int) -> Sequence[str]:
-        """The ids of the pending orders that are due first."""
+        """Return the ids of the pending orders that are due first."""
         is_pending = orders.c.status == domain.PENDING
         return self.connection.scalars(
             sa.select(orders.c.id).where(is_pending).order_by(orders.c.due_at).limit(limit)
         ).all()
 
     def lease(self, order_ids: Sequence[str], lease: timedelta) -> set[str]:
-        """Of these pending orders, take those that nobody works on. Returns their ids."""
+        """Lease those of these pending orders whose lease is over. Returns their ids."""
         now = self.now()
         free = orders.c.id.in_(order_ids) & (orders.c.status == domain.PENDING) & (orders.c.due_at <= now)
         taken = orders.update().where(free).values(due_at=now + lease).returning(orders.c.id)
         return set(self.connection.scalars(taken))
 
     def put_off(self, order_id: str, delay: timedelta) -> None:
-        """Try again after the delay, unless the order has been settled meanwhile."""
-        still = (orders.c.id == order_id) & (orders.c.status == domain.PENDING)
-        self.connection.execute(orders.update().where(still).values(due_at=self.now() + delay))
+        """Make a pending order due after the delay."""
+        is_pending = (orders.c.id == order_id) & (orders.c.status == domain.PENDING)
+        self.connection.execute(orders.update().where(is_pending).values(due_at=self.now() + delay))
 
     def customers(self, user_ids: Iterable[str]) -> dict[str, Customer]:
+        """Read the customers of whom there is a copy, by id."""
         rows = select_among(self.connection, tuple(customers.c), customers.c.id, user_ids)
-        found = (Customer(**dict(zip(customers.c.keys(), row, strict=True))) for row in rows)
-        return {customer.id: customer for customer in found}
+        copies = (Customer(**dict(zip(customers.c.keys(), row, strict=True))) for row in rows)
+        return {customer.id: customer for customer in copies}
 
     def learn(self, customer: Customer) -> None:
-        """Keep a copy of a customer, unless the one kept is as new."""
+        """Keep a copy of a customer, unless the kept copy is as new."""
         insert = insert_ignoring_conflicts(self.connection, customers)
         self.connection.execute(insert, as_row(customer))
         older = (customers.c.id == customer.id) & (customers.c.version < customer.version)
@@ -201,7 +226,7 @@ class OrdersStore(Store[OrdersTransaction]):
 
     def __init__(self, engine: sa.Engine, handoff: Handoff | None = None) -> None:
         super().__init__(engine, handoff)
-        self.memory = Memory()
+        self.cache = OrdersCache()
 
 
 def _literals(before: tuple[datetime, str]) -> tuple[Any, Any]:
@@ -214,5 +239,5 @@ def _row(order: Order, *names: str) -> dict[str, Any]:
 
 
 def _order(row: Sequence[Any]) -> Order:
-    fields = dict(zip(Order.__dataclass_fields__, row, strict=False))  # `lease_due` reads a column more
+    fields = dict(zip(_FIELDS, row, strict=False))  # `lease_due` reads another column behind them
     return Order(**{**fields, "lines": tuple(Line(**line) for line in fields["lines"])})

@@ -1,4 +1,4 @@
-"""How orders look on the wire."""
+"""Orders as they travel: plain data over RPC, events over AMQP."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from nameko_mesh.events import timestamp
+from nameko_mesh.events import Event, timestamp
 from services.money import major_units
 from services.orders import domain
 from services.orders.domain import Customer, Order, Request
+from services.orders.events import OrderCancelled, OrderConfirmed, OrderedLine, OrderPlaced, OrderRejected
 from services.rules import Invalid, checked_id
 
 
-def request_from_wire(wish: Any) -> Request:
-    if not isinstance(wish, dict):
+def request_from_wire(wire: Any) -> Request:
+    """Decode a request to place an order. Raises Invalid."""
+    if not isinstance(wire, dict):
         raise Invalid("orders: expected objects with user_id and items", "orders")
-    return domain.new_request(wish.get("user_id"), wish.get("items"), wish.get("idempotency_key"))
+    return domain.new_request(wire.get("user_id"), wire.get("items"), wire.get("idempotency_key"))
 
 
 def order_to_wire(order: Order) -> dict[str, Any]:
@@ -50,12 +52,45 @@ def customer_from_event(event: Mapping[str, Any]) -> Customer:
 
 
 def latest(events: Sequence[Mapping[str, Any]]) -> datetime:
-    """When the last of them happened."""
+    """Return the time of the last event."""
     return datetime.fromisoformat(max(event["occurred_at"] for event in events))
 
 
-def request_from_told(told: Mapping[str, Any]) -> Request:
-    return domain.told_request(told["order_id"], told["user_id"], told["items"])
+def reserved_orders(events: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the orders of `stocks_reserved` events, not decoded yet, by order id."""
+    return {order["order_id"]: order for event in events for order in event["data"]["orders"]}
+
+
+def request_from_reserved(order: Mapping[str, Any]) -> Request:
+    return domain.reserved_request(order["order_id"], order["user_id"], order["items"])
+
+
+def placed_event(request: Request) -> tuple[Event, int]:
+    items = [_ordered_line(line) for line in request.lines]
+    base = {"order_id": request.order_id, "user_id": request.user_id, "status": domain.PENDING}
+    return OrderPlaced(**base, items=items), domain.FIRST_VERSION
+
+
+def status_event(order: Order) -> tuple[Event, int]:
+    """Return the event of the state that the order has just reached."""
+    base = {"order_id": order.id, "user_id": order.user_id, "status": order.status}
+    if order.status == domain.REJECTED:
+        reason = order.reason or {}
+        return OrderRejected(**base, reason=reason["code"], message=reason["message"]), order.version
+    event_cls: Any = OrderConfirmed if order.status == domain.CONFIRMED else OrderCancelled
+    items = [_ordered_line(line) for line in order.lines]
+    customer = {"name": order.user_name, "email": order.user_email}
+    money = {"total_minor": order.total_minor, "currency": order.currency}
+    return event_cls(**base, **customer, items=items, **money), order.version
+
+
+def _ordered_line(line: domain.Line) -> OrderedLine:
+    return {
+        "product_id": line.product_id,
+        "name": line.name,
+        "quantity": line.quantity,
+        "unit_price_minor": line.unit_price_minor,
+    }
 
 
 def position_of(order: Order) -> Sequence[str]:
@@ -63,6 +98,7 @@ def position_of(order: Order) -> Sequence[str]:
 
 
 def position_from_cursor(key: list[str] | None) -> tuple[datetime, str] | None:
+    """Decode the (created_at, id) after which a page begins. Raises Invalid."""
     if key is None:
         return None
     try:

@@ -149,15 +149,15 @@ def newest_unchecked() -> None:
 @mutant
 def no_sweeper() -> None:
     """nobody drives on an order that was left pending"""
-    if saga := _module("services.orders.saga"):
-        saga.sweep = lambda *_: 0
+    if recovery := _module("services.orders.recovery"):
+        _put(recovery, "sweep", lambda *_: 0)
 
 
 @mutant
 def no_completion() -> None:
     """orders does not look at what products tells of reserved stock"""
-    if saga := _module("services.orders.saga"):
-        _put(saga, "left_behind", lambda *_: set())
+    if recovery := _module("services.orders.recovery"):
+        _put(recovery, "abandoned", lambda *_: set())
 
 
 @mutant

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from nameko_mesh import deadline
 from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable
 from nameko_mesh.outcome import Outcome
-from services.orders import commands, domain, saga
+from services.orders import commands, domain, recovery, saga
 from services.orders.tables import orders
 from services.rules import Refusal
 from tests.builders import a_customer, a_request, lines
@@ -79,7 +79,7 @@ BOB = {"id": "U002", "name": "Bob", "email": "bob@example.com", "version": 1}
 
 def place(store, *requests, products=None, users=None):
     wishes = [Outcome(request) for request in requests]
-    return saga.place(store, products or Products(), users or Users(), wishes)
+    return saga.place_orders(store, products or Products(), users or Users(), wishes)
 
 
 def due_now(store):
@@ -157,7 +157,7 @@ def test_another_body_under_the_key_does_not_hold_the_order_up(store):
     due_now(store)
     (other,) = place(store, a_request(key="k", items={"P002": 1}), products=products)
     assert other.error.slug == "idempotency-key-reused"
-    assert saga.sweep(store, Products()) == 1
+    assert recovery.sweep(store, Products()) == 1
     assert commands.get_order(store, request.order_id).status == domain.CONFIRMED
 
 
@@ -171,7 +171,7 @@ def test_an_order_cancelled_before_it_was_confirmed_is_not_answered_as_placed(st
 
 def test_a_bad_wish_spoils_no_other(store):
     wishes = [Outcome(error=Refused("validation-failed", "bad", "items")), Outcome(a_request())]
-    bad, good = saga.place(store, Products(), Users(), wishes)
+    bad, good = saga.place_orders(store, Products(), Users(), wishes)
     assert bad.error.slug == "validation-failed"
     assert good.unwrap().status == domain.CONFIRMED
 
@@ -236,13 +236,13 @@ def test_an_order_is_pending_while_products_is_away_and_then_swept(store, away):
     (outcome,) = place(store, a_request(key="k"), products=products)
     assert outcome.unwrap().status == domain.PENDING
 
-    assert saga.sweep(store, products) == 0  # leased to the request for a while
+    assert recovery.sweep(store, products) == 0  # leased to the request for a while
     due_now(store)
-    assert saga.sweep(store, products) == 1
+    assert recovery.sweep(store, products) == 1
     assert commands.get_order(store, outcome.unwrap().id).status == domain.PENDING
     products.away = None
     due_now(store)
-    saga.sweep(store, products)
+    recovery.sweep(store, products)
 
     assert commands.get_order(store, outcome.unwrap().id).status == domain.CONFIRMED
     assert types(store) == ["order_placed", "order_confirmed"]
@@ -264,7 +264,7 @@ def test_an_order_whose_time_ends_before_it_is_settled_is_pending_and_then_swept
     assert outcome.unwrap().status == domain.PENDING
 
     due_now(store)
-    saga.sweep(store, Products(stock=products.stock))
+    recovery.sweep(store, Products(stock=products.stock))
     assert commands.get_order(store, outcome.unwrap().id).status == domain.CONFIRMED
 
 
@@ -272,13 +272,13 @@ def test_an_order_whose_time_ends_before_it_is_written_is_completed_from_what_pr
     request, products = a_request(key="k"), Slow()
     (outcome,) = eventlet.spawn(place, store, request, products=products).wait()
     assert isinstance(outcome.error, DeadlineExceeded)
-    assert left_behind(store, [request.order_id]) == {request.order_id}
+    assert abandoned(store, [request.order_id]) == {request.order_id}
 
     products = already_asked(products)
-    saga.complete(store, products, Users(), [request])
+    recovery.place_abandoned(store, products, Users(), [request])
 
     assert commands.get_order(store, request.order_id).status == domain.CONFIRMED
-    assert left_behind(store, [request.order_id]) == set()
+    assert abandoned(store, [request.order_id]) == set()
     assert place(store, request, products=products)[0].unwrap().status == domain.CONFIRMED
     assert types(store) == ["order_placed", "order_confirmed"]
     assert products.stock == 99
@@ -291,13 +291,15 @@ def already_asked(before):
     return products
 
 
-def left_behind(store, order_ids):
+def abandoned(store, order_ids):
     """Of what was told of a while ago."""
-    return saga.left_behind(store, order_ids, datetime.now(UTC) - timedelta(seconds=saga.MOMENT_SECONDS))
+    return recovery.abandoned(
+        store, order_ids, datetime.now(UTC) - timedelta(seconds=recovery.RECORD_TIMEOUT_SECONDS)
+    )
 
 
 def test_an_order_of_a_known_customer_is_written_once_and_products_asked_once(store, monkeypatch):
-    monkeypatch.setattr(commands, "accept", None)
+    monkeypatch.setattr(commands, "record_pending", None)
     products = Products()
     request = a_request(key="k")
     (outcome,) = place(store, request, products=products)
@@ -328,33 +330,35 @@ def test_an_order_that_dies_with_its_stock_reserved_is_completed_from_what_produ
     products, requests = Products(), [a_request(key="k-1"), a_request(key="k-2", items={"P001": 2})]
     ids = {request.order_id for request in requests}
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "confirm_at_once", die)
+        patch.setattr(commands, "record_confirmed", die)
         with pytest.raises(Died):
             place(store, *requests, products=products)
     assert types(store) == []
 
     for _ in range(2):  # what is told twice is done once
-        missing = left_behind(store, ids)
-        saga.complete(store, products, Users(), [one for one in requests if one.order_id in missing])
+        missing = abandoned(store, ids)
+        recovery.place_abandoned(
+            store, products, Users(), [one for one in requests if one.order_id in missing]
+        )
 
     assert {commands.get_order(store, one).status for one in ids} == {domain.CONFIRMED}
     assert sorted(types(store)) == ["order_confirmed"] * 2 + ["order_placed"] * 2
     assert products.stock == 97
 
 
-def test_what_another_instance_has_written_was_not_left_behind(store):
+def test_what_another_instance_has_written_was_not_abandoned(store):
     request = a_request()
     place(type(store)(store._engine), request)
-    assert left_behind(store, [request.order_id, "o-404"]) == {"o-404"}
+    assert abandoned(store, [request.order_id, "o-404"]) == {"o-404"}
 
 
 def test_what_can_not_be_completed_is_told_again(store, monkeypatch):
     def away(*_):
         raise Unavailable("away")
 
-    monkeypatch.setattr(commands, "confirm_at_once", away)
-    with pytest.raises(saga.LeftBehind):
-        saga.complete(store, Products(), Users(), [a_request()])
+    monkeypatch.setattr(commands, "record_confirmed", away)
+    with pytest.raises(recovery.OrdersNotRecorded):
+        recovery.place_abandoned(store, Products(), Users(), [a_request()])
     assert types(store) == []
 
 
@@ -384,13 +388,13 @@ def test_who_uses_a_key_again_does_no_harm_to_the_pending_order_that_has_it(stor
     place(store, first, products=products)
     products.away = None
     other_instance = type(store)(store._engine)
-    commands.lease_due(other_instance, 1)  # it sees that the order is there
+    recovery.lease_due(other_instance, 1)  # it sees that the order is there
     for instance in (store, other_instance):
         (outcome,) = place(instance, second, products=products)
         assert isinstance(outcome.error, domain.KeyReused)
 
     due_now(store)
-    saga.sweep(store, products)
+    recovery.sweep(store, products)
 
     assert commands.get_order(store, first.order_id).status == domain.CONFIRMED
     assert types(store) == ["order_placed", "order_confirmed"]
@@ -405,7 +409,7 @@ def test_an_order_that_another_under_its_key_has_overtaken_gives_back_what_that_
     assert isinstance(outcome.error, domain.KeyReused)
 
     due_now(store)
-    saga.sweep(store, products)
+    recovery.sweep(store, products)
 
     assert commands.get_order(store, first.order_id).status == domain.CANCELLED
     assert types(store) == ["order_placed", "order_cancelled"]
@@ -432,13 +436,13 @@ def test_two_orders_under_one_key_in_one_batch_are_the_first(store, monkeypatch)
     def away(*_):
         raise Unavailable("away")
 
-    monkeypatch.setattr(commands, "confirm_at_once", away)
+    monkeypatch.setattr(commands, "record_confirmed", away)
     first, other = a_request(key="k-2"), a_request(key="k-2", items={"P002": 5})
     unknown, later, same = place(store, first, other, first)
     assert isinstance(unknown.error, DeadlineExceeded)
     assert isinstance(same.error, DeadlineExceeded)
     assert isinstance(later.error, domain.InProgress)
-    assert commands.unwritten(store, [first.order_id]) == {first.order_id}
+    assert recovery.unrecorded(store, [first.order_id]) == {first.order_id}
 
 
 @pytest.mark.parametrize(
@@ -448,7 +452,7 @@ def test_a_failure_half_way_spoils_no_answer_that_was_given(store, monkeypatch, 
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(commands, "accept", fail)
+    monkeypatch.setattr(commands, "record_pending", fail)
     confirmed, refused, stranger = place(
         store, a_request(), a_request(items={"P001": 9}), a_request("U002"), products=Products(stock=1)
     )
@@ -460,14 +464,14 @@ def test_a_failure_half_way_spoils_no_answer_that_was_given(store, monkeypatch, 
 
 def test_a_stranger_who_can_not_be_written_spoils_no_other(store, monkeypatch):
     before, *_ = place(store, a_request(key="before"))
-    accept = commands.accept
+    record_pending = commands.record_pending
 
-    def accept_no_news(store, requests, news=()):
-        if news:
+    def record_no_customer(store, requests, customers=()):
+        if customers:
             raise Unavailable("away")
-        return accept(store, requests)
+        return record_pending(store, requests)
 
-    monkeypatch.setattr(commands, "accept", accept_no_news)
+    monkeypatch.setattr(commands, "record_pending", record_no_customer)
     products = Products(stock=1)
     again, refused, stranger = place(
         store,
@@ -494,7 +498,7 @@ def test_customers_who_are_remembered_need_no_database_to_be_reserved_for(store,
     assert isinstance(unknown.error, Unavailable)
 
 
-def test_a_retry_drives_an_order_on_that_was_left_behind(store):
+def test_a_retry_drives_an_order_on_that_was_abandoned(store):
     request = a_request(key="k")
     place(store, request, products=Products(away=Unavailable("away")))
     (early,) = place(store, request)
@@ -514,7 +518,7 @@ def test_two_sweepers_never_hold_the_same_order(store):
     due_now(store)
     pool = eventlet.GreenPool(3)
     leased = [
-        order.id for some in pool.imap(lambda _: commands.lease_due(store, 2), range(3)) for order, _ in some
+        order.id for some in pool.imap(lambda _: recovery.lease_due(store, 2), range(3)) for order, _ in some
     ]
     assert len(leased) == len(set(leased)) == 6
 
@@ -533,7 +537,7 @@ def test_a_cancel_wins_over_a_late_answer_of_products(store):
     pending = outcome.unwrap()
     commands.cancel_order(store, pending.id)
     due_now(store)
-    assert saga.sweep(store, Products()) == 0
+    assert recovery.sweep(store, Products()) == 0
     reservation = {"order_id": pending.id, "items": [], "currency": "USD"}
     after = commands.settle(store, {pending.id: pending}, {pending.id: Outcome(reservation)})
     assert after[pending.id].status == domain.CANCELLED

@@ -18,7 +18,7 @@ from mycelium.servers import free_port
 from mycelium.state import ROOT
 from nameko_mesh.sql import migrations
 from services.notifications.service import NotificationsService
-from services.orders import saga
+from services.orders import recovery
 from services.orders.service import OrdersService
 from services.products.service import ProductsService
 from services.users.service import UsersService
@@ -97,7 +97,7 @@ def test_stock_that_was_reserved_gets_its_order_though_orders_is_stopped_meanwhi
         waits.append(seconds)
         eventlet.sleep(seconds)
 
-    monkeypatch.setattr(saga, "time", SimpleNamespace(sleep=wait))
+    monkeypatch.setattr(recovery, "time", SimpleNamespace(sleep=wait))
     reserved = {"order_id": "o-left-behind", "user_id": alice, "items": items, "exact": True}
     (answer,) = mesh.products.reserve_stocks(orders=[reserved])
     assert "ok" in answer

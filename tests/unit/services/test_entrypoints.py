@@ -114,7 +114,7 @@ class FakeProducts:
 )
 def test_an_order_that_products_did_not_decide_stays_pending(answer):
     order = a_pending_order()
-    after = saga.drive(None, FakeProducts(answer), [order])
+    after = saga.reserve_and_settle(None, FakeProducts(answer), [order])
     assert after == {order.id: order}
 
 
@@ -122,7 +122,7 @@ def test_an_order_that_products_decided_is_settled():
     order = a_pending_order(a_request())
     confirmed = orders.confirmed(order, a_reservation(order.id), order.created_at)
     with patch("services.orders.commands.settle", return_value={order.id: confirmed}) as settle:
-        after = saga.drive(None, FakeProducts({"ok": a_reservation(order.id)}), [order])
+        after = saga.reserve_and_settle(None, FakeProducts({"ok": a_reservation(order.id)}), [order])
     assert after[order.id].status == orders.CONFIRMED
     assert settle.call_args.args[2][order.id].unwrap() == a_reservation(order.id)
 
@@ -144,14 +144,14 @@ def test_what_products_tells_of_is_placed_where_it_is_missing():
     ]
     missing = {wanted[0].order_id}
     with (
-        patch("services.orders.saga.left_behind", return_value=missing) as left_behind,
-        patch("services.orders.saga.complete") as complete,
+        patch("services.orders.recovery.abandoned", return_value=missing) as abandoned,
+        patch("services.orders.recovery.place_abandoned") as place_abandoned,
     ):
         service.on_stocks_reserved(events)
-    _, ids, told_at = left_behind.call_args.args
+    _, ids, reserved_at = abandoned.call_args.args
     assert set(ids) == {one.order_id for one in wanted}
-    assert told_at == NOON + timedelta(seconds=1)
-    assert complete.call_args.args[3] == [wanted[0]]
+    assert reserved_at == NOON + timedelta(seconds=1)
+    assert place_abandoned.call_args.args[3] == [wanted[0]]
 
 
 def test_users_who_can_not_be_asked_are_not_unknown():
@@ -159,8 +159,8 @@ def test_users_who_can_not_be_asked_are_not_unknown():
         def get_users(self, *, user_ids):
             raise Unavailable("users is away")
 
-    found, failed = remote.ask_users(Away(), {0: a_request("U001")})
-    assert found == []
+    customers, failed = remote.fetch_customers(Away(), {0: a_request("U001")})
+    assert customers == []
     assert isinstance(failed[0].error, Unavailable)
 
 
@@ -169,15 +169,18 @@ def test_a_user_whom_nobody_knows_is_the_callers_mistake():
         def get_users(self, *, user_ids):
             return [{"error": {"code": "not-found", "message": "nobody"}}]
 
-    found, failed = remote.ask_users(Knowing(), {3: a_request("U404")})
-    assert found == []
+    customers, failed = remote.fetch_customers(Knowing(), {3: a_request("U404")})
+    assert customers == []
     assert isinstance(failed[3].error, orders.UnknownCustomer)
 
 
 def test_a_refused_placement_is_raised_with_its_slug():
     service = worker_factory(OrdersService)
     refusal = Outcome(error=Refused("out-of-stock", "none left", "quantity"))
-    with patch("services.orders.saga.place", return_value=[refusal]), pytest.raises(Refused) as refused:
+    with (
+        patch("services.orders.saga.place_orders", return_value=[refusal]),
+        pytest.raises(Refused) as refused,
+    ):
         service.place_order("U001", [{"product_id": "P001", "quantity": 1}])
     assert refused.value.slug == "out-of-stock"
 
