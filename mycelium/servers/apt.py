@@ -1,7 +1,7 @@
-"""apt on a configuration of its own, which changes nothing of the machine and takes no root.
+"""Download and unpack packages with apt on a private configuration, without root.
 
-It has the machine's network settings, its keys and those of its sources that are the distribution's,
-but lists and archives of its own. No host is named here.
+The configuration takes over the machine's network settings, keys and distribution sources. Lists and archives
+are private, and the machine's own apt state stays unchanged.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from mycelium.servers.sources import Release, distribution_sources
 COMMAND_TIMEOUT_SECONDS = 300.0
 LISTS_MAX_AGE_SECONDS = 6 * 3600.0
 
-# Never mixed with the machine's: its loader only works with its own C library.
+# The machine's dynamic loader only works with its own C library.
 NEVER_UNPACKED = ("libc6", "libc-bin", "libc6-*", "gcc-*-base")
 
-KINDS_APART_FROM_DEPENDS = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+DEPENDENCY_KINDS_TO_SKIP = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
 
 SETTINGS = """
 Dir::Etc::main "/dev/null";
@@ -46,7 +46,7 @@ Debug::NoLocking "true";
 
 
 class Apt:
-    """apt on its own configuration."""
+    """apt on a private configuration in `base`."""
 
     def __init__(self, base: Path, release: Release) -> None:
         self.release = release
@@ -55,15 +55,18 @@ class Apt:
     def unpack(
         self, packages: Sequence[str], root: Path, archives: Path, family: str | None, drop: Sequence[str]
     ) -> None:
-        """Download the packages and their missing dependencies to `archives`, unpack into `root`."""
+        """Download the packages and their missing dependencies to `archives`, and unpack them into `root`.
+
+        `family` and `drop` are described in `mycelium.servers.debian.unpacked`. Raises ServerError.
+        """
         archives.mkdir(parents=True)
         root.mkdir(parents=True)
         self._configure()
         if not (self._lists_are_fresh() and self._download(packages, archives, family, drop) is None):
-            # Also when the lists name files that the archive has replaced since.
-            trouble = self._refresh_lists()
-            if failure := self._download(packages, archives, family, drop):
-                raise trouble or failure
+            # Also after a failed download, because lists can name files that the archive has replaced.
+            refresh_error = self._refresh_lists()
+            if download_error := self._download(packages, archives, family, drop):
+                raise refresh_error or download_error
         for archive in sorted(archives.glob("*.deb")):
             self._run("dpkg", "-x", str(archive), str(root))
 
@@ -71,7 +74,7 @@ class Apt:
         for folder in ("sources", "lists/partial", "cache/archives/partial"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
         (self.folder / "sources" / "distribution.sources").write_text(distribution_sources(self.release))
-        # The machine's proxy and the like hold, its hooks and its other settings do not.
+        # Only network settings are taken over, such as a proxy; hooks and other settings are not.
         machine = self._run("apt-config", "dump", environment={})
         network = [line for line in machine.splitlines() if line.startswith("Acquire::")]
         settings = "\n".join(network) + SETTINGS.format(apt=self.folder)
@@ -92,7 +95,7 @@ class Apt:
             return False
 
     def _refresh_lists(self) -> ServerError | None:
-        """Returns what went wrong, for it may not matter: a source that we can do without is gone, say."""
+        """Return the error, if any. It may not matter: a missing source may hold none of the packages."""
         try:
             self._run("apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update")
         except ServerError as error:
@@ -101,18 +104,18 @@ class Apt:
         return None
 
     def _plan(self, packages: Sequence[str], family: str | None, drop: Sequence[str]) -> list[str]:
-        """What to download: those asked for, their family, and what the machine lacks for them."""
+        """Return what to download: the packages, their family, and dependencies that the machine lacks."""
         simulated = self._run("apt-get", "-q", "--simulate", "install", *packages)
         missing = re.findall(r"^Inst (\S+) ", simulated, re.MULTILINE)
         relatives = self._installed_family(packages, family) if family else []
-        needed = dict.fromkeys([*packages, *missing, *relatives])
-        unwanted = {name for each in (*drop, *NEVER_UNPACKED) for name in fnmatch.filter(needed, each)}
-        return [name for name in needed if name not in unwanted]
+        wanted = dict.fromkeys([*packages, *missing, *relatives])
+        unwanted = {name for pattern in (*drop, *NEVER_UNPACKED) for name in fnmatch.filter(wanted, pattern)}
+        return [name for name in wanted if name not in unwanted]
 
     def _installed_family(self, packages: Sequence[str], family: str) -> list[str]:
-        """The dependencies of that family which the plan leaves out, because the machine has them."""
-        depends_alone = [f"--no-{kind}" for kind in KINDS_APART_FROM_DEPENDS]
-        tree = self._run("apt-cache", "depends", "--recurse", *depends_alone, *packages)
+        """Return dependencies of the family that apt leaves out because they are installed."""
+        depends_only = [f"--no-{kind}" for kind in DEPENDENCY_KINDS_TO_SKIP]
+        tree = self._run("apt-cache", "depends", "--recurse", *depends_only, *packages)
         related = set(fnmatch.filter(re.findall(r"^(\w\S*)$", tree, re.MULTILINE), family))
         installed = self._run("dpkg-query", "--show", "--showformat=${db:Status-Abbrev}${Package}\n")
         return [name for name in re.findall(r"^ii +(\S+)$", installed, re.MULTILINE) if name in related]
@@ -121,8 +124,8 @@ class Apt:
         self, packages: Sequence[str], archives: Path, family: str | None, drop: Sequence[str]
     ) -> ServerError | None:
         try:
-            wanted = self._plan(packages, family, drop)
-            self._run("apt-get", "-q", "download", *wanted, directory=archives)
+            names = self._plan(packages, family, drop)
+            self._run("apt-get", "-q", "download", *names, directory=archives)
         except ServerError as error:
             return error
         return None
@@ -145,7 +148,7 @@ class Apt:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ServerError(f"{command[0]} failed: {error}") from error
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            reasons = [line for line in said if line.startswith("E: ")] or said or ["no output"]
+            output = (done.stderr or done.stdout).strip().splitlines()
+            reasons = [line for line in output if line.startswith("E: ")] or output or ["no output"]
             raise ServerError(f"{command[0]} failed: {reasons[0].removeprefix('E: ')}")
         return done.stdout

@@ -1,4 +1,4 @@
-"""A Consul agent of our own: the machine's program, else the package of an earlier Debian release."""
+"""A private Consul agent, from the installed program or from an earlier Debian release's package."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ OFF = -1
 SETTINGS = """disable_update_check = true
 performance { raft_multiplier = 10 }
 """
-"""Nobody is told, or asked, about new versions. In development mode the timers of Raft are very
-short, for tests; ten times as long they take half of the CPU of an idle agent."""
+"""The agent sends no version check. Development mode sets Raft's timers very short; ten times longer timers
+halve the CPU of an idle agent."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The listeners of an agent, all on the loopback; `serf` takes UDP as well."""
+    """The ports of an agent on the loopback. `serf` is used for TCP and UDP."""
 
     http: int
     server: int
@@ -42,8 +42,10 @@ class Ports:
 
 @dataclass(frozen=True)
 class Consul:
-    """An agent that can be started. It is its own one-server data centre and remembers nothing:
-    after a restart the catalogue is empty until the services register again."""
+    """An agent that can be started: a data centre of one server.
+
+    The agent stores nothing. After a restart the catalogue is empty until the services register again.
+    """
 
     programs: tuple[Program, ...]
     ports: Ports
@@ -53,11 +55,14 @@ class Consul:
         return f"http://127.0.0.1:{self.ports.http}"
 
     def is_ready(self) -> bool:
-        """Whether its catalogue is in use: it leads, and lists itself. Known within a second."""
+        """Return whether the catalogue accepts registrations: the agent leads and lists itself.
+
+        Takes 0.8 s at most.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.ports.http, timeout=READY_TIMEOUT_SECONDS)
         with contextlib.closing(connection):
             try:
-                # Asked for its leader it names itself a moment before it takes writes.
+                # Not /v1/status/leader, which names the agent a moment before it accepts writes.
                 connection.request("GET", "/v1/catalog/service/consul")
                 response = connection.getresponse()
                 return response.status == 200 and bool(json.loads(response.read()))
@@ -67,13 +72,13 @@ class Consul:
 
 @dataclass(frozen=True)
 class Installation:
-    """Consul as it was found; it can run any number of agents."""
+    """An installed or fetched Consul program. It can run any number of agents."""
 
     binary: Path
     environment: Mapping[str, str]
 
     def agent(self, data: Path, ports: Ports | None = None) -> Consul:
-        """Describe an agent that works in the folder `data`; raises ServerError if Consul won't run."""
+        """Return an agent that works in the folder `data`. Raises ServerError if Consul does not run."""
         data, ports = data.resolve(), ports or Ports.free()
         data.mkdir(parents=True, exist_ok=True)
         settings = data / "consul.hcl"
@@ -88,7 +93,7 @@ class Installation:
             "grpc-port": OFF,
             "grpc-tls-port": OFF,
         }
-        known = self._help()
+        help_text = self._help()
         program = Program(
             name="consul",
             command=(
@@ -100,8 +105,8 @@ class Installation:
                 "-client=127.0.0.1",
                 "-log-level=warn",
                 f"-config-file={settings}",
-                # Each release has other listeners, and refuses flags that it does not know.
-                *(f"-{flag}={port}" for flag, port in listeners.items() if f"-{flag}=" in known),
+                # Releases differ in their listeners, and refuse unknown flags.
+                *(f"-{flag}={port}" for flag, port in listeners.items() if f"-{flag}=" in help_text),
             ),
             directory=data,
             environment=self.environment,
@@ -111,7 +116,7 @@ class Installation:
 
     def _help(self) -> str:
         try:
-            asked = subprocess.run(
+            done = subprocess.run(
                 (str(self.binary), "agent", "-help"),
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
@@ -121,19 +126,19 @@ class Installation:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ServerError(f"{self.binary} does not run: {error}") from error
-        return asked.stdout + asked.stderr
+        return done.stdout + done.stderr
 
 
 def find_or_fetch(cache: Path, say: Say, *, use_machine: bool = True) -> Installation | None:
-    """The machine's Consul or one that was fetched; None, after saying why, when there is none.
+    """Return the installed Consul or a fetched one, or None after saying why there is none.
 
-    The mesh works without it, on static addresses. `use_machine=False` passes over what is installed.
+    The mesh runs without Consul, on static addresses. `use_machine=False` ignores an installed Consul.
     """
-    if use_machine and (found := shutil.which("consul")):
-        return Installation(Path(found), {})
+    if use_machine and (installed := shutil.which("consul")):
+        return Installation(Path(installed), {})
     try:
         root = unpacked("consul", ["consul"], cache, say, earlier_release=True)
     except ServerError as error:
-        say(f"Consul is not on this machine and can't be fetched: {error}")
+        say(f"Consul is not installed and cannot be fetched: {error}")
         return None
     return Installation(root / "usr/bin/consul", environment_of(root))

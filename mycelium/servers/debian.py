@@ -1,4 +1,4 @@
-"""Debian's and Ubuntu's own packages, unpacked into a folder: no root, nothing of the machine changed."""
+"""Unpack Debian and Ubuntu packages into a folder, without root and without changing the machine."""
 
 from __future__ import annotations
 
@@ -31,22 +31,26 @@ def unpacked(
     earlier_release: bool = False,
     finish: Callable[[Path], None] = lambda root: None,
 ) -> Path:
-    """The folder with `packages` and what the machine lacks of their dependencies in it.
+    """Return a folder with the packages and those of their dependencies that the machine lacks.
 
-    Fetched on the first call, into `cache`. Dependencies that match the pattern `family` come along
-    even where the machine has them, those that match one of `drop` never. With `earlier_release`, what
-    the machine's release has dropped is taken from an earlier one. `finish` mends the new folder before
-    it counts as there. Raises ServerError when the machine has no apt, no such package or no network.
+    The first call fetches them into `cache`.
+
+    - `family`: dependencies that match this pattern are unpacked even if they are installed.
+    - `drop`: dependencies that match one of these patterns are left out.
+    - `earlier_release`: take packages that the machine's release has dropped from an earlier release.
+    - `finish`: adapts the new folder before it is used.
+
+    Raises ServerError when the machine has no apt, no such package or no network.
     """
     root = cache.resolve() / "roots" / name
     if root.is_dir():
         return root
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        raise ServerError(f"{name} can't be fetched: this machine has no apt-get and dpkg")
+        raise ServerError(f"{name} cannot be fetched: this machine has no apt-get and dpkg")
     root.parent.mkdir(parents=True, exist_ok=True)
     release = Release.of_machine()
     apt = Apt(cache.resolve() / "apt", release.with_earlier() if earlier_release else release)
-    with _locked(apt.folder / "fetching.lock", say):  # one at a time: they share apt's lists
+    with _locked(apt.folder / "fetching.lock", say):  # one process at a time, because all share apt's lists
         if root.is_dir():
             return root
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{name}-") as unfinished:
@@ -61,18 +65,18 @@ def unpacked(
 
 
 def environment_of(root: Path) -> dict[str, str]:
-    """What a program of an unpacked folder needs to find its libraries and its neighbours."""
+    """Return the variables with which a program of an unpacked folder finds its libraries and programs."""
     libraries = sorted({str(library.parent) for library in root.glob("**/lib/*-linux-*/*.so*")})
     path = [str(root / folder) for folder in ("usr/bin", "usr/sbin", "bin", "sbin")]
-    found = {"PATH": os.pathsep.join([*path, os.environ.get("PATH", os.defpath)])}
+    environment = {"PATH": os.pathsep.join([*path, os.environ.get("PATH", os.defpath)])}
     if libraries:
-        found["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
-    return found
+        environment["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
+    return environment
 
 
 @contextlib.contextmanager
 def _locked(path: Path, say: Say) -> Iterator[None]:
-    """Hold the lock on `path`; whoever else fetches packages is waited for."""
+    """Hold the lock on `path`. Waits for another process that fetches packages."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         if not _lock(file.fileno()):
@@ -80,9 +84,7 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
             try:
                 wait_until(lambda: _lock(file.fileno()), LOCK_TIMEOUT_SECONDS, f"the lock {path}")
             except NotReady as error:
-                raise ServerError(
-                    f"Somebody else has been fetching packages for too long: {error}"
-                ) from error
+                raise ServerError(f"Another process fetches packages and does not finish: {error}") from error
         yield
 
 

@@ -1,4 +1,4 @@
-"""Docker as the last resort: a container in the foreground that goes away with its client."""
+"""Run a server in Docker, as the last resort: a container in the foreground that ends with its client."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ TIMEOUT_SECONDS = 5.0
 
 
 def answers() -> bool:
-    """Whether there is an engine behind the client; the client alone is often there without one."""
+    """Return whether a Docker engine answers, because the client is often installed without an engine."""
     if shutil.which("docker") is None:
         return False
     try:
-        asked = subprocess.run(VERSION_COMMAND, capture_output=True, timeout=TIMEOUT_SECONDS)
+        version = subprocess.run(VERSION_COMMAND, capture_output=True, timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         return False
-    return asked.returncode == 0
+    return version.returncode == 0
 
 
 def program(
@@ -37,15 +37,21 @@ def program(
     environment: Mapping[str, str],
     stop_seconds: float,
 ) -> Program:
-    """`docker run` on the data folder; `ports` maps those of the loopback to the container's."""
+    """Return the program that runs `docker run` on the data folder.
+
+    `ports` maps ports of the loopback to ports of the container.
+    """
     container = f"mycelium-{name}-{hashlib.sha256(str(data).encode()).hexdigest()[:12]}"
     command = ["docker", "run", "--rm", "--init", "--name", container, "--volume", f"{data}:{mounted_at}"]
     if os.getuid():
-        command += ["--user", f"{os.getuid()}:{os.getgid()}"]  # else root's files end up in the folder
+        command += [
+            "--user",
+            f"{os.getuid()}:{os.getgid()}",
+        ]  # otherwise the folder fills with files that root owns
     for outside, inside in ports.items():
         command += ["--publish", f"127.0.0.1:{outside}:{inside}"]
     for key, value in environment.items():
         command += ["--env", f"{key}={value}"]
-    # A client that was killed leaves its container behind, under the name that we need.
-    cleared = f"docker rm --force {container} >/dev/null 2>&1; exec {shlex.join([*command, image])}"
-    return Program(name=name, command=("sh", "-c", cleared), directory=data, stop_seconds=stop_seconds)
+    # A killed client leaves its container behind, and the container still holds the name.
+    script = f"docker rm --force {container} >/dev/null 2>&1; exec {shlex.join([*command, image])}"
+    return Program(name=name, command=("sh", "-c", script), directory=data, stop_seconds=stop_seconds)

@@ -1,4 +1,4 @@
-"""Whom a server runs as that refuses to run as root, and how that user gets at its folders."""
+"""The account that runs PostgreSQL, because PostgreSQL refuses to run as root."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mycelium.servers.program import ServerError
 
 CHECK_TIMEOUT_SECONDS = 10.0
 
-# In root's home, say, nobody else gets to the folders; this capability alone is kept then. Without the
-# secure bit it would not count in access(2), by which PostgreSQL looks for its own files.
+# Only root can enter some folders, such as root's home. The account then keeps this one capability. The
+# secure bit makes access(2) honour the capability, and PostgreSQL checks its files with access(2).
 BYPASS_FILE_PERMISSIONS = (
     "--inh-caps", "-all,+dac_override", "--ambient-caps", "+dac_override", "--securebits", "+no_setuid_fixup"
 )  # fmt: skip
@@ -23,13 +23,17 @@ BYPASS_FILE_PERMISSIONS = (
 
 @dataclass(frozen=True)
 class Owner:
-    """Who runs the server: we ourselves, but another user for root, as whom it refuses to run."""
+    """The account that runs the server, with the command prefix that changes to it.
+
+    Root changes to an unprivileged account. Any other user runs the server itself.
+    """
 
     account: pwd.struct_passwd | None
     prefix: tuple[str, ...]
 
     @classmethod
     def of(cls, data: Path, *, also_reads: Path) -> Owner:
+        """Choose the account. Raises ServerError if no account can reach `data`."""
         if os.geteuid() != 0:
             return cls(None, ())
         account = _unprivileged_account()
@@ -39,10 +43,11 @@ class Owner:
                 prefix = _as_account(account, *BYPASS_FILE_PERMISSIONS)
                 break
         if _status((*prefix, "test", "-x", str(data))) != 0:
-            raise ServerError(f"PostgreSQL can't run as root, and {account.pw_name} can't be given {data}")
+            raise ServerError(f"PostgreSQL cannot run as root, and {account.pw_name} cannot enter {data}")
         return cls(account, prefix)
 
     def give(self, *paths: Path) -> None:
+        """Make the account the owner of the paths."""
         for path in paths:
             if self.account is not None:
                 os.chown(path, self.account.pw_uid, self.account.pw_gid)
@@ -54,14 +59,16 @@ def _unprivileged_account() -> pwd.struct_passwd:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise ServerError("PostgreSQL can't run as root, and there is no user postgres or nobody to run it as")
+    raise ServerError("PostgreSQL cannot run as root, and the users postgres and nobody do not exist")
 
 
 def _as_account(account: pwd.struct_passwd, *more: str) -> tuple[str, ...]:
     setpriv = shutil.which("setpriv")
     if setpriv is None:
-        raise ServerError("PostgreSQL can't run as root, and there is no setpriv to change the user")
-    # A change of user makes the kernel forget the signal that was asked for before.
+        raise ServerError(
+            "PostgreSQL cannot run as root, and setpriv, which changes the user, is not installed"
+        )
+    # The kernel clears the parent-death signal when the user changes, so it is set again here.
     return (setpriv, "--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--clear-groups",
             "--pdeathsig", "INT", *more, "--")  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own: the machine's binaries, else Debian's packages."""
+"""A private PostgreSQL server, from the installed binaries or from Debian's packages."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ COMMAND_TIMEOUT_SECONDS = 60.0
 STOP_SECONDS = 15.0
 READY_TIMEOUT_SECONDS = 0.9
 PROTOCOL_3 = 196608
-MAX_SOCKET_FOLDER_LENGTH = 80  # sun_path holds 108 bytes, and the socket's own name is in it
+MAX_SOCKET_FOLDER_LENGTH = 80  # sun_path holds 108 bytes, the socket's name included
 
-# Compiling queries at run time takes libllvm, a hundred megabytes; it is switched off instead.
-# The wrappers that manage clusters for root are not needed either.
+# libllvm (100 MB) serves only JIT compilation of queries, which is switched off. The perl wrappers serve only
+# clusters that root manages.
 NOT_NEEDED = (
     "libllvm*", "libz3*", "postgresql-common", "postgresql-client-common", "*perl*", "libsensors*",
     "adduser", "debconf*", "locales", "netbase", "openssl", "sensible-utils", "ssl-cert", "ucf",
@@ -39,7 +39,7 @@ NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": 
 
 @dataclass(frozen=True)
 class PostgreSQL:
-    """A server that can be started, and where it answers."""
+    """A server that can be started, with its port and password."""
 
     program: Program
     port: int
@@ -54,18 +54,21 @@ class PostgreSQL:
         return f"postgresql+psycopg2://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def is_ready(self) -> bool:
-        """Whether it takes log-ins (it refuses them while it recovers); known within a second."""
-        hello = struct.pack("!I", PROTOCOL_3) + f"user\0{USER}\0database\0postgres\0\0".encode()
+        """Return whether the server accepts logins, which it refuses during recovery. Takes 0.9 s at most.
+
+        The startup message is written here, because libpq waits for two whole seconds at least.
+        """
+        startup = struct.pack("!I", PROTOCOL_3) + f"user\0{USER}\0database\0postgres\0\0".encode()
         try:
             with socket.create_connection(("127.0.0.1", self.port), READY_TIMEOUT_SECONDS / 2) as connection:
                 connection.settimeout(READY_TIMEOUT_SECONDS / 2)
-                connection.sendall(struct.pack("!I", len(hello) + 4) + hello)
-                return connection.recv(1) == b"R"  # "R": now prove who you are; "E": not yet
+                connection.sendall(struct.pack("!I", len(startup) + 4) + startup)
+                return connection.recv(1) == b"R"  # "R" asks for the password, "E" refuses the login
         except OSError:
             return False
 
     def create_database(self, name: str) -> None:
-        """Create it unless it is there; raises ServerError. The server must be ready."""
+        """Create the database unless it exists. The server must be ready. Raises ServerError."""
         statement = (
             "SELECT format('CREATE DATABASE %I', :'name')"
             " WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'name') \\gexec\n"
@@ -77,15 +80,15 @@ class PostgreSQL:
 
 @dataclass(frozen=True)
 class Installation:
-    """The binaries; they can run any number of servers, each in a data folder of its own."""
+    """Installed or fetched binaries. They can run any number of servers, each on its own data folder."""
 
     binaries: Path
     environment: Mapping[str, str]
 
     def server(self, data: Path, port: int | None = None, *, durable: bool = True) -> PostgreSQL:
-        """Prepare the data folder (about a second for a new one) and describe the server.
+        """Prepare the data folder and return the server. A new folder takes about a second.
 
-        `durable=False` trades surviving a power cut for speed. Raises ServerError.
+        `durable=False` is faster, but loses commits in a power cut. Raises ServerError.
         """
         data, port = data.resolve(), port or free_port()
         data.mkdir(parents=True, exist_ok=True)
@@ -102,7 +105,7 @@ class Installation:
             "unix_socket_directories": str(cluster) if len(str(cluster)) <= MAX_SOCKET_FOLDER_LENGTH else "",
             "max_connections": "200",
             "jit": "off",
-            "timezone": "GMT",  # the one zone that it knows without the files of tzdata
+            "timezone": "GMT",  # the only zone that needs no tzdata files
             "log_timezone": "GMT",
             **({} if durable else NOT_DURABLE),
         }
@@ -113,13 +116,13 @@ class Installation:
             command=(*owner.prefix, *command),
             directory=Path("/"),
             environment=self.environment,
-            stop_signal=signal.SIGINT,  # leave at once; on SIGTERM it waits for its clients to go
+            stop_signal=signal.SIGINT,  # stops at once; SIGTERM would wait until all clients disconnect
             stop_seconds=STOP_SECONDS,
         )
         return PostgreSQL(program, port, password, self.binaries / "psql")
 
     def _initialise(self, cluster: Path, owner: Owner, password: str, durable: bool) -> None:
-        """Under another name first, so that an interrupted one is not taken for a finished one."""
+        """Create the cluster under another name and rename it, so that it is complete or absent."""
         unfinished = cluster.with_name("cluster.new")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=stat.S_IRWXU)
@@ -136,32 +139,32 @@ class Installation:
 
 
 def find_or_fetch(cache: Path, say: Say, *, use_machine: bool = True) -> Installation:
-    """The newest of the machine's, else Debian's packages; raises ServerError when there is neither.
+    """Return the newest installed PostgreSQL, or Debian's packages. Raises ServerError when both fail.
 
-    `use_machine=False` passes over what is installed.
+    `use_machine=False` ignores installed binaries.
     """
-    if use_machine and (binaries := _of_machine()):
+    if use_machine and (binaries := _installed()):
         return Installation(binaries, {})
     root = unpacked("postgresql", ["postgresql"], cache, say, family="postgresql-*[0-9]", drop=NOT_NEEDED)
     binaries = _newest(root)
     if binaries is None:
-        raise ServerError(f"The packages in {root} hold no PostgreSQL server")
+        raise ServerError(f"the packages in {root} contain no PostgreSQL server")
     return Installation(binaries, environment_of(root))
 
 
-def _of_machine() -> Path | None:
+def _installed() -> Path | None:
     if newest := _newest(Path("/")):
         return newest
-    found = shutil.which("initdb")
-    return Path(found).resolve().parent if found else None
+    initdb = shutil.which("initdb")
+    return Path(initdb).resolve().parent if initdb else None
 
 
 def _newest(root: Path) -> Path | None:
     def version(binaries: Path) -> int:
         return int(binaries.parent.name)
 
-    found = (path.parent for path in root.glob("usr/lib/postgresql/*/bin/initdb"))
-    return max((path for path in found if path.parent.name.isdigit()), key=version, default=None)
+    candidates = (path.parent for path in root.glob("usr/lib/postgresql/*/bin/initdb"))
+    return max((path for path in candidates if path.parent.name.isdigit()), key=version, default=None)
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], standard_input: str = "") -> None:
@@ -169,7 +172,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str], standard_input:
         subprocess.run(
             command,
             env={**os.environ, "LC_ALL": "C", **environment},
-            cwd="/",  # where any user may be
+            cwd="/",  # any user may enter it
             input=standard_input,
             capture_output=True,
             text=True,

@@ -1,4 +1,4 @@
-"""Files that hold secrets."""
+"""Write files that hold secrets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read, at no moment half written or readable by others."""
+    """Replace a file atomically by a file that only its owner can read."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)

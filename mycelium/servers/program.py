@@ -1,7 +1,4 @@
-"""A process that runs in the foreground, and what is needed to run one in a test.
-
-A supervisor needs no more than the fields of `Program`; `running` is the small stand-in for one.
-"""
+"""Describe a foreground process, and run such processes without a supervisor, as tests do."""
 
 from __future__ import annotations
 
@@ -19,25 +16,25 @@ from pathlib import Path
 
 FIRST_PORT = 10_000
 FIRST_EPHEMERAL_PORT = 32_768
-"""Linux's default: net.ipv4.ip_local_port_range."""
+"""Linux's default of net.ipv4.ip_local_port_range."""
 FIRST_PAUSE_SECONDS = 0.02
 MAX_PAUSE_SECONDS = 0.25
 
 
 class ServerError(Exception):
-    """A server can't be had, or can't be started. The message is one sentence for a person."""
+    """A server cannot be found, fetched or started. The message is a sentence for the user."""
 
 
 class NotReady(ServerError, TimeoutError):
-    """What was awaited did not come in time, or the process it was awaited from ended."""
+    """A condition was not met in time, or the process that was to meet it has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """One process, to be run in the foreground by whoever supervises it.
+    """A process that runs in the foreground under a supervisor.
 
-    `environment` is added to the supervisor's own; `stop_signal` asks the process to leave, which
-    takes it `stop_seconds` at most; after that its process group may be killed.
+    `environment` is added to the supervisor's own. `stop_signal` asks the process to end. Its process group
+    may be killed after `stop_seconds`.
     """
 
     name: str
@@ -49,9 +46,9 @@ class Program:
 
 
 def tied_to_parent(command: Sequence[str], stop_signal: signal.Signals = signal.SIGTERM) -> tuple[str, ...]:
-    """The same command, but it gets `stop_signal` when its parent dies, even of SIGKILL.
+    """Return the command so that the process gets `stop_signal` when its parent dies, even by SIGKILL.
 
-    The kernel means the parent *thread*: start programs from one that lives as long as they should.
+    The kernel watches the parent *thread*, so start the process from a thread that outlives it.
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None:
@@ -60,10 +57,10 @@ def tied_to_parent(command: Sequence[str], stop_signal: signal.Signals = signal.
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """That many different TCP ports of the loopback that nobody listens on just now.
+    """Return different TCP ports of the loopback on which nothing listens.
 
-    They are listened on later, so they are chosen at random from below those that the kernel gives
-    to outgoing connections: nobody else is likely to take one meanwhile.
+    The ports are taken later. They are random and lie below the ports of outgoing connections, so another
+    process is unlikely to take them first.
     """
     ports: set[int] = set()
     while len(ports) < count:
@@ -79,7 +76,7 @@ def free_port() -> int:
 
 def port_is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As a server would: a port with nothing but connections in TIME_WAIT on it is free.
+        # Set as a server sets it, because a port with only TIME_WAIT connections is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -98,23 +95,23 @@ def wait_until(
 ) -> None:
     """Return as soon as `condition()` is true.
 
-    Raises NotReady, naming `what` and `log`, when it is not after that many seconds, or at once
-    when `failure()` says why it never will be.
+    Raises NotReady, which names `what` and `log`, after that many seconds. Raises it at once when `failure()`
+    returns a reason.
     """
     deadline = time.monotonic() + seconds
     pause = FIRST_PAUSE_SECONDS
     where = f" (log: {log})" if log else ""
     while not condition():
-        if why := failure():
-            raise NotReady(f"{what}: {why}{where}")
+        if reason := failure():
+            raise NotReady(f"{what}: {reason}{where}")
         if time.monotonic() + pause > deadline:
-            raise NotReady(f"{what}: not there after {seconds:g} s{where}")
+            raise NotReady(f"{what}: not ready after {seconds:g} s{where}")
         time.sleep(pause)
         pause = min(pause * 1.5, MAX_PAUSE_SECONDS)
 
 
 class Processes(dict[str, subprocess.Popen[bytes]]):
-    """The running processes by the name of their program."""
+    """The running processes, by their programs' names."""
 
     def __init__(self, log_dir: Path) -> None:
         super().__init__()
@@ -124,7 +121,7 @@ class Processes(dict[str, subprocess.Popen[bytes]]):
         return self.log_dir / f"{name}.log"
 
     def start(self, program: Program) -> subprocess.Popen[bytes]:
-        """Start it in a session of its own; its output is appended to its log."""
+        """Start the program in a new session. Its output is appended to its log."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
         with self.log_of(program.name).open("ab") as log:
             self[program.name] = subprocess.Popen(
@@ -139,7 +136,7 @@ class Processes(dict[str, subprocess.Popen[bytes]]):
         return self[program.name]
 
     def stop(self, program: Program) -> None:
-        """Ask it to leave, then kill what is left of its process group, then reap it."""
+        """Send the stop signal, kill what is left of the process group, and reap the process."""
         process = self.pop(program.name, None)
         if process is None:
             return
@@ -148,13 +145,13 @@ class Processes(dict[str, subprocess.Popen[bytes]]):
                 process.send_signal(program.stop_signal)
             with contextlib.suppress(NotReady):
                 wait_until(lambda: _has_ended(process.pid), program.stop_seconds, program.name)
-            # Not reaped yet, so the number of the group can't have gone to somebody else.
+            # The process is not reaped yet, so its group's number cannot have been reused.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def wait_until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        """Like `wait_until`, and gives up at once when one of the processes has ended."""
+        """Wait like `wait_until`, but raise NotReady at once when a process has ended."""
         wait_until(condition, seconds, what, log=self.log_dir, failure=self._ended)
 
     def _ended(self) -> str | None:
@@ -173,9 +170,9 @@ def _has_ended(pid: int) -> bool:
 
 @contextlib.contextmanager
 def running(*programs: Program, log_dir: Path) -> Iterator[Processes]:
-    """Run the programs, in order, until the block ends; then stop them, the last one first.
+    """Start the programs in order, and stop them in reverse order at the end of the block.
 
-    Nothing of them is left afterwards, and they leave when this process is killed.
+    The programs also end when this process is killed.
     """
     processes = Processes(log_dir)
     try:

@@ -1,4 +1,4 @@
-"""A RabbitMQ node of our own: the machine's programs, else Debian's packages, else Docker's image."""
+"""A private RabbitMQ node, from the installed programs, Debian's packages or Docker's image."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ NODE = "mycelium@localhost"
 STOP_SECONDS = 20.0
 EPMD_STOP_SECONDS = 2.0
 
-# Both are started at the same time, and the node gives up at once when epmd does not answer.
-# In one line, as the files of supervisors want it.
+# The supervisor starts epmd and the node together, and the node gives up at once if epmd does not answer.
+# One line, because supervisord's configuration needs one.
 WHEN_EPMD_ANSWERS = (
     "tries=0; until epmd -names >/dev/null 2>&1 || [ $tries -ge 100 ]; "
     'do tries=$((tries + 1)); sleep 0.05; done; exec "$0"'
 )
 
-# Needed by Debian's own scripts and unit, not by the node.
+# Used by Debian's maintenance scripts and systemd unit, but not by the node.
 NOT_NEEDED = ("adduser", "init-system-helpers", "libpopt0", "libwrap0", "logrotate", "*perl*", "socat")
 
 ABSENT = (
-    "RabbitMQ is not on this machine and can't be fetched ({why}): "
-    "install rabbitmq-server, or start Docker, or set AMQP_URI to a broker you have"
+    "RabbitMQ is not installed and cannot be fetched ({why}): "
+    "install rabbitmq-server, start Docker, or set AMQP_URI to a broker"
 )
 
 
 @dataclass(frozen=True)
 class RabbitMQ:
-    """A node that can be started: its programs, in the order to start them, and where it answers."""
+    """A node that can be started: its programs in starting order, its ports and its password."""
 
     programs: tuple[Program, ...]
     ports: Ports
@@ -51,34 +51,34 @@ class RabbitMQ:
 
     @property
     def management_url(self) -> str | None:
-        """With the credentials in it; None when the node runs without the plugin."""
+        """The URL with credentials, or None when the node runs without the management plugin."""
         if not self.management:
             return None
         return f"http://{USER}:{self.password}@127.0.0.1:{self.ports.management}"
 
     def is_ready(self) -> bool:
-        """Whether a client can log in to the virtual host; known within a second."""
+        """Return whether a client can log in to the virtual host."""
         return amqp_login.accepts(self.ports.amqp, USER, self.password)
 
 
 class Installation(Protocol):
-    """RabbitMQ as it was found; it can run any number of nodes, each in a data folder of its own."""
+    """An installed or fetched RabbitMQ. It can run any number of nodes, each on its own data folder."""
 
     def node(self, data: Path, ports: Ports | None = None, *, management: bool = True) -> RabbitMQ:
-        """Prepare the data folder and describe the node; with the same folder it is the same node.
+        """Prepare the data folder and return the node. The same folder gives the same node again.
 
-        With `management` it takes five seconds more to stop, before RabbitMQ 3.13 (its pull request
-        11070): a handler waits for the application controller, which waits for the handler.
+        Before RabbitMQ 3.13 a node with `management` takes five seconds longer to stop (its pull request
+        11070), because a handler and the application controller wait for each other.
         """
         ...
 
 
 def find_or_fetch(cache: Path, say: Say, *, use_machine: bool = True) -> Installation:
-    """The first RabbitMQ to be had; raises ServerError, which says what to do, when there is none.
+    """Return the first RabbitMQ available. Raises ServerError that says what to do when there is none.
 
-    `use_machine=False` passes over what is installed.
+    `use_machine=False` ignores an installed RabbitMQ.
     """
-    if use_machine and (installed := _of_machine()):
+    if use_machine and (installed := _installed()):
         return installed
     try:
         root = unpacked(
@@ -92,19 +92,22 @@ def find_or_fetch(cache: Path, say: Say, *, use_machine: bool = True) -> Install
     return _Native(root)
 
 
-def _of_machine() -> Installation | None:
-    """Debian's script in /usr/sbin insists on being root or rabbitmq; the one behind it does not."""
+def _installed() -> Installation | None:
+    """Return the installed RabbitMQ.
+
+    Uses the script in /usr/lib, because the script in /usr/sbin requires the user root or rabbitmq.
+    """
     if shutil.which("erl") and Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists():
         return _Native(Path("/"))
     return None
 
 
 def _relocate(root: Path) -> None:
-    """Make `erl` look for Erlang beside itself instead of in /usr/lib/erlang."""
+    """Make the `erl` script find Erlang relative to itself instead of in /usr/lib/erlang."""
     erl = root / "usr/lib/erlang/bin/erl"
     here = '$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)'
-    fixed = re.compile(r"^(\s*)ROOTDIR=.*$", re.MULTILINE)
-    erl.write_text(fixed.sub(lambda found: f"{found[1]}ROOTDIR={here}", erl.read_text()))
+    assignment = re.compile(r"^(\s*)ROOTDIR=.*$", re.MULTILINE)
+    erl.write_text(assignment.sub(lambda match: f"{match[1]}ROOTDIR={here}", erl.read_text()))
 
 
 @dataclass(frozen=True)
@@ -133,10 +136,10 @@ class _Native:
         return RabbitMQ((epmd, node), ports, password, management)
 
     def _environment(self, data: Path, ports: Ports) -> Mapping[str, str]:
-        found = {} if self.root == Path("/") else environment_of(self.root)
+        base = {} if self.root == Path("/") else environment_of(self.root)
         return {
-            **found,
-            "HOME": str(data),  # the node's cookie is kept there
+            **base,
+            "HOME": str(data),  # Erlang keeps the node's cookie there
             "RABBITMQ_NODENAME": NODE,
             "RABBITMQ_DIST_PORT": str(ports.dist),
             "RABBITMQ_MNESIA_BASE": str(data / "mnesia"),
@@ -146,13 +149,13 @@ class _Native:
             "RABBITMQ_CONFIG_FILE": str(data / "rabbitmq"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(data / "none.config"),
             "RABBITMQ_CONF_ENV_FILE": str(data / "none.conf"),
-            # The script becomes the node instead of waiting for it: a kill reaches the node itself.
+            # Makes the script exec the node, so that a signal reaches the node itself.
             "RABBITMQ_ALLOW_INPUT": "true",
             "RABBITMQ_SERVER_START_ARGS": "-noinput +B i",
             "ERL_INETRC": str(data / "inetrc"),
             "ERL_EPMD_PORT": str(ports.epmd),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            # Holds for every Erlang the node starts: none leaves a daemon behind or listens elsewhere.
+            # For every Erlang process of the node: leave no daemon behind, and listen on the loopback.
             "ERL_AFLAGS": "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
         }
 

@@ -1,4 +1,4 @@
-"""What a RabbitMQ node finds in its data folder: its settings and its secrets."""
+"""Write the settings and secrets that a RabbitMQ node reads from its data folder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mycelium.servers.program import free_ports
 
 USER = "mycelium"
 
-# For Erlang: the node's host name is the loopback, on a machine whose resolver thinks otherwise too.
+# Erlang resolves the node's host name to the loopback, whatever the machine's resolver answers.
 NAMES = '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n'
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The four listeners of a node, all on the loopback. `dist` and `epmd` are Erlang's own."""
+    """The ports of a node on the loopback. `dist` and `epmd` serve Erlang's distribution."""
 
     amqp: int
     management: int
@@ -32,13 +32,13 @@ class Ports:
 
 
 def prepare(data: Path, ports: Ports, management: bool, *, listen: str) -> str:
-    """Write what the node reads; returns the password, made at random for a new data folder."""
+    """Write the node's files. Return the password, which is generated for a new data folder."""
     data.mkdir(parents=True, exist_ok=True)
     data.chmod(stat.S_IRWXU)
-    kept = data / "password"
-    if not kept.exists():
-        write_private(kept, secrets.token_urlsafe(24))
-    password = kept.read_text()
+    password_file = data / "password"
+    if not password_file.exists():
+        write_private(password_file, secrets.token_urlsafe(24))
+    password = password_file.read_text()
     if not (data / ".erlang.cookie").exists():
         write_private(data / ".erlang.cookie", secrets.token_hex(24))
     (data / "inetrc").write_text(NAMES)
@@ -49,7 +49,7 @@ def prepare(data: Path, ports: Ports, management: bool, *, listen: str) -> str:
         "default_pass": password,
         "default_user_tags.administrator": "true",
         "loopback_users": "none",
-        # On a laptop: stop publishers, not the machine.
+        # Low limits, so that a full laptop blocks publishers before the machine itself suffers.
         "disk_free_limit.absolute": "50MB",
         "vm_memory_high_watermark.absolute": f"{_memory_limit_mb()}MB",
         "raft.wal_max_size_bytes": "67108864",
@@ -63,6 +63,6 @@ def prepare(data: Path, ports: Ports, management: bool, *, listen: str) -> str:
 
 
 def _memory_limit_mb() -> int:
-    """A gigabyte, or two fifths (RabbitMQ's own default) of a machine that has little."""
+    """Return a gigabyte, or two fifths of a small machine's memory, which is RabbitMQ's default share."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(1024, memory * 2 // 5 // 2**20)

@@ -1,4 +1,4 @@
-"""Which of the machine's apt sources are its distribution's own, written anew."""
+"""Find the machine's apt sources that belong to its distribution, and write them as one file."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from mycelium.servers.program import ServerError
 APT = Path("/etc/apt")
 POCKETS = ("", "-updates", "-security", "/updates")
 
-# Where a package that a release has dropped was last seen.
+# The last release that had Consul, by release.
 EARLIER = {"trixie": "bullseye", "bookworm": "bullseye", "plucky": "jammy", "noble": "jammy"}
 
 
 @dataclass(frozen=True)
 class Release:
-    """The machine's release, and an earlier one for what was dropped since."""
+    """The machine's release, and an earlier release for packages dropped since."""
 
     codename: str
     earlier: str | None = None
 
     @classmethod
     def of_machine(cls) -> Release:
-        """Raises ServerError on a distribution whose packages come from somewhere else."""
+        """Return the machine's release. Raises ServerError on a system that is not Debian or Ubuntu."""
         try:
-            described = platform.freedesktop_os_release()
+            os_release = platform.freedesktop_os_release()
         except OSError as error:
-            raise ServerError("This machine does not say which distribution it runs") from error
-        codename = described.get("UBUNTU_CODENAME") or described.get("VERSION_CODENAME")
+            raise ServerError("this machine does not name its distribution") from error
+        codename = os_release.get("UBUNTU_CODENAME") or os_release.get("VERSION_CODENAME")
         if not codename:
             raise ServerError(
-                f"{described.get('PRETTY_NAME', 'This system')} is not a Debian or Ubuntu release"
+                f"{os_release.get('PRETTY_NAME', 'This system')} is not a Debian or Ubuntu release"
             )
         return cls(codename)
 
     def with_earlier(self) -> Release:
-        """The same, and the earlier one beside it when one is known."""
+        """Return this release with its earlier release, if `EARLIER` has it."""
         return replace(self, earlier=EARLIER.get(self.codename))
 
     def __str__(self) -> str:
@@ -58,15 +58,18 @@ class Source:
     signed_by: str
 
     def suites_of(self, release: Release) -> tuple[str, ...]:
-        """Its suites that belong to the machine's release, and the same ones of the earlier release."""
-        ours = [suite for suite in self.suites if suite.startswith(release.codename)]
-        pockets = [suite.removeprefix(release.codename) for suite in ours]
+        """Return the suites of the machine's release, and the same suites of the earlier release."""
+        suites = [suite for suite in self.suites if suite.startswith(release.codename)]
+        pockets = [suite.removeprefix(release.codename) for suite in suites]
         return tuple(
             codename + pocket for codename in release.codenames for pocket in pockets if pocket in POCKETS
         )
 
-    def is_the_distributions(self) -> bool:
-        """Third parties name their suites after the release too; the key tells them apart."""
+    def is_from_distribution(self) -> bool:
+        """Return whether the distribution signs this source.
+
+        The key decides, because third parties also name their suites after the release.
+        """
         if self.signed_by:
             return bool(re.search(r"/(debian|ubuntu)-archive-keyring\b", self.signed_by))
         return "main" in self.components.split()
@@ -79,11 +82,11 @@ class Source:
 
 
 def distribution_sources(release: Release, apt: Path = APT) -> str:
-    """The sources of the distribution, as one deb822 file; ServerError when the machine has none."""
-    every = [*_one_line_sources(apt), *_deb822_sources(apt)]
-    usable = [source for source in every if source.is_the_distributions() and source.suites_of(release)]
+    """Return the distribution's sources as a deb822 file. Raises ServerError when there are none."""
+    sources = [*_one_line_sources(apt), *_deb822_sources(apt)]
+    usable = [source for source in sources if source.is_from_distribution() and source.suites_of(release)]
     if not usable:
-        raise ServerError(f"This machine has no apt source for the packages of {release.codename}")
+        raise ServerError(f"this machine has no apt source for the packages of {release.codename}")
     return "\n".join(source.stanza(source.suites_of(release)) for source in usable)
 
 
@@ -91,9 +94,9 @@ def _one_line_sources(apt: Path) -> Iterator[Source]:
     for path in [apt / "sources.list", *sorted(apt.glob("sources.list.d/*.list"))]:
         text = path.read_text(errors="replace") if path.is_file() else ""
         for line in text.splitlines():
-            found = re.match(r"deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line.strip())
-            if found:
-                options, uri, suite, components = found.groups()
+            match = re.match(r"deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line.strip())
+            if match:
+                options, uri, suite, components = match.groups()
                 key = re.search(r"signed-by=(\S+)", options or "")
                 yield Source(uri, (suite,), components.strip(), key.group(1) if key else "")
 

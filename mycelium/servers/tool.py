@@ -1,4 +1,4 @@
-"""A single program of Debian's, the machine's or unpacked."""
+"""A single program, installed or unpacked from Debian's package of the same name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mycelium.servers.program import ServerError
 
 @dataclass(frozen=True)
 class Tool:
-    """A program's file, and what to add to the environment to run it."""
+    """A program's path, and the variables that it needs."""
 
     path: Path
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -22,14 +22,14 @@ class Tool:
 def find_or_fetch(
     name: str, cache: Path, say: Say, *, use_machine: bool = True, earlier_release: bool = False
 ) -> Tool:
-    """The program of that name, from the package of that name; raises ServerError.
+    """Return the program. Raises ServerError.
 
-    `use_machine=False` passes over what is installed.
+    `use_machine=False` ignores an installed program.
     """
-    if use_machine and (found := shutil.which(name)):
-        return Tool(Path(found))
+    if use_machine and (installed := shutil.which(name)):
+        return Tool(Path(installed))
     root = unpacked(name, [name], cache, say, earlier_release=earlier_release)
     for folder in ("usr/bin", "usr/sbin", "bin", "sbin"):
         if (root / folder / name).exists():
             return Tool(root / folder / name, environment_of(root))
-    raise ServerError(f"The package {name} holds no program of that name")
+    raise ServerError(f"the package {name} contains no program of that name")

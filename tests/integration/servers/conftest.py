@@ -1,4 +1,4 @@
-"""Folders for real servers, and the check that no test leaves a process behind."""
+"""Folders for real servers, and a check that no test leaves a process behind."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 @pytest.fixture(scope="session")
 def cache():
-    """Where fetched servers are kept between runs; the only folder that a test does not clean up."""
+    """Return the folder of fetched servers, which is kept between runs."""
     return REPOSITORY / ".mycelium" / "cache"
 
 

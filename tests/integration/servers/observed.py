@@ -1,4 +1,4 @@
-"""What the kernel says about the processes that a test has started; independent of the code under test."""
+"""Read a test's processes and sockets from /proc, independently of the code under test."""
 
 import ipaddress
 import os
@@ -9,33 +9,36 @@ LISTENING = "0A"
 
 
 def processes_of(folder):
-    """The pids of all processes that work in `folder` or were told of it, daemons as well."""
-    told = os.fsencode(str(folder))
-    found = set()
+    """Return the pids of all processes, daemons included, that mention `folder`.
+
+    A process mentions it as its working directory, in its arguments or in its environment.
+    """
+    wanted = os.fsencode(str(folder))
+    pids = set()
     for process in Path("/proc").glob("[0-9]*"):
         if int(process.name) == os.getpid():
             continue
         try:
-            known = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-            known += os.fsencode((process / "cwd").readlink())
+            text = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            text += os.fsencode((process / "cwd").readlink())
         except OSError:
-            continue  # it has just ended, or belongs to somebody else
-        if told in known:
-            found.add(int(process.name))
-    return found
+            continue  # ended meanwhile, or owned by another user
+        if wanted in text:
+            pids.add(int(process.name))
+    return pids
 
 
 def listeners(pids):
-    """{(address, port)} of every socket, TCP or UDP, on which the processes accept what others send."""
+    """Return {(address, port)} of every TCP listener and UDP socket of the processes."""
     inodes = {inode for pid in pids for inode in _socket_inodes(pid)}
-    found = set()
+    addresses = set()
     for table in ("tcp", "tcp6", "udp", "udp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
             accepts = fields[3] == LISTENING or table.startswith("udp")
             if accepts and fields[9] in inodes:
-                found.add(_address(fields[1]))
-    return found
+                addresses.add(_address(fields[1]))
+    return addresses
 
 
 def is_loopback(address):
@@ -54,7 +57,7 @@ def _socket_inodes(pid):
 
 
 def _address(text):
-    """`0100007F:1F90` -> ("127.0.0.1", 8080): the kernel prints words in the order of the machine."""
+    """Turn `0100007F:1F90` into ("127.0.0.1", 8080). The kernel prints words in the machine's byte order."""
     address, port = text.split(":")
     raw = bytes.fromhex(address)
     words = struct.unpack(f"={len(raw) // 4}I", raw)

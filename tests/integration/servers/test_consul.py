@@ -1,4 +1,4 @@
-"""A private Consul agent: a real one, fetched if the machine has none."""
+"""A private Consul agent: a real one, always fetched."""
 
 import http.client
 import json
@@ -15,9 +15,9 @@ PATIENCE = 20.0
 
 @pytest.fixture(scope="module")
 def installation(cache):
-    found = consul.find_or_fetch(cache, print, use_machine=False)
-    assert found is not None
-    return found
+    installed = consul.find_or_fetch(cache, print, use_machine=False)
+    assert installed is not None
+    return installed
 
 
 def ask(agent, method, path, body=None):
@@ -31,7 +31,7 @@ def ask(agent, method, path, body=None):
         connection.close()
 
 
-def test_it_takes_a_registration_as_soon_as_it_is_ready(installation, tmp_path, logs):
+def test_ready_agent_accepts_a_registration(installation, tmp_path, logs):
     agent = installation.agent(tmp_path / "data")
     with running(*agent.programs, log_dir=logs) as processes:
         processes.wait_until(agent.is_ready, PATIENCE, "Consul")
@@ -41,12 +41,11 @@ def test_it_takes_a_registration_as_soon_as_it_is_ready(installation, tmp_path, 
             "/v1/catalog/register",
             {"Node": "n", "Address": "127.0.0.1", "Service": {"Service": "s"}},
         )
-        assert [found["ServiceName"] for found in ask(agent, "GET", "/v1/catalog/service/s?consistent")] == [
-            "s"
-        ]
+        services = ask(agent, "GET", "/v1/catalog/service/s?consistent")
+        assert [service["ServiceName"] for service in services] == ["s"]
 
 
-def test_it_is_not_ready_before_it_runs_nor_after(installation, tmp_path, logs):
+def test_agent_is_ready_only_while_it_runs(installation, tmp_path, logs):
     agent = installation.agent(tmp_path / "data")
     assert not agent.is_ready()
     with running(*agent.programs, log_dir=logs) as processes:
@@ -54,7 +53,7 @@ def test_it_is_not_ready_before_it_runs_nor_after(installation, tmp_path, logs):
     assert not agent.is_ready()
 
 
-def test_it_comes_back_at_the_same_address_with_an_empty_catalogue(installation, tmp_path, logs):
+def test_restarted_agent_keeps_its_address_and_has_an_empty_catalogue(installation, tmp_path, logs):
     agent = installation.agent(tmp_path / "data")
     for _ in range(2):
         with running(*agent.programs, log_dir=logs) as processes:
@@ -63,28 +62,28 @@ def test_it_comes_back_at_the_same_address_with_an_empty_catalogue(installation,
             ask(agent, "PUT", "/v1/agent/service/register", {"Name": "products", "Port": 1})
 
 
-def test_it_listens_on_the_loopback_alone(installation, tmp_path, logs):
+def test_agent_listens_on_the_loopback_only(installation, tmp_path, logs):
     agent = installation.agent(tmp_path / "data")
     with running(*agent.programs, log_dir=logs) as processes:
         processes.wait_until(agent.is_ready, PATIENCE, "Consul")
-        found = listeners(processes_of(tmp_path))
-    assert {port for _, port in found} == {agent.ports.http, agent.ports.server, agent.ports.serf}
-    assert all(is_loopback(address) for address, _ in found)
+        sockets = listeners(processes_of(tmp_path))
+    assert {port for _, port in sockets} == {agent.ports.http, agent.ports.server, agent.ports.serf}
+    assert all(is_loopback(address) for address, _ in sockets)
 
 
-def test_two_agents_do_not_know_of_each_other(installation, tmp_path, logs):
-    one, other = (installation.agent(tmp_path / name) for name in ("one", "other"))
+def test_two_agents_share_nothing(installation, tmp_path, logs):
+    first, second = (installation.agent(tmp_path / name) for name in ("first", "second"))
     with (
-        running(*one.programs, log_dir=logs / "one") as first,
-        running(*other.programs, log_dir=logs / "other"),
+        running(*first.programs, log_dir=logs / "first") as processes,
+        running(*second.programs, log_dir=logs / "second"),
     ):
-        first.wait_until(lambda: one.is_ready() and other.is_ready(), PATIENCE, "both")
-        ask(one, "PUT", "/v1/agent/service/register", {"Name": "only-here", "Port": 1})
-        assert "only-here" not in ask(other, "GET", "/v1/catalog/services")
-        assert len(ask(other, "GET", "/v1/agent/members")) == 1
+        processes.wait_until(lambda: first.is_ready() and second.is_ready(), PATIENCE, "both")
+        ask(first, "PUT", "/v1/agent/service/register", {"Name": "only-here", "Port": 1})
+        assert "only-here" not in ask(second, "GET", "/v1/catalog/services")
+        assert len(ask(second, "GET", "/v1/agent/members")) == 1
 
 
-def test_the_one_of_the_machine_comes_first(tmp_path, monkeypatch, installation):
+def test_installed_consul_is_preferred(tmp_path, monkeypatch, installation):
     installed = tmp_path / "bin" / "consul"
     installed.parent.mkdir()
     installed.symlink_to(installation.binary)
@@ -93,17 +92,17 @@ def test_the_one_of_the_machine_comes_first(tmp_path, monkeypatch, installation)
     assert not (tmp_path / "cache").exists()
 
 
-def test_without_any_there_is_one_sentence_and_no_error(tmp_path, monkeypatch):
-    def nothing(*arguments, **options):
+def test_missing_consul_is_reported_in_one_sentence(tmp_path, monkeypatch):
+    def no_network(*arguments, **options):
         raise ServerError("no network")
 
-    monkeypatch.setattr(consul, "unpacked", nothing)
-    said = []
-    assert consul.find_or_fetch(tmp_path, said.append, use_machine=False) is None
-    assert said == ["Consul is not on this machine and can't be fetched: no network"]
+    monkeypatch.setattr(consul, "unpacked", no_network)
+    messages = []
+    assert consul.find_or_fetch(tmp_path, messages.append, use_machine=False) is None
+    assert messages == ["Consul is not installed and cannot be fetched: no network"]
 
 
-def test_a_broken_program_is_a_server_error_that_names_it(tmp_path):
+def test_broken_program_raises_server_error_with_its_name(tmp_path):
     broken = tmp_path / "consul"
     shutil.copy("/etc/hostname", broken)
     with pytest.raises(ServerError, match="consul does not run"):

@@ -1,4 +1,4 @@
-"""Fetching packages for real, with a tiny one that hardly any machine has."""
+"""Fetch packages for real, with a tiny package that hardly any machine has."""
 
 import shutil
 import subprocess
@@ -14,46 +14,46 @@ pytestmark = pytest.mark.skipif(shutil.which("apt-get") is None, reason="package
 
 @pytest.fixture(scope="module")
 def fetched(tmp_path_factory):
-    """One cache for the module, with the package lists in it: they take longer than the package."""
+    """Fetch `hello` into a cache that the module shares, because its package lists take the longest."""
     folder = tmp_path_factory.mktemp("cache")
-    said = []
-    return folder, unpacked("hello", ["hello"], folder, said.append), said
+    messages = []
+    return folder, unpacked("hello", ["hello"], folder, messages.append), messages
 
 
-def test_a_fetched_program_runs_from_its_folder(fetched):
+def test_fetched_program_runs_from_its_folder(fetched):
     _, root, _ = fetched
     done = subprocess.run([root / "usr/bin/hello"], env=environment_of(root), capture_output=True, check=True)
     assert b"ello" in done.stdout
 
 
-def test_what_is_done_is_said(fetched):
-    _, _, said = fetched
-    assert [line.split()[:2] for line in said] == [["Fetching", "hello"], ["Fetched", "hello"]]
+def test_fetch_reports_start_and_end(fetched):
+    _, _, messages = fetched
+    assert [line.split()[:2] for line in messages] == [["Fetching", "hello"], ["Fetched", "hello"]]
 
 
-def test_nothing_is_fetched_twice(fetched, monkeypatch):
+def test_fetched_package_is_not_fetched_again(fetched, monkeypatch):
     cache, root, _ = fetched
-    monkeypatch.setenv("PATH", "")  # no apt-get to be found
-    said = []
-    assert unpacked("hello", ["hello"], cache, said.append) == root
-    assert said == []
+    monkeypatch.setenv("PATH", "")  # apt-get cannot be found
+    messages = []
+    assert unpacked("hello", ["hello"], cache, messages.append) == root
+    assert messages == []
 
 
-def test_nothing_but_the_folder_is_left_of_the_fetch(fetched):
+def test_fetch_leaves_only_the_unpacked_folder(fetched):
     cache, root, _ = fetched
     assert [path for path in (cache / "roots").iterdir() if path.suffix != ".lock"] == [root]
 
 
-def test_two_at_once_fetch_once(fetched):
+def test_two_concurrent_calls_fetch_once(fetched):
     cache, _, _ = fetched
-    said = []
+    messages = []
     with ThreadPoolExecutor(2) as both:
-        futures = [both.submit(unpacked, "twice", ["hello"], cache, said.append) for _ in range(2)]
+        futures = [both.submit(unpacked, "twice", ["hello"], cache, messages.append) for _ in range(2)]
         assert {future.result() for future in futures} == {cache / "roots" / "twice"}
-    assert [line for line in said if line.startswith("Fetched")] == [said[-1]]
+    assert [line for line in messages if line.startswith("Fetched")] == [messages[-1]]
 
 
-def test_a_fetch_that_fails_half_way_leaves_nothing(fetched):
+def test_failed_fetch_leaves_nothing(fetched):
     cache, _, _ = fetched
 
     def fails(root):
@@ -64,13 +64,13 @@ def test_a_fetch_that_fails_half_way_leaves_nothing(fetched):
     assert not any("half" in path.name for path in (cache / "roots").iterdir() if path.is_dir())
 
 
-def test_a_package_that_does_not_exist_is_named(fetched):
+def test_unknown_package_is_named_in_the_error(fetched):
     cache, _, _ = fetched
     with pytest.raises(ServerError, match="no-such-package"):
         unpacked("none", ["no-such-package-anywhere"], cache, print)
 
 
-def test_a_machine_without_apt_is_told_so(tmp_path, monkeypatch):
+def test_machine_without_apt_raises_server_error(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ServerError, match="this machine has no apt-get and dpkg"):
         unpacked("hello", ["hello"], tmp_path, print)

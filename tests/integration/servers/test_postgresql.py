@@ -1,4 +1,4 @@
-"""A private PostgreSQL: the machine's when there is one, and always the packages as well."""
+"""A private PostgreSQL, from the installed binaries and from fetched packages."""
 
 import os
 import socket
@@ -36,7 +36,7 @@ def query(server, statement, database="postgres"):
         connection.close()
 
 
-def test_rows_survive_a_restart_and_so_does_the_address(installation, tmp_path, logs):
+def test_rows_and_address_survive_a_restart(installation, tmp_path, logs):
     server = installation.server(tmp_path / "data")
     with running(*server.programs, log_dir=logs) as processes:
         processes.wait_until(server.is_ready, PATIENCE, "PostgreSQL")
@@ -51,7 +51,7 @@ def test_rows_survive_a_restart_and_so_does_the_address(installation, tmp_path, 
         assert query(again, "SELECT answer FROM kept", "orders") == [(42,)]
 
 
-def test_a_database_is_created_once_whatever_its_name(server, logs):
+def test_create_database_is_idempotent_for_any_name(server, logs):
     strange = """it's "quoted"; DROP"""
     with running(*server.programs, log_dir=logs) as processes:
         processes.wait_until(server.is_ready, PATIENCE, "PostgreSQL")
@@ -61,7 +61,7 @@ def test_a_database_is_created_once_whatever_its_name(server, logs):
     assert {"orders", strange} <= names
 
 
-def test_it_leaves_at_once_although_a_client_stays(server, logs):
+def test_server_stops_at_once_although_a_client_is_connected(server, logs):
     with running(*server.programs, log_dir=logs) as processes:
         processes.wait_until(server.is_ready, PATIENCE, "PostgreSQL")
         staying = psycopg2.connect(server.url_for("postgres").replace("+psycopg2", ""))
@@ -71,7 +71,7 @@ def test_it_leaves_at_once_although_a_client_stays(server, logs):
 
 
 @pytest.mark.parametrize(("durable", "fsync"), [(True, "on"), (False, "off")])
-def test_durability_is_the_callers_choice(installation, tmp_path, logs, durable, fsync):
+def test_durable_option_sets_fsync(installation, tmp_path, logs, durable, fsync):
     server = installation.server(tmp_path / "data", durable=durable)
     with running(*server.programs, log_dir=logs) as processes:
         processes.wait_until(server.is_ready, PATIENCE, "PostgreSQL")
@@ -79,22 +79,22 @@ def test_durability_is_the_callers_choice(installation, tmp_path, logs, durable,
         assert query(server, "SHOW timezone") == [("GMT",)]
 
 
-def test_two_listen_on_the_loopback_alone_and_share_nothing(installation, tmp_path, logs):
-    one, other = (installation.server(tmp_path / name, durable=False) for name in ("one", "other"))
+def test_two_servers_listen_on_the_loopback_and_share_nothing(installation, tmp_path, logs):
+    first, second = (installation.server(tmp_path / name, durable=False) for name in ("first", "second"))
     with (
-        running(*one.programs, log_dir=logs / "one") as first,
-        running(*other.programs, log_dir=logs / "other") as second,
+        running(*first.programs, log_dir=logs / "first") as first_processes,
+        running(*second.programs, log_dir=logs / "second") as second_processes,
     ):
-        first.wait_until(one.is_ready, PATIENCE, "one")
-        second.wait_until(other.is_ready, PATIENCE, "the other")
-        one.create_database("orders")
-        assert ("orders",) not in query(other, "SELECT datname FROM pg_database")
-        found = listeners(processes_of(tmp_path))
-    assert {one.port, other.port} <= {port for _, port in found}
-    assert all(is_loopback(address) for address, _ in found)
+        first_processes.wait_until(first.is_ready, PATIENCE, "first")
+        second_processes.wait_until(second.is_ready, PATIENCE, "second")
+        first.create_database("orders")
+        assert ("orders",) not in query(second, "SELECT datname FROM pg_database")
+        sockets = listeners(processes_of(tmp_path))
+    assert {first.port, second.port} <= {port for _, port in sockets}
+    assert all(is_loopback(address) for address, _ in sockets)
 
 
-def test_a_stranger_is_refused(server, logs):
+def test_wrong_password_is_refused(server, logs):
     with running(*server.programs, log_dir=logs) as processes:
         processes.wait_until(server.is_ready, PATIENCE, "PostgreSQL")
         url = server.url_for("postgres").replace("+psycopg2", "").replace(server.password, "guess")
@@ -102,8 +102,8 @@ def test_a_stranger_is_refused(server, logs):
             psycopg2.connect(url)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root alone has folders that PostgreSQL's user can't enter")
-def test_a_folder_that_only_root_can_enter_will_do(installation, logs, tmp_path):
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root owns folders that PostgreSQL's user cannot enter")
+def test_server_runs_in_a_folder_that_only_root_can_enter(installation, logs, tmp_path):
     with tempfile.TemporaryDirectory(dir=tmp_path) as closed:
         Path(closed).chmod(0o700)
         server = installation.server(Path(closed) / "below" / "data", durable=False)
@@ -114,12 +114,12 @@ def test_a_folder_that_only_root_can_enter_will_do(installation, logs, tmp_path)
     assert user != 0
 
 
-def test_the_password_is_for_its_owner_alone(server, tmp_path):
+def test_password_is_readable_by_its_owner_only(server, tmp_path):
     assert stat.S_IMODE((tmp_path / "data" / "password").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "data" / "cluster").stat().st_mode) == 0o700
 
 
-def test_an_interrupted_start_is_begun_anew(installation, tmp_path, logs):
+def test_interrupted_initialisation_starts_again(installation, tmp_path, logs):
     half_way = tmp_path / "data" / "cluster.new"
     half_way.mkdir(parents=True)
     (half_way / "PG_VERSION").write_text("1")
@@ -128,7 +128,7 @@ def test_an_interrupted_start_is_begun_anew(installation, tmp_path, logs):
         processes.wait_until(server.is_ready, PATIENCE, "PostgreSQL")
 
 
-def test_a_listener_that_never_answers_is_not_ready_and_that_is_known_in_a_second(installation, tmp_path):
+def test_silent_listener_is_not_ready_within_a_second(installation, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = installation.server(tmp_path / "data", silent.getsockname()[1], durable=False)
         began = time.monotonic()
@@ -136,7 +136,7 @@ def test_a_listener_that_never_answers_is_not_ready_and_that_is_known_in_a_secon
         assert time.monotonic() - began < 1.0
 
 
-def test_what_initdb_complains_about_is_told(tmp_path):
+def test_initdb_failure_is_reported_with_its_message(tmp_path):
     broken = tmp_path / "bin"
     broken.mkdir()
     (broken / "initdb").write_text("#!/bin/sh\necho the disk is full >&2\nexit 1\n")

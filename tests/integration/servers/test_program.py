@@ -1,4 +1,4 @@
-"""Starting and stopping processes, with small real ones."""
+"""Start and stop small real processes."""
 
 import os
 import signal
@@ -33,14 +33,14 @@ def start_marks(folder, *names):
     return lambda: all((folder / f"{name}.started").exists() for name in names)
 
 
-def test_the_last_one_started_is_the_first_one_stopped(tmp_path, logs):
+def test_programs_stop_in_reverse_order(tmp_path, logs):
     programs = [a_program(tmp_path, textwrap.dedent(says_goodbye(name)), name) for name in "abc"]
     with running(*programs, log_dir=logs) as processes:
         processes.wait_until(start_marks(tmp_path, *"abc"), PATIENCE, "all of them")
     assert (tmp_path / "order").read_text().split() == ["c", "b", "a"]
 
 
-def test_who_ignores_the_signal_is_killed_and_its_children_too(tmp_path, logs):
+def test_program_that_ignores_the_stop_signal_is_killed_with_its_children(tmp_path, logs):
     stubborn = """
         import signal, subprocess, sys
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -55,7 +55,7 @@ def test_who_ignores_the_signal_is_killed_and_its_children_too(tmp_path, logs):
     assert processes_of(tmp_path) == set()
 
 
-def test_nothing_outlives_a_parent_that_was_killed(tmp_path):
+def test_programs_end_when_their_parent_is_killed(tmp_path):
     parent = f"""
         import signal
         from pathlib import Path
@@ -76,20 +76,20 @@ def test_nothing_outlives_a_parent_that_was_killed(tmp_path):
     wait_until(lambda: not processes_of(tmp_path), PATIENCE, "the children's end")
 
 
-def test_a_block_that_fails_stops_its_processes_too(tmp_path, logs):
+def test_failing_block_stops_its_programs(tmp_path, logs):
     with pytest.raises(ZeroDivisionError), running(a_program(tmp_path), log_dir=logs):
         raise ZeroDivisionError
     assert processes_of(tmp_path) == set()
 
 
-def test_the_environment_is_added_and_the_output_logged(tmp_path, logs):
+def test_program_gets_its_environment_and_its_output_is_logged(tmp_path, logs):
     script = "import os; print(os.environ['PATH'] and os.environ['COLOUR'], flush=True)"
     program = a_program(tmp_path, script, environment={"COLOUR": "green"})
     with running(program, log_dir=logs) as processes:
         wait_until(lambda: processes.log_of("one").read_text() == "green\n", PATIENCE, "the output")
 
 
-def test_waiting_ends_at_once_when_a_process_has_ended(tmp_path, logs):
+def test_waiting_fails_at_once_when_a_process_has_ended(tmp_path, logs):
     began = time.monotonic()
     with (
         running(a_program(tmp_path, "raise SystemExit(7)"), log_dir=logs) as processes,
@@ -99,12 +99,12 @@ def test_waiting_ends_at_once_when_a_process_has_ended(tmp_path, logs):
     assert time.monotonic() - began < PATIENCE
 
 
-def test_waiting_names_what_did_not_come():
-    with pytest.raises(ServerError, match=r"the broker: not there after 0.05 s"):
+def test_wait_until_names_the_condition_that_was_not_met():
+    with pytest.raises(ServerError, match=r"the broker: not ready after 0.05 s"):
         wait_until(lambda: False, 0.05, "the broker")
 
 
-def test_a_stop_signal_of_its_own(tmp_path, logs):
+def test_program_is_stopped_with_its_own_signal(tmp_path, logs):
     script = """
         import signal, sys
         signal.signal(signal.SIGINT, lambda *_: (open("interrupted", "w").close(), sys.exit()))
@@ -117,7 +117,7 @@ def test_a_stop_signal_of_its_own(tmp_path, logs):
     assert (tmp_path / "interrupted").exists()
 
 
-def test_a_listener_takes_a_port_and_its_end_frees_it():
+def test_free_ports_are_distinct_and_free_while_nothing_listens():
     ports = free_ports(5)
     assert len(set(ports)) == 5
     assert all(port_is_free(port) for port in ports)
@@ -126,7 +126,7 @@ def test_a_listener_takes_a_port_and_its_end_frees_it():
     assert port_is_free(ports[0])
 
 
-def test_the_processes_found_by_the_tests_are_real_ones(tmp_path, logs):
+def test_processes_of_finds_a_running_program(tmp_path, logs):
     with running(a_program(tmp_path), log_dir=logs) as processes:
         wait_until(lambda: processes_of(tmp_path) == {processes["one"].pid}, PATIENCE, "it")
         os.kill(processes["one"].pid, 0)

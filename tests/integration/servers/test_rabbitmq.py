@@ -1,4 +1,4 @@
-"""A private RabbitMQ node: a real one, from packages that are fetched even where it is installed."""
+"""A private RabbitMQ node: a real one, always from fetched packages."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def overview(node):
         return json.load(answer)
 
 
-def test_a_message_survives_a_restart_and_so_does_the_address(installation, tmp_path, logs):
+def test_message_and_address_survive_a_restart(installation, tmp_path, logs):
     node = installation.node(tmp_path / "data", management=False)
     with running(*node.programs, log_dir=logs) as processes:
         processes.wait_until(node.is_ready, PATIENCE, "RabbitMQ")
@@ -73,12 +73,12 @@ def test_a_message_survives_a_restart_and_so_does_the_address(installation, tmp_
 
 
 def knows_queue(folder, name):
-    """Whether a queue is in a file of Mnesia, which writes some moments after it has answered."""
+    """Return whether Mnesia has written the queue to a file, which it does some time after it answers."""
     files = [*folder.rglob("LATEST.LOG"), *folder.rglob("rabbit_durable_queue.DC?")]
     return any(name.encode() in file.read_bytes() for file in files)
 
 
-def test_a_confirmed_message_survives_a_kill_that_leaves_no_process(node, tmp_path, logs):
+def test_confirmed_message_survives_a_killed_node(node, tmp_path, logs):
     with running(*node.programs, log_dir=logs) as processes:
         processes.wait_until(node.is_ready, PATIENCE, "RabbitMQ")
         publish(node, "remember me")
@@ -92,42 +92,40 @@ def test_a_confirmed_message_survives_a_kill_that_leaves_no_process(node, tmp_pa
         assert take(node) == "remember me"
 
 
-def test_two_nodes_with_management_share_nothing_and_listen_on_the_loopback_alone(
-    installation, tmp_path, logs
-):
-    one, other = (installation.node(tmp_path / name) for name in ("one", "other"))
+def test_two_nodes_with_management_listen_on_the_loopback_and_share_nothing(installation, tmp_path, logs):
+    first, second = (installation.node(tmp_path / name) for name in ("first", "second"))
     with (
-        running(*one.programs, log_dir=logs / "one") as first,
-        running(*other.programs, log_dir=logs / "other") as second,
+        running(*first.programs, log_dir=logs / "first") as first_processes,
+        running(*second.programs, log_dir=logs / "second") as second_processes,
     ):
-        first.wait_until(one.is_ready, PATIENCE, "one")
-        second.wait_until(other.is_ready, PATIENCE, "the other")
-        assert overview(one)["node"] == overview(other)["node"]  # the same name, and yet apart
-        publish(one, "for one")
-        publish(other, "for the other")
-        assert [take(one), take(other)] == ["for one", "for the other"]
-        told = {port for node in (one, other) for port in vars(node.ports).values()}
+        first_processes.wait_until(first.is_ready, PATIENCE, "first")
+        second_processes.wait_until(second.is_ready, PATIENCE, "second")
+        assert overview(first)["node"] == overview(second)["node"]  # the same name does not connect them
+        publish(first, "for the first")
+        publish(second, "for the second")
+        assert [take(first), take(second)] == ["for the first", "for the second"]
+        expected = {port for node in (first, second) for port in vars(node.ports).values()}
 
-        def found():
+        def sockets():
             return listeners(processes_of(tmp_path))
 
-        # A look-up of a name has a socket of its own, for a moment, that looks like a listener.
-        wait_until(lambda: {port for _, port in found()} == told, PATIENCE, "eight listeners and no more")
-        assert all(is_loopback(address) for address, _ in found())
+        # A name lookup briefly opens a socket that looks like a listener.
+        wait_until(lambda: {port for _, port in sockets()} == expected, PATIENCE, "exactly eight listeners")
+        assert all(is_loopback(address) for address, _ in sockets())
 
 
-def test_secrets_are_for_their_owner_alone(node, tmp_path):
+def test_secrets_are_readable_by_their_owner_only(node, tmp_path):
     data = tmp_path / "data"
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
     for name in ("password", "rabbitmq.conf", ".erlang.cookie"):
         assert stat.S_IMODE((data / name).stat().st_mode) == 0o600
 
 
-def test_without_management_there_is_no_address_for_it(node):
+def test_node_without_management_has_no_management_url(node):
     assert node.management_url is None
 
 
-def test_a_listener_that_never_answers_is_not_ready_and_that_is_known_in_a_second(installation, tmp_path):
+def test_silent_listener_is_not_ready_within_a_second(installation, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ports = rabbitmq.Ports(silent.getsockname()[1], 1, 1, 1)
         node = installation.node(tmp_path / "data", ports)
@@ -136,15 +134,15 @@ def test_a_listener_that_never_answers_is_not_ready_and_that_is_known_in_a_secon
         assert time.monotonic() - began < 1.0
 
 
-def test_a_wrong_password_is_not_ready(installation, node, tmp_path, logs):
+def test_node_is_not_ready_for_a_wrong_password(installation, node, tmp_path, logs):
     with running(*node.programs, log_dir=logs) as processes:
         processes.wait_until(node.is_ready, PATIENCE, "RabbitMQ")
         stranger = installation.node(tmp_path / "stranger", node.ports, management=False)
         assert not stranger.is_ready()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="to become another user takes root")
-def test_it_runs_as_a_user_without_any_rights(installation, tmp_path):
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
+def test_node_runs_as_an_unprivileged_user(installation, tmp_path):
     script = f"""
         import os, sys
         from pathlib import Path
@@ -159,7 +157,7 @@ def test_it_runs_as_a_user_without_any_rights(installation, tmp_path):
     nobody = 65534
     home = tmp_path / "nobody"
     home.mkdir()
-    # A mesh that has run from here has made its folder private, and nobody could not read the cache in it.
+    # The checkout's state folder may be private, so the user nobody gets a copy of the cache.
     cache = tmp_path / "cache"
     shutil.copytree(installation.root, cache / "roots" / "rabbitmq", symlinks=True)
     os.chown(home, nobody, nobody)
@@ -173,7 +171,7 @@ def test_it_runs_as_a_user_without_any_rights(installation, tmp_path):
     assert f"served {nobody}" in done.stdout, done.stderr
 
 
-def test_with_no_way_to_get_one_the_error_says_what_to_do(tmp_path, monkeypatch):
+def test_unavailable_rabbitmq_raises_an_error_that_says_what_to_do(tmp_path, monkeypatch):
     def no_network(*arguments, **options):
         raise ServerError("no network")
 
@@ -183,11 +181,11 @@ def test_with_no_way_to_get_one_the_error_says_what_to_do(tmp_path, monkeypatch)
         rabbitmq.find_or_fetch(tmp_path, print, use_machine=False)
 
 
-def test_a_container_is_published_on_the_loopback_and_leaves_with_its_client(tmp_path, logs, monkeypatch):
-    """There is no engine to be had everywhere: a stand-in for its client writes down what it is told."""
+def test_docker_container_publishes_on_the_loopback_and_ends_with_its_client(tmp_path, logs, monkeypatch):
+    """Uses a stand-in for Docker's client that logs its arguments, because few machines have an engine."""
     stand_in = tmp_path / "bin" / "docker"
     stand_in.parent.mkdir()
-    stand_in.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/told\n[ "$1" != run ] || exec sleep 1000\n')
+    stand_in.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n[ "$1" != run ] || exec sleep 1000\n')
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", str(stand_in.parent), prepend=":")
 
@@ -196,10 +194,10 @@ def test_a_container_is_published_on_the_loopback_and_leaves_with_its_client(tmp
 
     monkeypatch.setattr(rabbitmq, "unpacked", no_network)
     node = rabbitmq.find_or_fetch(tmp_path / "cache", print, use_machine=False).node(tmp_path / "data")
-    told = tmp_path / "told"
+    calls = tmp_path / "calls"
     with running(*node.programs, log_dir=logs):
-        wait_until(lambda: "run " in told.read_text(), PATIENCE, "the container")
-    commands = told.read_text().splitlines()[-2:]
+        wait_until(lambda: "run " in calls.read_text(), PATIENCE, "the container")
+    commands = calls.read_text().splitlines()[-2:]
     assert commands[0].startswith("rm --force mycelium-rabbitmq-")
     assert f"--publish 127.0.0.1:{node.ports.amqp}:5672" in commands[1]
     assert f"--publish 127.0.0.1:{node.ports.management}:15672" in commands[1]

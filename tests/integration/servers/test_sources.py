@@ -1,4 +1,4 @@
-"""Which apt sources are taken over from the machine, for made-up machines."""
+"""Select the distribution's apt sources on made-up machines."""
 
 import pytest
 
@@ -30,7 +30,7 @@ Enabled: no
 
 
 def a_machine(folder, **files):
-    """`sources` becomes sources.list; every other one a file of sources.list.d (`_` for its dot)."""
+    """Write `sources` to sources.list and each other name to sources.list.d, with `_` for the dot."""
     (folder / "sources.list.d").mkdir(parents=True)
     for name, text in files.items():
         path = "sources.list" if name == "sources" else f"sources.list.d/{name.replace('_', '.')}"
@@ -42,33 +42,33 @@ def fields(text, name):
     return [line.split(": ", 1)[1] for line in text.splitlines() if line.startswith(f"{name}: ")]
 
 
-def test_stanzas_are_taken_without_backports_and_without_those_switched_off(tmp_path):
-    found = distribution_sources(BOOKWORM, a_machine(tmp_path, debian_sources=DEB822))
-    assert fields(found, "URIs") == [
+def test_deb822_stanzas_lose_backports_and_disabled_stanzas(tmp_path):
+    sources = distribution_sources(BOOKWORM, a_machine(tmp_path, debian_sources=DEB822))
+    assert fields(sources, "URIs") == [
         "http://archive.invalid/debian",
         "http://archive.invalid/debian-security",
     ]
-    assert fields(found, "Suites") == ["bookworm bookworm-updates", "bookworm-security"]
-    assert fields(found, "Signed-By") == ["/usr/share/keyrings/debian-archive-keyring.gpg"] * 2
+    assert fields(sources, "Suites") == ["bookworm bookworm-updates", "bookworm-security"]
+    assert fields(sources, "Signed-By") == ["/usr/share/keyrings/debian-archive-keyring.gpg"] * 2
 
 
-def test_lines_are_taken_with_their_key(tmp_path):
+def test_one_line_sources_keep_their_key(tmp_path):
     lines = """\
 # deb http://commented.invalid/debian bookworm main
 deb-src http://archive.invalid/debian bookworm main
 deb [arch=amd64 signed-by=/keyrings/debian-archive-keyring.gpg] http://archive.invalid/debian bookworm main
 deb http://archive.invalid/debian-security bookworm-security main  # the updates
 """
-    found = distribution_sources(BOOKWORM, a_machine(tmp_path, sources=lines))
-    assert fields(found, "URIs") == [
+    sources = distribution_sources(BOOKWORM, a_machine(tmp_path, sources=lines))
+    assert fields(sources, "URIs") == [
         "http://archive.invalid/debian",
         "http://archive.invalid/debian-security",
     ]
-    assert fields(found, "Signed-By") == ["/keyrings/debian-archive-keyring.gpg"]
-    assert fields(found, "Components") == ["main", "main"]
+    assert fields(sources, "Signed-By") == ["/keyrings/debian-archive-keyring.gpg"]
+    assert fields(sources, "Components") == ["main", "main"]
 
 
-def test_third_parties_are_left_out_even_when_they_use_the_name_of_the_release(tmp_path):
+def test_third_party_sources_are_left_out_despite_the_releases_name(tmp_path):
     machine = a_machine(
         tmp_path,
         debian_sources=DEB822,
@@ -79,16 +79,16 @@ def test_third_parties_are_left_out_even_when_they_use_the_name_of_the_release(t
     assert "third.invalid" not in distribution_sources(BOOKWORM, machine)
 
 
-def test_an_earlier_release_is_reached_through_the_same_archive(tmp_path):
-    """Beside the machine's own, from which come the dependencies that fit what is installed."""
-    found = distribution_sources(BOOKWORM.with_earlier(), a_machine(tmp_path, debian_sources=DEB822))
-    assert fields(found, "Suites") == [
+def test_earlier_release_comes_from_the_same_archive(tmp_path):
+    """The machine's own suites stay, because dependencies have to match installed packages."""
+    sources = distribution_sources(BOOKWORM.with_earlier(), a_machine(tmp_path, debian_sources=DEB822))
+    assert fields(sources, "Suites") == [
         "bookworm bookworm-updates bullseye bullseye-updates",
         "bookworm-security bullseye-security",
     ]
 
 
-def test_the_same_on_ubuntu(tmp_path):
+def test_ubuntu_sources_are_selected_likewise(tmp_path):
     ubuntu = """\
 Types: deb
 URIs: http://archive.invalid/ubuntu
@@ -104,10 +104,10 @@ Signed-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg
     ]
 
 
-def test_a_machine_without_sources_is_told_so(tmp_path):
+def test_machine_without_sources_raises_server_error(tmp_path):
     with pytest.raises(ServerError, match="no apt source for the packages of bookworm"):
         distribution_sources(BOOKWORM, a_machine(tmp_path))
 
 
-def test_a_release_without_a_known_earlier_one_makes_do_with_itself():
+def test_release_without_an_earlier_release_stays_alone():
     assert Release("forky").with_earlier() == Release("forky")

@@ -1,4 +1,4 @@
-"""Single tools: wrk, which the benchmarks drive."""
+"""Single tools, such as wrk for the benchmarks."""
 
 import os
 import subprocess
@@ -20,11 +20,11 @@ def test_wrk_is_fetched_and_runs(cache):
     assert "wrk" in done.stdout
 
 
-def test_the_machines_own_comes_first(tmp_path):
+def test_installed_tool_is_preferred(tmp_path):
     assert tool.find_or_fetch("sh", tmp_path, print).path.name == "sh"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tool_that_no_package_has_is_a_server_error(tmp_path):
+def test_unknown_tool_raises_server_error(tmp_path):
     with pytest.raises(ServerError):
         tool.find_or_fetch("no-such-tool-anywhere", tmp_path, print)
