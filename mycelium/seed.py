@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 from mycelium.runner.process_plan import SERVICES
-from mycelium.state import ROOT
-from nameko_mesh.sql import migrations
-from nameko_mesh.sql.engine import open_engine
+from nameko_mesh.sql import Schema, migrations, open_engine
 from services.products import commands as products
 from services.products.domain import ProductExists
 from services.products.store import ProductsStore
@@ -33,7 +32,13 @@ def url_for(database_url: str, service: str) -> str:
 def migrate(database_url: str) -> None:
     """Bring every service's database to the newest version."""
     for service in SERVICES:
-        migrations.upgrade(url_for(database_url, service), ROOT / "services" / service / "migrations")
+        migrations.upgrade(url_for(database_url, service), schemas_of(service))
+
+
+def schemas_of(service: str) -> Sequence[Schema]:
+    """Return the schemas in a service's database: its own first, then those of the mesh."""
+    schemas: Sequence[Schema] = import_module(f"services.{service}.tables").SCHEMAS
+    return schemas
 
 
 def seed(database_url: str, passwords: Mapping[str, str]) -> None:

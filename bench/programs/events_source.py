@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from nameko.events import EventDispatcher
 
 from nameko_mesh.events import Event
-from nameko_mesh.outbox.relay import OutboxRelay
+from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.rpc import rpc
-from nameko_mesh.sql.provider import Database
-from nameko_mesh.sql.transaction import Store, Transaction
-from nameko_mesh.values import value
+from nameko_mesh.sql import Database, Store, Transaction
 
 
-@value(kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Happened(Event):
     """As large as an event of an order."""
 

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from mycelium.state import ROOT
-
 RequiredDatabaseUrl = Annotated[
     str, typer.Argument(envvar="DATABASE_URL", help="The databases, with {service} in the URL.")
 ]
@@ -36,10 +34,11 @@ def seed(
 
 def new_migration(service: str, message: str) -> None:
     """Write a service's next migration: what tables.py declares and the migrations lack."""
+    from mycelium.seed import schemas_of
     from nameko_mesh.sql import migrations
 
-    folder = ROOT / "services" / service / "migrations"
+    schemas = schemas_of(service)
     with tempfile.TemporaryDirectory() as scratch:
         url = f"sqlite:///{Path(scratch) / 'scratch.db'}"
-        migrations.upgrade(url, folder)
-        migrations.new(url, folder, message)
+        migrations.upgrade(url, schemas)
+        migrations.new(url, schemas, message)

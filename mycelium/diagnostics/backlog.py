@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from mycelium.seed import url_for
-from nameko_mesh.sql.engine import open_engine, reading
-from nameko_mesh.sql.tables import outbox, unsent
+from nameko_mesh.outbox import outbox, unsent
+from nameko_mesh.sql import open_engine, reading
 from services.orders.tables import orders, pending
 
 PUBLISHERS = ("products", "users", "orders")

@@ -57,9 +57,9 @@ def check_databases(template: str) -> None:
 def _check_database(url: str) -> None:
     import sqlalchemy as sa
 
-    from nameko_mesh.sql.postgresql import address_of
+    from nameko_mesh.sql.postgresql import resolve_url
 
-    address = address_of(url)
+    address = resolve_url(url)
     backend = address.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
         raise ServerError("DATABASE_URL: expected sqlite:/// or postgresql://")

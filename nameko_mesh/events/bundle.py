@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from nameko_mesh.amqp.consumer import DrainingConsumer
-from nameko_mesh.events.schema import MOST_TOGETHER
+from nameko_mesh.events.schema import MAX_EVENTS_PER_MESSAGE
 
 Event = Mapping[str, Any]
 
@@ -83,6 +83,6 @@ def events_in(body: Any) -> Sequence[Event] | None:
     than a relay would send."""
     if isinstance(body, dict):
         return [body]
-    if not isinstance(body, list) or not 1 <= len(body) <= MOST_TOGETHER:
+    if not isinstance(body, list) or not 1 <= len(body) <= MAX_EVENTS_PER_MESSAGE:
         return None
     return body if all(isinstance(event, dict) for event in body) else None

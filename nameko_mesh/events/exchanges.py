@@ -1,15 +1,16 @@
-"""The ways from a relay to the handlers of its events.
+"""The exchanges between a relay and the handlers of its events.
 
-    <source>.events            as Nameko has it: each event a message, routed by its type
+    <source>.events            as Nameko has it: each event is a message, routed by its type
     <source>.events.bundles    the same events for handlers of the mesh, many in a message
 
-A handler of the mesh also takes what others publish to `<source>.events`: Nameko's own dispatcher, a
-person in a shell. But what a relay publishes there it has already, in a bundle, and it must not be the
-reason why a relay publishes there at all. So the relay marks its messages, and a handler is bound behind
+A handler of the mesh also takes what others publish to `<source>.events`, such as Nameko's own dispatcher. It
+must not take the single events of a relay, because it gets them in a bundle. Nor may its queue count as a
+listener to single events, because the relay publishes those only while somebody listens. So the relay marks
+its single events, and a queue of the mesh is bound behind
 
-    <source>.events -> .others -> .had         what is marked ends here: no queue is bound, and a relay
-                                               whose message was mandatory learns that nobody takes it
-                              `-> .foreign     the rest, as the alternate exchange of .others
+    <source>.events -> .others -> .had         marked events end here, because no queue is bound: if the event
+                                               was mandatory, the relay learns that nobody listens
+                              `-> .foreign     unmarked events, by the alternate exchange of .others
 
 (https://www.rabbitmq.com/docs/e2e, https://www.rabbitmq.com/docs/ae)
 """
@@ -21,7 +22,8 @@ from typing import Any
 from kombu.entity import Exchange, Queue, binding
 
 MARK = {"bundled": "yes"}
-"""The headers of an event that has left in a bundle too. A name in x- would not be looked at."""
+"""The headers of a single event that also left in a bundle. Headers exchanges ignore names that begin with
+x-."""
 
 
 def plain(source: str) -> Exchange:
@@ -36,14 +38,14 @@ def _foreign(source: str) -> Exchange:
     return Exchange(f"{source}.events.foreign", type="topic", durable=True)
 
 
-def lead(queue: Any, source: str, kind: str) -> None:
-    """Bind a queue, not declared yet, to bundles and to foreign events of this type."""
+def bind(queue: Any, source: str, kind: str) -> None:
+    """Bind a queue, before its declaration, to bundles and to foreign events of this type."""
     queue.exchange, queue.routing_key = None, ""
     queue.bindings = {binding(exchange, kind) for exchange in (bundles(source), _foreign(source))}
 
 
 def declare(channel: Any, queue: Queue, source: str, kind: str) -> None:
-    """That queue and all ways to it."""
+    """Declare the queue and all exchanges that lead to it."""
     others = Exchange(
         f"{source}.events.others",
         type="headers",
@@ -56,6 +58,6 @@ def declare(channel: Any, queue: Queue, source: str, kind: str) -> None:
     others(channel).bind_to(plain(source), routing_key=kind)
     had(channel).bind_to(others, arguments={"x-match": "all", **MARK})
     queue(channel).declare()
-    # An older version was bound to the plain events, and would still get them beside the bundles. Only now:
-    # at no moment is the queue bound to neither.
+    # An older version bound the queue to the plain exchange, and it would get each event twice. Unbind it
+    # last: at no moment is the queue bound to neither.
     channel.queue_unbind(queue.name, plain(source).name, kind)

@@ -75,7 +75,7 @@ class EventHandler(stock.EventHandler):
 
     def setup(self) -> None:
         super().setup()
-        exchanges.lead(self.queue, self.source_service, self.event_type)
+        exchanges.bind(self.queue, self.source_service, self.event_type)
         self.consumer.declare_beside = self._declare
         if self.handler_type is BROADCAST:
             return  # its queue is gone with its process, and its events are never worth keeping

@@ -1,4 +1,4 @@
-"""What has just been committed, on its way to the relay of the same process."""
+"""Hands committed outbox rows to the relay of the same process, in memory."""
 
 from __future__ import annotations
 
@@ -7,83 +7,98 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from nameko_mesh.outbox.insertion import CLAIM, OutboxRow
+from nameko_mesh.outbox.insertion import CLAIM
+from nameko_mesh.outbox.rows import OutboxRow
 
-MOST_IN_MEMORY = 1000
-"""Bundles that wait for the relay of their process; those after them wait in the table alone."""
+MAX_ROWS_IN_MEMORY = 1000
+"""Rows that wait in memory for the relay of their process. Later rows wait in the table alone."""
 
-MANY = 500
-"""Events that fill a few messages: nobody should wait for more."""
+MAX_EVENTS_TAKEN = 500
+"""Events that the relay takes at once. They fill a few messages, so nobody should wait for more."""
+
+
+class ClaimsLost(Exception):
+    """The rows in memory can't be published under their claim: it expires soon, or a commit's outcome is
+    unknown."""
 
 
 class Handoff:
-    """Hands committed events to the relay of this process, and wakes it."""
+    """Keeps rows that this process has claimed and committed, and wakes its relay.
+
+    `claimant` is the name under which new rows are claimed. It is None while no relay runs here, or while the
+    relay can't publish: new rows are then left for any relay to find.
+    """
 
     def __init__(self) -> None:
         self.claimant: str | None = None
-        """Who claims events as they are written; None while nobody here relays, or the broker is away."""
-        self._bundles: deque[tuple[float, OutboxRow]] = deque()
-        self._rung = threading.Event()
-        self._left_behind = False
-        self._doubted = False
+        self._rows: deque[tuple[float, OutboxRow]] = deque()
+        self._awake = threading.Event()
+        self._has_unclaimed = False
+        self._has_unknown_outcome = False
 
     @property
     def has_room(self) -> bool:
-        return len(self._bundles) < MOST_IN_MEMORY
+        return len(self._rows) < MAX_ROWS_IN_MEMORY
 
     @property
-    def has_many(self) -> bool:
-        """Whether there are as many as a relay takes at once."""
-        return sum(bundle.size for _, bundle in self._bundles) >= MANY
+    def is_full_batch(self) -> bool:
+        """True when as many events wait as the relay takes at once."""
+        return sum(row.size for _, row in self._rows) >= MAX_EVENTS_TAKEN
 
-    def offer(self, claimed: Sequence[OutboxRow], claimant: str | None, *, others: bool) -> None:
-        """`others`: there are more, which the relay has to look for."""
+    def offer(self, rows: Sequence[OutboxRow], claimant: str | None, *, others: bool) -> None:
+        """Hand over committed rows that were claimed under `claimant`.
+
+        `others` says that the transaction wrote rows without a claim, which the relay has to search for.
+        """
         if claimant == self.claimant:
             now = time.monotonic()
-            self._bundles.extend((now, bundle) for bundle in claimed)
-        self._left_behind = self._left_behind or others
-        self._rung.set()
+            self._rows.extend((now, row) for row in rows)
+        self._has_unclaimed = self._has_unclaimed or others
+        self.wake()
 
-    def outcome_unknown(self) -> None:
-        """Nobody knows whether events were committed in this name: nothing more may be claimed in it,
-        for that would overtake them."""
-        self.claimant = None
-        self._doubted = True
-        self._rung.set()
+    def outcome_unknown(self, claimant: str) -> None:
+        """A commit's outcome is unknown. Stop claiming under this id, or newer events may be
+        published first."""
+        if claimant == self.claimant:
+            self.claimant = None
+            self._has_unknown_outcome = True
+            self.wake()
 
-    def take(self, most: int) -> list[OutboxRow]:
-        """The oldest of them, until there are `most` events. Raises TimeoutError when they have waited so
-        long that their claim may end before they are published, or when their name is in doubt: they are
-        to change hands."""
-        doubted, self._doubted = self._doubted, False
-        if doubted:
-            raise TimeoutError("nobody knows whether events were committed")
-        if self._bundles and self._bundles[0][0] < time.monotonic() - CLAIM.total_seconds() / 2:
-            raise TimeoutError("events have waited too long for their relay")
+    def take(self, max_events: int) -> list[OutboxRow]:
+        """Take the oldest rows, up to `max_events` events.
+
+        Raises ClaimsLost when the rows must be published under another claim: `rename_claimant` gives them
+        up.
+        """
+        has_unknown_outcome, self._has_unknown_outcome = self._has_unknown_outcome, False
+        if has_unknown_outcome:
+            raise ClaimsLost("the outcome of a commit is unknown")
+        if self._rows and self._rows[0][0] < time.monotonic() - CLAIM.total_seconds() / 2:
+            raise ClaimsLost("rows waited too long for the relay")
         taken: list[OutboxRow] = []
-        while self._bundles and most > 0:
-            taken.append(self._bundles.popleft()[1])
-            most -= taken[-1].size
-        return sorted(taken)  # two threads may have told of their commits in another order
+        while self._rows and max_events > 0:
+            taken.append(self._rows.popleft()[1])
+            max_events -= taken[-1].size
+        return sorted(taken)  # two threads may have offered their rows in another order than they committed
 
     def rename_claimant(self, claimant: str | None) -> list[OutboxRow]:
-        """Those that were claimed in another name are forgotten here, and returned."""
+        """Claim new rows under another name. Return the rows in memory, which are given up here."""
         if claimant == self.claimant:
             return []
         self.claimant = claimant
-        forgotten = [bundle for _, bundle in self._bundles]
-        self._bundles.clear()
-        return forgotten
+        given_up = [row for _, row in self._rows]
+        self._rows.clear()
+        return given_up
 
-    def some_left_behind(self) -> bool:
-        """Whether there has been anything to look for since this was asked last."""
-        left, self._left_behind = self._left_behind, False
-        return left
+    def take_unclaimed_flag(self) -> bool:
+        """Return True if unclaimed rows were committed since the last call."""
+        has_unclaimed, self._has_unclaimed = self._has_unclaimed, False
+        return has_unclaimed
 
     def wake(self) -> None:
-        self._rung.set()
+        self._awake.set()
 
     def wait(self, seconds: float) -> None:
-        """Until there is news, or was since the last wait; no longer than `seconds`."""
-        self._rung.wait(seconds)
-        self._rung.clear()
+        """Wait until `wake` is called, or was called since the last wait; `seconds` at most."""
+        self._awake.wait(seconds)
+        self._awake.clear()

@@ -1,52 +1,55 @@
-"""Groups outbox rows into messages."""
+"""Messages: outbox rows of one type that leave together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
-from nameko_mesh.events.schema import MOST_TOGETHER
-from nameko_mesh.outbox.insertion import OutboxRow
+import orjson
+
+from nameko_mesh.outbox.rows import OutboxRow, group
 
 
-@dataclass(slots=True)
 class EventMessage:
-    """Rows of one type, as one message."""
+    """Outbox rows of one type, as one message."""
 
-    type: str
-    awaited: bool
-    rows: list[OutboxRow] = field(default_factory=list)
-    aggregate_ids: set[str] = field(default_factory=set)
-    size: int = 0
+    __slots__ = ("aggregate_ids", "awaited", "rows", "size", "type")
+
+    def __init__(self, rows: Sequence[OutboxRow]) -> None:
+        self.rows = rows
+        self.type = rows[0].type
+        self.awaited = rows[0].awaited
+        self.aggregate_ids = frozenset().union(*(row.aggregate_ids for row in rows))
+        self.size = sum(row.size for row in rows)
 
     @property
     def first(self) -> OutboxRow:
         return self.rows[0]
 
-    def has_room(self, row: OutboxRow) -> bool:
-        return row.awaited == self.awaited and self.size + row.size <= MOST_TOGETHER
+    @property
+    def body(self) -> bytes:
+        """One envelope as an object, several as a list."""
+        if self.size == 1:
+            return self.first.first
+        return b"[" + b",".join([row.envelopes[1:-1] for row in self.rows]) + b"]"
 
-    def add(self, row: OutboxRow) -> None:
-        self.rows.append(row)
-        self.aggregate_ids |= row.aggregate_ids
-        self.size += row.size
+    def events(self) -> list[tuple[str, bytes]]:
+        """Return the id and the JSON of each event."""
+        events = [event for row in self.rows for event in row.events]
+        return [(event["event_id"], orjson.dumps(event)) for event in events]
 
 
 def messages_of(rows: Iterable[OutboxRow]) -> list[EventMessage]:
-    """As few messages as keep the order of the events of one aggregate: a handler takes those of a message
-    one after the other. An event that was committed alone travels alone, for of several messages a handler
-    has several in work at once."""
-    messages: list[EventMessage] = []
-    open_one: dict[str, int] = {}
-    latest: dict[str, int] = {}
-    for row in rows:
-        number = open_one.get(row.type, -1)
-        before = max(latest.get(aggregate_id, -1) for aggregate_id in row.aggregate_ids)
-        if row.size == 1 or number < before or number < 0 or not messages[number].has_room(row):
-            number = len(messages)
-            messages.append(EventMessage(row.type, row.awaited))
-            if row.size > 1:
-                open_one[row.type] = number
-        messages[number].add(row)
-        latest |= dict.fromkeys(row.aggregate_ids, number)
-    return messages
+    """Group rows into as few messages as keep the order of the events of each aggregate.
+
+    A handler takes the events of one message one after the other. An event that was committed alone travels
+    alone, because a handler works on several messages at once.
+    """
+    groups = group(
+        rows,
+        key=lambda row: (row.type, row.awaited),
+        aggregate_ids=attrgetter("aggregate_ids"),
+        size=attrgetter("size"),
+        may_join=lambda row: row.size > 1,
+    )
+    return [EventMessage(rows_of_message) for rows_of_message in groups]

@@ -1,22 +1,24 @@
-"""Events on both of their ways: bundles for handlers of the mesh, one by one for whoever else listens."""
+"""Publishes messages of events on both exchanges: bundles for handlers of the mesh, single events for others.
+
+events.exchanges shows the exchanges. Single events are published only while some queue takes them: the first
+event of each type asks for that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import orjson
-
 from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, OutgoingMessage, PublishResult
 from nameko_mesh.events import exchanges
 from nameko_mesh.outbox.messages import EventMessage
 
-CONFIRM_SECONDS = 3.0
-MOST_AT_ONCE = 500
-"""Messages that leave before the confirms of those before them are there."""
+CONFIRM_TIMEOUT_SECONDS = 3.0
+MAX_UNCONFIRMED = 500
+"""Messages that are published before the first of their confirms is awaited."""
 
 
 class EventPublisher:
-    """Publishes the events of one service. For one green thread at a time."""
+    """Publishes the events of one service. One green thread may use it at a time."""
 
     def __init__(self, service: str) -> None:
         plain, bundles = exchanges.plain(service), exchanges.bundles(service)
@@ -27,71 +29,64 @@ class EventPublisher:
         self._publisher.close()
 
     def publish(self, messages: Sequence[EventMessage]) -> list[PublishResult]:
-        """The fate of each. Whether anybody listens to single events of a type is told by the fate of one:
-        the first of the first message.
+        """Publish the messages and return the result of each, in the same order.
 
-        Raises Unavailable when not all fates are known in time.
+        Publish the first event of each type as mandatory. If it is returned, nobody listens and the rest are
+        skipped. Raises Unavailable when a result is missing in time.
         """
-        wholes = [
-            OutgoingMessage(f"{one.first.first_event_id}+", self._bundles, one.type, _whole(one), one.awaited)
-            for one in messages
+        firsts: dict[str, EventMessage] = {}
+        for message in messages:
+            firsts.setdefault(message.type, message)
+        bundles = [self._bundle(message) for message in messages]
+        probes = [
+            self._single(message, message.first.first_event_id, message.first.first, mandatory=True)
+            for message in firsts.values()
         ]
-        asking: dict[str, EventMessage] = {}
-        for one in messages:
-            asking.setdefault(one.type, one)
-        questions = [
-            self._single(kind, one.first.first_event_id, one.first.first, True)
-            for kind, one in asking.items()
-        ]
-        fates = self._publisher.publish([*wholes, *questions], CONFIRM_SECONDS)
-        answers = dict(zip(asking, fates[len(messages) :], strict=True))
-        others = self._publish_others(
-            [
-                (number, self._single(one.type, event_id, body, one.awaited))
-                for number, one in enumerate(messages)
-                if answers[one.type] is PublishResult.CONFIRMED
-                for event_id, body in _events(one, but_the_first=one is asking[one.type])
-            ]
-        )
+        results = self._publisher.publish([*bundles, *probes], CONFIRM_TIMEOUT_SECONDS)
+        bundle_results, probe_results = results[: len(messages)], results[len(messages) :]
+        listened = dict(zip(firsts, probe_results, strict=True))
+        single_results = self._publish_singles(messages, firsts, listened)
         return [
-            _joint([whole, answers[one.type], *others.get(number, ())], one.awaited)
-            for number, (one, whole) in enumerate(zip(messages, fates, strict=False))
+            _combine(bundle_result, {listened[message.type], *single_results[number]}, message.awaited)
+            for number, (message, bundle_result) in enumerate(zip(messages, bundle_results, strict=True))
         ]
 
-    def _single(self, kind: str, event_id: str, body: bytes, mandatory: bool = False) -> OutgoingMessage:
-        return OutgoingMessage(event_id, self._plain, kind, body, mandatory, exchanges.MARK)
+    def _publish_singles(
+        self,
+        messages: Sequence[EventMessage],
+        firsts: Mapping[str, EventMessage],
+        listened: Mapping[str, PublishResult],
+    ) -> list[set[PublishResult]]:
+        """Publish the single events of types that a queue takes, except the first, which left as
+        the probe."""
+        singles = [
+            (number, self._single(message, event_id, body, mandatory=message.awaited))
+            for number, message in enumerate(messages)
+            if listened[message.type] is PublishResult.CONFIRMED
+            for event_id, body in message.events()[message is firsts[message.type] :]
+        ]
+        results: list[set[PublishResult]] = [set() for _ in messages]
+        for start in range(0, len(singles), MAX_UNCONFIRMED):
+            part = singles[start : start + MAX_UNCONFIRMED]
+            part_results = self._publisher.publish([single for _, single in part], CONFIRM_TIMEOUT_SECONDS)
+            for (number, _), result in zip(part, part_results, strict=True):
+                results[number].add(result)
+        return results
 
-    def _publish_others(
-        self, parcels: Sequence[tuple[int, OutgoingMessage]]
-    ) -> Mapping[int, set[PublishResult]]:
-        """What became of them, by number."""
-        found: dict[int, set[PublishResult]] = {}
-        for start in range(0, len(parcels), MOST_AT_ONCE):
-            some = parcels[start : start + MOST_AT_ONCE]
-            fates = self._publisher.publish([parcel for _, parcel in some], CONFIRM_SECONDS)
-            for (number, _), fate in zip(some, fates, strict=True):
-                found.setdefault(number, set()).add(fate)
-        return found
+    def _bundle(self, message: EventMessage) -> OutgoingMessage:
+        message_id = f"{message.first.first_event_id}+"
+        return OutgoingMessage(message_id, self._bundles, message.type, message.body, message.awaited)
+
+    def _single(
+        self, message: EventMessage, event_id: str, body: bytes, *, mandatory: bool
+    ) -> OutgoingMessage:
+        return OutgoingMessage(event_id, self._plain, message.type, body, mandatory, exchanges.MARK)
 
 
-def _whole(one: EventMessage) -> bytes:
-    """One event as it is alone, several as a list of them."""
-    if one.size == 1:
-        return one.first.first
-    return b"[" + b",".join([row.envelopes[1:-1] for row in one.rows]) + b"]"
-
-
-def _events(one: EventMessage, *, but_the_first: bool) -> list[tuple[str, bytes]]:
-    """Its events, each by its id and as JSON."""
-    events = [event for row in one.rows for event in row.events]
-    return [(event["event_id"], orjson.dumps(event)) for event in events[but_the_first:]]
-
-
-def _joint(fates: Sequence[PublishResult], awaited: bool) -> PublishResult:
-    """Of a message, by that of the whole and those of its single events."""
-    whole, *singles = fates
-    if PublishResult.REJECTED in fates:
+def _combine(bundle: PublishResult, singles: set[PublishResult], awaited: bool) -> PublishResult:
+    """Return the result of a message from those of its bundle and of its single events."""
+    if PublishResult.REJECTED in {bundle, *singles}:
         return PublishResult.REJECTED
-    if awaited and whole is PublishResult.UNROUTABLE and PublishResult.UNROUTABLE in singles:
+    if awaited and bundle is PublishResult.UNROUTABLE and PublishResult.UNROUTABLE in singles:
         return PublishResult.UNROUTABLE
     return PublishResult.CONFIRMED

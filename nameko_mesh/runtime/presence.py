@@ -18,7 +18,6 @@ from threading import Event
 from typing import Any
 
 import eventlet
-import sqlalchemy as sa
 from eventlet import wsgi
 from nameko.extensions import DependencyProvider
 
@@ -26,7 +25,6 @@ from nameko_mesh import settings
 from nameko_mesh.amqp.consumer_probe import ConsumerProbe, ProbedConsumer
 from nameko_mesh.discovery.consul_registration import Instance, Registrar, reachable_address
 from nameko_mesh.errors import Unavailable
-from nameko_mesh.sql.engine import reading
 from nameko_mesh.sql.provider import Engine
 
 log = logging.getLogger(__name__)
@@ -147,11 +145,8 @@ class Presence(DependencyProvider):
 
     def _database_answers(self) -> bool:
         try:
-            with (
-                eventlet.Timeout(READY_SECONDS, TimeoutError()),
-                reading(self.database.for_probes) as connection,
-            ):
-                connection.execute(sa.text("SELECT 1"))
+            with eventlet.Timeout(READY_SECONDS, TimeoutError()):
+                self.database.probe()
         except Exception:
             return False
         return True

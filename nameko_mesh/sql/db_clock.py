@@ -1,4 +1,4 @@
-"""The clock of the database, as an expression."""
+"""The clock of the database as an SQL expression. All instances of a service share it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 
 def clock(dialect: str) -> Any:
-    """The database's clock as an expression, the one that all instances of a service share."""
+    """Return the expression for the current time in this dialect."""
     if dialect == "postgresql":
         return sa.func.clock_timestamp()
     return sa.func.strftime("%Y-%m-%d %H:%M:%f000", "now")

@@ -7,5 +7,5 @@ from typing import Any
 import orjson
 
 
-def _to_json(value: Any) -> str:
+def to_json(value: Any) -> str:
     return orjson.dumps(value).decode()

@@ -1,22 +1,30 @@
-"""Alembic for a service: its `migrations/env.py` is the one line that calls `run`."""
+"""Alembic for the schemas of a database. A schema's `env.py` is one call of `run`.
+
+upgrade(url, SCHEMAS)       a service's own schema first, then those of the mesh
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import command, context
 from alembic.config import Config
 
-from nameko_mesh.sql.postgresql import address_of
+from nameko_mesh.sql.postgresql import resolve_url
+from nameko_mesh.sql.schema import Schema
 
 
-def run(metadata: sa.MetaData) -> None:
-    """What an `env.py` does: apply or compare, on the connection that `upgrade` or `check` opened."""
+def run() -> None:
+    """Apply or compare migrations, on the connection that `upgrade` or `check` opened. For an `env.py`."""
+    schema: Schema = context.config.attributes["schema"]
+    foreign: frozenset[str] = context.config.attributes["foreign_tables"]
     context.configure(
         connection=context.config.attributes["connection"],
-        target_metadata=metadata,
+        target_metadata=schema.metadata,
+        version_table=schema.version_table,
+        include_name=lambda name, kind, _: kind != "table" or name not in foreign,
         compare_type=True,
         render_as_batch=True,  # SQLite alters a table by copying it
     )
@@ -24,36 +32,53 @@ def run(metadata: sa.MetaData) -> None:
         context.run_migrations()
 
 
-def _config(migrations: Path, connection: sa.Connection) -> Config:
+def upgrade(url: str, schemas: Sequence[Schema], to: str = "head") -> None:
+    """Bring a database to the newest version, or the first of the schemas to the version `to`.
+
+    A service's own schema comes first: its old revisions may have created tables that a schema of the mesh
+    adopts.
+    """
+
+    def upgrade_each(connection: sa.Connection) -> None:
+        for schema in schemas if to == "head" else schemas[:1]:
+            command.upgrade(_config(schema, schemas, connection), to)
+
+    _with_connection(url, upgrade_each)
+
+
+def check(url: str, schemas: Sequence[Schema]) -> None:
+    """Raise alembic.util.CommandError when the tables in the code differ from the migrated ones."""
+
+    def check_each(connection: sa.Connection) -> None:
+        for schema in schemas:
+            command.check(_config(schema, schemas, connection))
+
+    _with_connection(url, check_each)
+
+
+def new(url: str, schemas: Sequence[Schema], message: str) -> None:
+    """Write the next numbered revision of the first schema, from what the code has and the database lacks."""
+    schema = schemas[0]
+    number = f"{int(schema.head or 0) + 1:04d}"
+
+    def write(connection: sa.Connection) -> None:
+        command.revision(_config(schema, schemas, connection), message, autogenerate=True, rev_id=number)
+
+    _with_connection(url, write)
+
+
+def _config(schema: Schema, schemas: Sequence[Schema], connection: sa.Connection) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    config.set_main_option("script_location", str(schema.revisions).replace("%", "%%"))
+    others = (other.table_names for other in schemas if other is not schema)
     config.attributes["connection"] = connection
+    config.attributes["schema"] = schema
+    config.attributes["foreign_tables"] = frozenset().union(*others)
     return config
 
 
-def upgrade(url: str, migrations: Path, to: str = "head") -> None:
-    """Bring a database to the newest version; a database that is there already changes nothing."""
-    _with_connection(url, lambda connection: command.upgrade(_config(migrations, connection), to))
-
-
-def check(url: str, migrations: Path) -> None:
-    """Raises alembic.util.CommandError when the tables in the code differ from the migrated ones."""
-    _with_connection(url, lambda connection: command.check(_config(migrations, connection)))
-
-
-def new(url: str, migrations: Path, message: str) -> None:
-    """Write the next migration, numbered, from what the code has and the database lacks."""
-    number = f"{len(list(migrations.glob('versions/[0-9]*.py'))) + 1:04d}"
-    _with_connection(
-        url,
-        lambda connection: command.revision(
-            _config(migrations, connection), message, autogenerate=True, rev_id=number
-        ),
-    )
-
-
 def _with_connection(url: str, act: Callable[[sa.Connection], object]) -> None:
-    address = address_of(url)
+    address = resolve_url(url)
     if address.get_backend_name() == "sqlite" and address.database:
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(address, poolclass=sa.NullPool)

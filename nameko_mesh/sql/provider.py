@@ -3,49 +3,74 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from nameko.extensions import DependencyProvider, SharedExtension
 
-from nameko_mesh.outbox.handoff import Handoff
 from nameko_mesh.settings import database_url, required
-from nameko_mesh.sql.engine import open_engine
+from nameko_mesh.sql import tables
+from nameko_mesh.sql.engine import open_engine, reading
+from nameko_mesh.sql.schema import Schema
 from nameko_mesh.sql.schema_version import check_migrated
 
 
 class Engine(SharedExtension):
-    """The engine of the service's own database, one for all its extensions."""
+    """The engine of the service's own database, which all its extensions share.
 
-    def __init__(self) -> None:
-        self.handoff = Handoff()
+    Extensions may ask for more by an attribute: `plans_by_index = True` (sql.postgresql), or `schemas`, which
+    must be migrated before the service starts.
+    """
 
     def setup(self) -> None:
-        required("AMQP_URI")  # what is missing is said before a file is made
+        required("AMQP_URI")  # report a missing setting before a database file is made
         url = database_url(self.container.service_name)
-        self.engine = open_engine(url)
-        self.for_probes = open_engine(url, pool_size=1)
-        """Whether the database answers must not depend on a pool that is busy."""
-        folder = Path(inspect.getfile(self.container.service_cls)).parent / "migrations"
-        check_migrated(self.for_probes, folder)
+        plans_by_index = any(getattr(one, "plans_by_index", False) for one in self.container.extensions)
+        self.engine = open_engine(url, plans_by_index=plans_by_index)
+        self._probe_engine = open_engine(url, pool_size=1)
+        check_migrated(self._probe_engine, self._schemas())
+
+    def _schemas(self) -> Iterator[Schema]:
+        """Yield the service's own schema, that of `sql`, and those of the service's other extensions."""
+        service_file = inspect.getfile(self.container.service_cls)
+        yield Schema(sa.MetaData(), Path(service_file).parent / "migrations")
+        yield tables.SCHEMA
+        for extension in self.container.extensions:
+            schemas: Iterable[Schema] = getattr(extension, "schemas", ())
+            yield from schemas
+
+    def probe(self) -> None:
+        """Query the database through a connection of its own, because the pool may be busy.
+
+        Raises an error of the database when it does not answer.
+        """
+        with reading(self._probe_engine) as connection:
+            connection.execute(sa.text("SELECT 1"))
 
     def stop(self) -> None:
         self.engine.dispose()
-        self.for_probes.dispose()
+        self._probe_engine.dispose()
 
 
 class Database(DependencyProvider):
-    """Injects a store over this service's own database."""
+    """Injects a store over this service's own database.
+
+    `plans_by_index` is for services that read and write rows by key: see sql.postgresql.
+    """
 
     shared = Engine()
 
-    def __init__(self, make_store: Callable[[sa.Engine, Handoff], Any]) -> None:
+    def __init__(self, make_store: Callable[[sa.Engine], Any], *, plans_by_index: bool = False) -> None:
         self.make_store = make_store
+        self.plans_by_index = plans_by_index
         self._store: Any = None
 
     def get_dependency(self, worker_ctx: Any) -> Any:
-        if self._store is None:  # not at the start: entrypoints may have started before
-            self._store = self.make_store(self.shared.engine, self.shared.handoff)
+        if self._store is None:  # not in `setup`: the shared engine may be set up later
+            self._store = self.open_store(self.shared.engine)
         return self._store
+
+    def open_store(self, engine: sa.Engine) -> Any:
+        return self.make_store(engine)

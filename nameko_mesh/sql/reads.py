@@ -1,4 +1,4 @@
-"""Reads of many rows by key, with statements that are prepared once."""
+"""Read many rows by key, with statements that PostgreSQL prepares once for each connection."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from nameko_mesh.sql import psycopg_eventlet
 
 
 def among(connection: sa.Connection, column: sa.ColumnElement[Any], values: Iterable[Any]) -> Any:
-    """Whether the column is one of the values."""
-    chosen = sorted(set(values))
+    """Return the condition that the column equals one of the values, as one parameter whatever
+    their number."""
+    distinct = sorted(set(values))
     if connection.dialect.name == "postgresql":
-        return column == sa.any_(sa.literal(chosen, sa.ARRAY(column.type)))
-    each = sa.func.json_each(orjson.dumps(chosen).decode()).table_valued("value")
+        return column == sa.any_(sa.literal(distinct, sa.ARRAY(column.type)))
+    each = sa.func.json_each(orjson.dumps(distinct).decode()).table_valued("value")
     return column.in_(sa.select(each.c.value))
 
 
@@ -29,31 +30,35 @@ def select_among(
     *,
     lock: bool = False,
 ) -> Sequence[Sequence[Any]]:
-    """The rows whose key is one of the values, in its order; each has its values in that of the columns."""
-    chosen = sorted(set(values))
-    if not chosen:
+    """Return the rows whose key is among the values, in key order. Each row has its values in
+    column order."""
+    distinct = sorted(set(values))
+    if not distinct:
         return []
     if connection.dialect.name == "postgresql":
-        return fetch_prepared(connection, _select(columns, key, lock), ("text[]",), (chosen,))
-    query = sa.select(*columns).where(among(connection, key, chosen)).order_by(key)
+        return fetch_prepared(connection, _select(columns, key, lock), ("text[]",), (distinct,))
+    query = sa.select(*columns).where(among(connection, key, distinct)).order_by(key)
     return connection.execute(query).fetchall()
 
 
 @lru_cache
 def _select(columns: tuple[sa.Column[Any], ...], key: sa.Column[str], lock: bool) -> str:
-    """Row by row, in the order given. Asked for all keys at once PostgreSQL reads a whole index, when the
-    table is small as it makes the plan, and goes on to do so as it grows."""
+    """Return a statement that looks rows up one by one.
+
+    Asked for all keys at once, PostgreSQL scans a whole index if the table is small when it makes the plan,
+    and keeps that plan while the table grows.
+    """
     names = ", ".join(column.name for column in columns)
     return (
-        f"SELECT one.* FROM unnest($1) AS wanted(key), LATERAL (SELECT {names} FROM {key.table} "  # noqa: S608 - names of our own tables
-        f"WHERE {key.table}.{key.name} = wanted.key LIMIT 1{' FOR UPDATE' if lock else ''}) AS one"
+        f"SELECT found.* FROM unnest($1) AS wanted(key), LATERAL (SELECT {names} FROM {key.table} "  # noqa: S608 - names of our own tables
+        f"WHERE {key.table}.{key.name} = wanted.key LIMIT 1{' FOR UPDATE' if lock else ''}) AS found"
     )
 
 
 def fetch_prepared(
     connection: sa.Connection, text: str, types: tuple[str, ...], values: tuple[Any, ...]
 ) -> Sequence[Sequence[Any]]:
-    """The rows of a statement of PostgreSQL, which it parses and plans once for each of its connections."""
+    """Return the rows of a PostgreSQL statement, which is parsed and planned once for each connection."""
     names: dict[str, str] = connection.info.setdefault("prepared", {})
     if text not in names:
         name = f"mesh_{len(names)}"

@@ -1,34 +1,43 @@
-"""Whether a service finds the tables that its code was written for."""
+"""Checks that a database has the tables that the code was written for."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 from nameko.exceptions import ConfigurationError
 from sqlalchemy import exc
 
 from nameko_mesh.sql.engine import reading
+from nameko_mesh.sql.schema import Schema
 
 
 class NotMigrated(ConfigurationError):
-    """The database is older, or newer, than the code: the service must not start on it."""
+    """The database is older, or newer, than the code. The service must not start on it."""
 
 
-def check_migrated(engine: sa.Engine, migrations: Path) -> None:
-    """Raises NotMigrated, which says what to do. A database that does not answer is let pass: the
-    service waits for it, as it does later on. So is a service without migrations."""
-    known = sorted(path.stem.partition("_")[0] for path in migrations.glob("versions/[0-9]*.py"))
-    if not known:
-        return
+def check_migrated(engine: sa.Engine, schemas: Iterable[Schema]) -> None:
+    """Compare the version table of each schema with the newest revision in the code.
+
+    Raises NotMigrated, which says what to do. A database that does not answer passes, because the service
+    waits for it later anyway. A schema without revisions passes too.
+    """
     try:
         with reading(engine) as connection:
-            there = sa.inspect(connection).has_table("alembic_version")
-            version = connection.scalar(sa.text("SELECT version_num FROM alembic_version")) if there else None
+            for schema in schemas:
+                _check(connection, schema)
     except (exc.OperationalError, exc.TimeoutError):
         return
-    if version != known[-1]:
+
+
+def _check(connection: sa.Connection, schema: Schema) -> None:
+    if schema.head is None:
+        return
+    exists = sa.inspect(connection).has_table(schema.version_table)
+    query = sa.select(sa.column("version_num", sa.String)).select_from(sa.table(schema.version_table))
+    version = connection.scalar(query) if exists else None
+    if version != schema.head:
         raise NotMigrated(
-            f"the database {engine.url.database} is at version {version}, the code needs {known[-1]}: "
-            "run `mycelium migrate`"
+            f"the database {connection.engine.url.database} is at version {version} in "
+            f"{schema.version_table}, the code needs {schema.head}: run `mycelium migrate`"
         )

@@ -1,20 +1,24 @@
-"""The tables that every service keeps beside its own: outbox, inbox and command log.
+"""Column types, and the tables that make commands and events take effect once: inbox and command log.
 
-`install` puts them into a service's metadata, where Alembic finds them.
+`SCHEMA` migrates them, beside the service's own tables and with a version table of their own.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from nameko_mesh.sql.schema import Schema
+
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime in UTC. SQLite keeps no zone, so there the zone is put back on reading."""
+    """An aware datetime in UTC. SQLite keeps no zone, so reading puts the zone back."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -31,30 +35,11 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 BigInt = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-"""SQLite gives row ids of its own to INTEGER keys alone."""
+"""SQLite numbers rows itself only where the key is an INTEGER."""
 
 Texts = sa.ARRAY(sa.Text()).with_variant(sa.JSON(), "sqlite")
 
 metadata = sa.MetaData()
-
-# A row is a bundle: the events of one type that one transaction has caused.
-outbox = sa.Table(
-    "outbox",
-    metadata,
-    sa.Column("seq", BigInt, primary_key=True, autoincrement=True),
-    sa.Column("first_event_id", sa.String(36), nullable=False, unique=True),
-    sa.Column("type", sa.String(100), nullable=False),
-    sa.Column("awaited", sa.Boolean, nullable=False),
-    sa.Column("aggregate_ids", Texts, nullable=False),
-    sa.Column("envelopes", sa.JSON, nullable=False),
-    sa.Column("created_at", UtcDateTime, nullable=False),
-    sa.Column("claimed_by", sa.String(36)),
-    sa.Column("claimed_until", UtcDateTime),
-    sa.Column("sent_at", UtcDateTime),
-)
-unsent = outbox.c.sent_at.is_(None)
-sa.Index("outbox_unsent", outbox.c.seq, postgresql_where=unsent, sqlite_where=unsent)
-sa.Index("outbox_claimed", outbox.c.claimed_by, postgresql_where=unsent, sqlite_where=unsent)
 
 inbox = sa.Table(
     "inbox",
@@ -75,13 +60,19 @@ commands = sa.Table(
     sa.Index("commands_by_age", "executed_at"),
 )
 
+STALE_WRITE_SQLSTATE = "NM001"
+"""The SQLSTATE of the function `mesh_stale_write()`, which aborts a statement whose rows have changed. Class
+NM belongs to no standard (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
-def install(service_metadata: sa.MetaData, *tables: sa.Table) -> None:
-    """Copy the tables into the metadata of a service, indexes and all."""
-    for table in tables:
-        table.to_metadata(service_metadata)
+SCHEMA = Schema(metadata, Path(__file__).parent / "revisions", "mesh_sql_version")
+
+
+def insert_ignoring_conflicts(connection: sa.Connection, table: sa.Table) -> Any:
+    """Return an INSERT that keeps an existing row as it is."""
+    dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table).on_conflict_do_nothing()
 
 
 def as_row(value: Any) -> dict[str, Any]:
-    """A dataclass as a row: its fields by name."""
+    """Return a dataclass as a row: its fields by name."""
     return {name: getattr(value, name) for name in value.__dataclass_fields__}

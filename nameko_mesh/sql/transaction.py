@@ -1,206 +1,183 @@
-"""Transactions for commands, and the dependency that injects them.
+"""Transactions of a service's commands.
 
     with store.transaction() as tx:
-        ...            # reads and writes; tx.publish(...) for the events
-    # committed here, and the outbox relay has been woken
+        ...            # reads, and writes that are kept in `tx.writes`
+    # committed here
 
-The caller of the command commits, inside the entrypoint: Nameko replies and acks *before*
-`worker_result`, so a commit there could fail after the caller was told that it worked.
+The command commits, inside the entrypoint. Nameko replies and acks *before* `worker_result`, so a commit
+there could fail after the caller was told that the call succeeded.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import Enum, auto
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.dialects import postgresql, sqlite
 
 from nameko_mesh import deadline
-from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable
-from nameko_mesh.events.schema import Envelope, Event, sealed, timestamp
-from nameko_mesh.outbox import insertion as outgoing
-from nameko_mesh.outbox.handoff import Handoff
-from nameko_mesh.outbox.insertion import OutboxRow
-from nameko_mesh.sql import tables
+from nameko_mesh.errors import DeadlineExceeded, Unavailable
+from nameko_mesh.sql import idempotency
 from nameko_mesh.sql.engine import autocommit_single_statement, reading, writing
 from nameko_mesh.sql.retry import is_conflict
 from nameko_mesh.sql.write_batch import StaleWrite, WriteBatch
 
 log = logging.getLogger(__name__)
 
-LONGEST_COMMAND_ID = 255
+Callback = Callable[[], None]
+
+
+class _State(Enum):
+    OPEN = auto()
+    """Nothing was sent that could have committed: leaving the transaction rolls it back."""
+    COMMITTING = auto()
+    """The last statement or COMMIT was sent, and its answer is not known."""
+    COMMITTED = auto()
+    ROLLED_BACK = auto()
 
 
 class Transaction:
-    """What any service may do in a transaction; each adds the reads and writes of its own tables.
+    """The part of a transaction that every service shares. Subclasses add reads and writes of their tables.
 
-    What is given to `writes`, and the events, leave together at the end.
+    `writes` collects statements and sends them together before the commit.
     """
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
         self.writes = WriteBatch()
-        self.claimant: str | None = None
-        """Whose relay takes the events of this transaction, when somebody's."""
-        self._events: list[Envelope] = []
-        self.claimed: list[OutboxRow] = []
-        """Bundles of events that were written and claimed."""
-        self.left_behind = False
-        """Others were written, which a relay has to look for."""
-        self.is_claiming = False
-        """Events may have been written and claimed, whatever is known of it."""
+        self._state = _State.OPEN
+        self._before_commit: list[Callback] = []
+        self._after_commit: list[Callback] = []
+        self._on_unknown_outcome: list[Callback] = []
+
+    def before_commit(self, callback: Callback) -> None:
+        """Call `callback` once, right before the kept writes are sent. It may add writes."""
+        self._before_commit.append(callback)
+
+    def after_commit(self, callback: Callback) -> None:
+        """Call `callback` when the database has confirmed the commit."""
+        self._after_commit.append(callback)
+
+    def on_unknown_outcome(self, callback: Callback) -> None:
+        """Call `callback` when the answer to the commit is lost, so that it may have taken effect."""
+        self._on_unknown_outcome.append(callback)
 
     def now(self) -> datetime:
-        """The database's clock, the one that all instances of a service share."""
+        """Return the time by the database's clock, which all instances of a service share."""
         if self.connection.dialect.name == "sqlite":
             text = self.connection.scalar(sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"))
             return datetime.fromisoformat(text).replace(tzinfo=UTC)
         moment: datetime = self.connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         return moment.astimezone(UTC)
 
-    def publish(self, events: Iterable[tuple[Event, int]]) -> None:
-        """Put events, each with the version of its aggregate, into the outbox."""
-        self._events += sealed(events, timestamp(datetime.now(UTC)))
-
     @property
-    def has_kept(self) -> bool:
-        """Whether there is anything to flush."""
-        return bool(self.writes or self._events)
+    def has_unsent_writes(self) -> bool:
+        return bool(self.writes or self._before_commit)
 
-    def flush(self, *, last: bool = False) -> None:
-        """Send what has been kept; with `last` nothing comes after it.
+    def flush(self) -> None:
+        """Send the writes kept so far, so that later statements of this transaction see them.
 
-        Raises StaleWrite, and what the database says to it, such as IntegrityError.
+        Raises StaleWrite, and errors of the database such as IntegrityError.
         """
-        bundles = outgoing.bundled(self._events)
-        self._events.clear()
-
-        def note(claimed: list[OutboxRow]) -> None:
-            self.claimed += claimed
-            self.left_behind = self.left_behind or len(claimed) < len(bundles)
-
-        if bundles:
-            self.writes.add(outgoing.insert(bundles, self.claimant, note))
-            claims = self.claimant is not None and self.connection.dialect.name == "postgresql"
-            self.is_claiming = self.is_claiming or claims
+        self._run_before_commit()
         if self.writes:
-            if last:
-                autocommit_single_statement(self.connection)
             self.writes.send(self.connection)
 
     def is_new(self, consumer: str, event_id: str) -> bool:
-        """Whether this consumer meets the event for the first time; notes that it has."""
-        row = {"consumer": consumer, "event_id": event_id, "received_at": datetime.now(UTC)}
-        insert = insert_ignoring_conflicts(self.connection, tables.inbox)
-        return bool(self.connection.execute(insert, row).rowcount)
+        """Record that `consumer` handles the event. Return False if it has done so before."""
+        return idempotency.is_new(self.connection, consumer, event_id)
 
     def once(
         self, command_id: str | None, command: tuple[Any, ...], execute: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Execute a command, or repeat the first answer when its id has been executed before.
+        """Execute a command, or return the first answer if its id was executed before (sql.idempotency)."""
+        return idempotency.once(self.connection, command_id, command, execute)
 
-        `command` is its name and arguments: an id that comes with another one is refused. A command
-        without an id is executed each time. Two executions at once of one id are settled by the
-        unique key: the second fails with IntegrityError and is tried again (`settled`), when it
-        finds the answer of the first.
-        """
-        if command_id is None:
-            return execute()
-        _check_command_id(command_id)
-        fingerprint = hashlib.sha256(json.dumps(command, default=repr).encode()).hexdigest()
-        known = sa.select(tables.commands).where(tables.commands.c.command_id == command_id)
-        before = self.connection.execute(known).one_or_none()
-        if before is not None:
-            if before.fingerprint != fingerprint:
-                message = "command_id: it was used for another command"
-                raise Refused("idempotency-key-reused", message, "command_id")
-            return dict(before.answer)
-        answer = execute()
-        row = {"command_id": command_id, "fingerprint": fingerprint, "answer": answer}
-        self.connection.execute(tables.commands.insert(), {**row, "executed_at": datetime.now(UTC)})
-        return answer
+    def _flush_last(self) -> None:
+        """Send the remaining writes. One statement alone commits itself, so from here on a lost answer
+        leaves the outcome unknown."""
+        self._run_before_commit()
+        self._state = _State.COMMITTING
+        if self.writes:
+            autocommit_single_statement(self.connection)
+            self.writes.send(self.connection)
 
+    def _run_before_commit(self) -> None:
+        callbacks, self._before_commit = self._before_commit, []
+        for callback in callbacks:
+            callback()
 
-def _check_command_id(value: Any) -> None:
-    is_text = isinstance(value, str) and value.isascii() and value.isprintable()
-    if not is_text or not 1 <= len(value) <= LONGEST_COMMAND_ID:
-        message = f"command_id: expected 1 to {LONGEST_COMMAND_ID} printable ASCII characters"
-        raise Refused("validation-failed", message, "command_id")
+    def _settle(self, state: _State | None = None) -> None:
+        self._state = state or self._state
 
-
-def insert_ignoring_conflicts(connection: sa.Connection, table: sa.Table) -> Any:
-    """An INSERT that leaves a row alone which is there already."""
-    dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return dialect.insert(table).on_conflict_do_nothing()
+    def _run_callbacks(self) -> None:
+        callbacks = {
+            _State.COMMITTED: self._after_commit,
+            _State.COMMITTING: self._on_unknown_outcome,
+        }.get(self._state, [])
+        for callback in callbacks:
+            callback()
 
 
 T = TypeVar("T", bound=Transaction)
 
 
 class Store(Generic[T]):
-    """Opens transactions of one service over one engine."""
+    """Opens transactions of one service on one engine."""
 
     transaction_cls: Callable[[sa.Connection], T]
 
-    def __init__(self, engine: sa.Engine, handoff: Handoff | None = None) -> None:
+    def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._handoff = handoff or Handoff()
+
+    def begin(self, connection: sa.Connection) -> T:
+        """Return the transaction object for a connection. Subclasses may prepare it."""
+        return self.transaction_cls(connection)
 
     @contextmanager
     def transaction(self, *, read_only: bool = False) -> Iterator[T]:
-        """Commits at the end, rolls back on an exception.
+        """Commit at the end of the block, or roll back if the block raises.
 
-        Raises Unavailable when the database can't be reached or does not answer in time, and
-        DeadlineExceeded when nobody waits for it any longer.
+        Raises Unavailable when the database can't be reached or does not answer in time, DeadlineExceeded
+        when the deadline of the work in hand has passed, StaleWrite, and other errors of the database.
         """
         if deadline.expired():
-            raise DeadlineExceeded("there was no time left to ask the database")
+            raise DeadlineExceeded("no time is left to query the database")
         tx: T | None = None
-        is_committed = False
         try:
             with reading(self._engine) if read_only else writing(self._engine) as connection:
-                tx = self.transaction_cls(connection)
-                tx.claimant = self._handoff.claimant if self._handoff.has_room else None
+                tx = self.begin(connection)
                 yield tx
-                tx.flush(last=True)
-            is_committed = True
+                tx._flush_last()
+            tx._settle(_State.COMMITTED)
         except (exc.DBAPIError, exc.TimeoutError, StaleWrite) as error:
-            if tx is not None and _is_undone(error):
-                tx.is_claiming = False
-            if is_conflict(error) or not _is_away(error):
+            if tx is not None and _is_rolled_back(error):
+                tx._settle(_State.ROLLED_BACK)
+            if is_conflict(error) or not _is_unavailable(error):
                 raise
             if deadline.expired():
                 raise DeadlineExceeded("the database did not answer in time") from error
             log.warning("the database does not answer: %s", error)
             raise Unavailable("the database does not answer") from error
-        finally:  # the answer to a COMMIT may be lost, and the commit not
-            if (
-                tx is not None
-                and tx.is_claiming
-                and not is_committed
-                and tx.claimant == self._handoff.claimant
-            ):
-                self._handoff.outcome_unknown()
-        if tx.claimed or tx.left_behind:
-            self._handoff.offer(tx.claimed, tx.claimant, others=tx.left_behind)
+        finally:
+            if tx is not None:
+                tx._run_callbacks()
 
 
-def _is_undone(error: BaseException) -> bool:
-    """Whether nothing was committed, for certain: the server says so itself, and not that it goes away."""
+def _is_rolled_back(error: BaseException) -> bool:
+    """Tell whether the server itself reported the failure, and not that it is shutting down."""
     code = getattr(getattr(error, "orig", None), "pgcode", None)
     return isinstance(error, StaleWrite) or (code is not None and not code.startswith(("08", "57P")))
 
 
-def _is_away(error: BaseException) -> bool:
-    """Whether it is a matter of time: SQLite has the same exception for a lock and for a missing table."""
+def _is_unavailable(error: BaseException) -> bool:
+    """Tell whether waiting may help. SQLite raises OperationalError for a lock and for a missing table."""
     if not isinstance(error, exc.OperationalError | exc.TimeoutError | exc.InterfaceError):
         return False
     code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)

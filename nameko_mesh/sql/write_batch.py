@@ -1,9 +1,11 @@
-"""Many rows in one statement, and all writes of a transaction in one, whose text is the same whatever
-their number: parsed once, sent once.
+"""All writes of a transaction in one statement, whose text is the same whatever the number of rows.
 
-On PostgreSQL the rows travel as one JSON document, which the server takes apart in C; one parameter
-for each value would cost this process more than all the rest of the transaction. SQLite, which lives
-in this process, has no round trips to save and is given row after row.
+    tx.writes.insert(orders, rows)
+    tx.writes.update(products, rows, ("stock", "version"), if_still="version")
+
+PostgreSQL gets the rows as one JSON document, which it takes apart in C: one parameter for each value would
+cost this process more than the rest of the transaction. The statement is parsed once for each connection.
+SQLite runs in this process and has no round trips to save, so it gets the rows one by one.
 """
 
 from __future__ import annotations
@@ -15,53 +17,54 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nameko_mesh.sql.reads import fetch_prepared
-from nameko_mesh.values import value
+from nameko_mesh.sql.tables import STALE_WRITE_SQLSTATE
 
 Row = Mapping[str, Any]
-"""Plain values by column. A moment is aware; what a JSON column holds is as JSON has it, or dataclasses."""
+"""Plain values by column. A moment is aware. A JSON column holds JSON values or dataclasses."""
 
 
 class StaleWrite(Exception):
-    """Some rows are not what whoever wrote them took them for: read them, and decide anew."""
+    """Some rows are not what the writer took them for: read them, and decide anew."""
 
 
-def _pass(_: Any) -> None:
-    """What is told is of no interest."""
+def _ignore(_: Any) -> None:
+    """The result is not needed."""
 
 
-@value
-class Statement:
-    """`postgresql` is a statement with `{0}`, `{1}` where the values go, each after its type; elsewhere
-    `execute` does it.
+class Statement(msgspec.Struct, frozen=True):
+    """One write of a batch.
 
-    `told` is an aggregate over what the statement returns; `on_result` gets it, or what `execute` returned.
-    It is StaleWrite to return less than `expected_rows` so many rows; `execute` raises that itself.
+    `postgresql` is its text, with `{0}`, `{1}` ... in place of `values`, each of which comes after its type.
+    `returning` is an aggregate over the rows that the statement returns, and `on_result` gets its value.
+    `execute` does the same elsewhere, and `on_result` gets what it returns.
+    The batch raises StaleWrite if fewer than `expected_rows` come back; `execute` raises it itself.
     """
 
     postgresql: str
     values: tuple[tuple[str, Any], ...]
     execute: Callable[[sa.Connection], Any]
-    told: str = ""
-    on_result: Callable[[Any], None] = _pass
+    returning: str = ""
+    on_result: Callable[[Any], None] = _ignore
     expected_rows: int | None = None
 
 
 class WriteBatch:
-    """The writes of one transaction, kept until its end: no read in between sees them."""
+    """Keeps the writes of a transaction until they are sent. Reads before that do not see them."""
 
     def __init__(self) -> None:
-        self._kept: list[Statement] = []
+        self._statements: list[Statement] = []
 
     def __bool__(self) -> bool:
-        return bool(self._kept)
+        return bool(self._statements)
 
-    def add(self, write: Statement) -> None:
-        self._kept.append(write)
+    def add(self, statement: Statement) -> None:
+        self._statements.append(statement)
 
     def insert(
         self,
@@ -71,9 +74,9 @@ class WriteBatch:
         unless_there: bool = False,
         due: Mapping[str, timedelta] = MappingProxyType({}),
     ) -> None:
-        """All of them or none, IntegrityError when one is there already; `unless_there` leaves that alone.
+        """Insert all rows or none: an existing row raises IntegrityError, or is kept with `unless_there`.
 
-        `due` are columns that get a moment so long after now, by the clock of the database.
+        The columns of `due` get the database's time plus the given delay.
         """
         if rows:
             text = _insert(table, tuple(rows[0]), unless_there, tuple(due.items()))
@@ -91,77 +94,77 @@ class WriteBatch:
     ) -> None:
         """Set these columns of the rows, which are found by the table's primary key of one column.
 
-        `if_still` is a column of which each row has under `expected` what it was when the row was read.
-        A row of which it is something else by now, or that is gone, is left alone, and with `all_or_none`
-        sending them raises StaleWrite.
+        Each row holds under `expected` the value that the column `if_still` had when the row was read. A row
+        in which that value has changed, or which is gone, is skipped; with `all_or_none` it raises
+        StaleWrite.
         """
         if rows:
             (key,) = table.primary_key
-            rows = sorted(rows, key=itemgetter(key.name))  # in one order, so that no two wait for each other
+            rows = sorted(rows, key=itemgetter(key.name))  # one lock order, so that no two batches deadlock
             text = _update(table, key, columns, if_still)
             execute = partial(_update_each, table, rows, columns, if_still, all_or_none)
             expected_rows = len(rows) if all_or_none else None
             self.add(Statement(text, (document(rows),), execute, expected_rows=expected_rows))
 
     def send(self, connection: sa.Connection) -> None:
-        """Raises StaleWrite, after which the transaction can't be committed."""
-        kept, self._kept = self._kept, []
+        """Send the kept writes. Raises StaleWrite, after which the transaction can't be committed."""
+        statements, self._statements = self._statements, []
         if connection.dialect.name == "postgresql":
-            told = _send_together(connection, kept)
+            results = _send_together(connection, statements)
         else:
-            told = [one.execute(connection) for one in kept]
-        for one, answer in zip(kept, told, strict=True):
-            one.on_result(answer)
+            results = [statement.execute(connection) for statement in statements]
+        for statement, result in zip(statements, results, strict=True):
+            statement.on_result(result)
 
 
-def _send_together(connection: sa.Connection, writes: Sequence[Statement]) -> Sequence[Any]:
-    text = _together(
-        tuple((one.postgresql, len(one.values), one.told, one.expected_rows is not None) for one in writes)
+def _send_together(connection: sa.Connection, statements: Sequence[Statement]) -> Sequence[Any]:
+    text = _compose(
+        tuple(
+            (one.postgresql, len(one.values), one.returning, one.expected_rows is not None)
+            for one in statements
+        )
     )
-    typed = [pair for one in writes for pair in (*one.values, ("int", one.expected_rows or 0))]
+    typed = [pair for one in statements for pair in (*one.values, ("int", one.expected_rows or 0))]
     types, values = zip(*typed, strict=True)
     try:
-        (told,) = fetch_prepared(connection, text, types, values)
-    except sa.exc.DataError as error:
-        if getattr(error.orig, "pgcode", None) != _DIVISION_BY_ZERO:
+        (results,) = fetch_prepared(connection, text, types, values)
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) != STALE_WRITE_SQLSTATE:
             raise
         raise StaleWrite from error
-    return told
-
-
-_DIVISION_BY_ZERO = "22012"
+    return results
 
 
 @lru_cache
-def _together(writes: tuple[tuple[str, int, str, bool], ...]) -> str:
-    """One row with what each of them tells. PostgreSQL executes them in no certain order.
+def _compose(statements: tuple[tuple[str, int, str, bool], ...]) -> str:
+    """Return one statement that executes all of them and returns one row, with a result for each.
 
-    It knows no way to give up in the middle of a statement, but for an error: hence the division.
+    PostgreSQL executes the parts in no fixed order. Only an error can abort a statement half way, so a part
+    with too few rows calls `mesh_stale_write()`, which raises one (sql/tables.py).
     """
-    clauses, told, place = [], [], 1
-    for number, (text, values, aggregate, is_counted) in enumerate(writes, start=1):
-        expected_rows = place + values
-        places = [f"${one}" for one in range(place, expected_rows)]
-        clauses.append(f"write{number} AS ({text.format(*places)})")
+    parts, results, place = [], [], 1
+    for number, (text, value_count, aggregate, is_counted) in enumerate(statements, start=1):
+        expected_rows = place + value_count
+        places = [f"${place_of_value}" for place_of_value in range(place, expected_rows)]
+        parts.append(f"write{number} AS ({text.format(*places)})")
         if is_counted:
-            aggregate = (
-                f"CASE WHEN 1 / (count(*) >= ${expected_rows})::int = 1 THEN {aggregate or 'NULL'} END"
-            )
-        answer = f"(SELECT {aggregate} FROM write{number} AS written)"  # noqa: S608 - statements of our own
-        told.append(answer if aggregate else "NULL")
+            result = aggregate or "NULL"
+            aggregate = f"CASE WHEN count(*) >= ${expected_rows} THEN {result} ELSE mesh_stale_write() END"
+        query = f"(SELECT {aggregate} FROM write{number} AS written)"  # noqa: S608 - statements of our own
+        results.append(query if aggregate else "NULL")
         place = expected_rows + 1
-    return f"WITH {', '.join(clauses)} SELECT {', '.join(told)}"
+    return f"WITH {', '.join(parts)} SELECT {', '.join(results)}"
 
 
 def document(rows: Sequence[Any]) -> tuple[str, str]:
-    """Rows as the value of one place in a statement."""
+    """Return the rows as the type and the value of one parameter."""
     return "json", orjson.dumps(rows, default=_as_text).decode()
 
 
 def _as_text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
-    raise TypeError(f"{type(value).__name__} is nothing that a row may hold")
+    raise TypeError(f"a row can't hold a {type(value).__name__}")
 
 
 @lru_cache
@@ -169,7 +172,7 @@ def _insert(
     table: sa.Table, columns: tuple[str, ...], unless_there: bool, due: tuple[tuple[str, timedelta], ...]
 ) -> str:
     names = ", ".join((*columns, *(name for name, _ in due)))
-    moments = [f"clock_timestamp() + interval '{after.total_seconds()} s'" for _, after in due]
+    moments = [f"clock_timestamp() + interval '{delay.total_seconds()} s'" for _, delay in due]
     return (
         f"INSERT INTO {table.name} ({names}) "  # noqa: S608 - names of our own tables
         f"SELECT {', '.join((*columns, *moments))} FROM json_populate_recordset(NULL::{table.name}, {{0}})"
@@ -185,23 +188,26 @@ def _insert_each(
     connection: sa.Connection,
 ) -> Any:
     into: Any = sqlite.insert(table).on_conflict_do_nothing() if unless_there else table.insert()
-    # SQLite's clock is that of this machine: it lives in this process.
-    moments = {name: datetime.now(UTC) + after for name, after in due.items()}
+    # SQLite lives in this process, so its clock is that of this machine.
+    moments = {name: datetime.now(UTC) + delay for name, delay in due.items()}
     return connection.execute(into, [{**row, **moments} for row in rows])
 
 
 @lru_cache
 def _update(table: sa.Table, key: sa.Column[Any], columns: tuple[str, ...], if_still: str) -> str:
-    """The rows are looked up one by one and changed where they lie. Joined by their key they would be found
-    just so, if PostgreSQL knew how many there are; while it thinks them few it reads the whole table."""
+    """Return a statement that looks rows up one by one and changes them by their `ctid`.
+
+    PostgreSQL would join by the key if it knew how many rows there are; while it thinks them few, a join
+    scans the whole table.
+    """
     name = table.name
     assignments = ", ".join(f"{column} = new.{column}" for column in columns)
     named = {key.name: key, **{column: table.c[column] for column in columns}, "expected": table.c[if_still]}
-    types = ", ".join(f"{as_} {column.type.compile(_POSTGRESQL)}" for as_, column in named.items())
+    types = ", ".join(f"{alias} {column.type.compile(_POSTGRESQL)}" for alias, column in named.items())
     return (
         f"UPDATE {name} SET {assignments} FROM ("  # noqa: S608 - names of our own tables
-        f"SELECT one.*, (SELECT ctid FROM {name} WHERE {name}.{key.name} = one.{key.name}) AS place "
-        f"FROM json_to_recordset({{0}}) AS one({types}) OFFSET 0) AS new "
+        f"SELECT given.*, (SELECT ctid FROM {name} WHERE {name}.{key.name} = given.{key.name}) AS place "
+        f"FROM json_to_recordset({{0}}) AS given({types}) OFFSET 0) AS new "
         f"WHERE {name}.ctid = new.place AND {name}.{if_still} = new.expected RETURNING 1"
     )
 
@@ -218,7 +224,7 @@ def _update_each(
     connection: sa.Connection,
 ) -> None:
     (key,) = table.primary_key
-    which = (key == sa.bindparam("its_key")) & (table.c[if_still] == sa.bindparam("expected"))
+    condition = (key == sa.bindparam("its_key")) & (table.c[if_still] == sa.bindparam("expected"))
     values = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in columns}
     parameters = [
         {
@@ -228,6 +234,6 @@ def _update_each(
         }
         for row in rows
     ]
-    changed = connection.execute(table.update().where(which).values(values), parameters).rowcount
+    changed = connection.execute(table.update().where(condition).values(values), parameters).rowcount
     if all_or_none and changed < len(rows):
         raise StaleWrite

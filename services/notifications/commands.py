@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from nameko_mesh.backoff import back_off
-from nameko_mesh.sql.retry import retry_on_conflict
+from nameko_mesh.sql import retry_on_conflict
 from services.money import amount
 from services.notifications import domain
 from services.notifications.domain import Mail

@@ -9,8 +9,7 @@ from nameko.timer import timer
 
 from nameko_mesh.events import batch_handler
 from nameko_mesh.runtime import Presence
-from nameko_mesh.sql.provider import Database
-from nameko_mesh.sql.pruning import Pruning
+from nameko_mesh.sql import Database, Pruning
 from services.notifications import commands
 from services.notifications.mailer import Postman
 from services.notifications.store import MailsStore
@@ -20,7 +19,7 @@ from services.notifications.tables import mails
 class NotificationsService:
     name = "notifications"
 
-    store = Database(MailsStore)
+    store = Database(MailsStore, plans_by_index=True)
     send = Postman()
     presence = Presence()
     pruning = Pruning({mails.c.sent_at: timedelta(days=30)})  # each is the inbox row of its event

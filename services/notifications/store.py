@@ -7,9 +7,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from nameko_mesh.sql.db_clock import clock
-from nameko_mesh.sql.reads import among
-from nameko_mesh.sql.transaction import Store, Transaction
+from nameko_mesh.sql import Store, Transaction, among, clock
 from services.notifications.domain import Mail
 from services.notifications.tables import mails, unsent
 

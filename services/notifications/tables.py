@@ -2,7 +2,8 @@
 
 import sqlalchemy as sa
 
-from nameko_mesh.sql.tables import UtcDateTime
+from nameko_mesh import sql
+from nameko_mesh.sql import UtcDateTime
 
 metadata = sa.MetaData()
 
@@ -20,3 +21,5 @@ mails = sa.Table(
 )
 unsent = mails.c.sent_at.is_(None)
 sa.Index("mails_due", mails.c.due_at, postgresql_where=unsent, sqlite_where=unsent)
+
+SCHEMAS = (sql.service_schema(__file__, metadata), sql.SCHEMA)

@@ -13,8 +13,7 @@ from typing import Any
 
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
 from nameko_mesh.outcome import Outcome
-from nameko_mesh.sql.retry import optimistically, retry_on_conflict
-from nameko_mesh.sql.write_batch import StaleWrite
+from nameko_mesh.sql import StaleWrite, optimistically, retry_on_conflict
 from services.orders import domain, wire
 from services.orders.domain import Customer, Order, Request
 from services.orders.remote import Decisions

@@ -7,12 +7,11 @@ from typing import Any
 from nameko.timer import timer
 
 from nameko_mesh.events import batch_handler, event_handler
-from nameko_mesh.outbox.relay import OutboxRelay
+from nameko_mesh.outbox import OutboxRelay, PublishingDatabase
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.paging import checked_limit, decode_cursor, page
 from nameko_mesh.rpc import ServiceClient, rpc
 from nameko_mesh.runtime import Presence
-from nameko_mesh.sql.provider import Database
 from services.orders import commands, recovery, saga, wire
 from services.orders.domain import Order
 from services.orders.store import OrdersStore
@@ -21,7 +20,7 @@ from services.orders.store import OrdersStore
 class OrdersService:
     name = "orders"
 
-    store = Database(OrdersStore)
+    store = PublishingDatabase(OrdersStore)
     products = ServiceClient("products", timeout=1.5, spare=saga.WRITE_SECONDS)
     users = ServiceClient("users", timeout=1.0, spare=saga.WRITE_SECONDS)
     relay = OutboxRelay()

@@ -9,11 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nameko_mesh.outbox.handoff import Handoff
-from nameko_mesh.sql.reads import select_among
-from nameko_mesh.sql.tables import as_row
-from nameko_mesh.sql.transaction import Store, Transaction, insert_ignoring_conflicts
-from nameko_mesh.sql.write_batch import StaleWrite, Statement, document
+from nameko_mesh.outbox import Handoff, PublishingStore, PublishingTransaction
+from nameko_mesh.sql import StaleWrite, Statement, as_row, document, insert_ignoring_conflicts, select_among
 from services.orders import domain
 from services.orders.cache import OrdersCache
 from services.orders.domain import Customer, Line, Order, Request
@@ -62,7 +59,7 @@ _ADD_CONFIRMED = f"""
 _ADDED_ORDERS = "json_agg(json_build_array(id, user_name, user_email, created_at))"
 
 
-class OrdersTransaction(Transaction):
+class OrdersTransaction(PublishingTransaction):
     _added: Mapping[str, Order] | None = None
 
     def order(self, order_id: str, *, lock: bool = False) -> Order:
@@ -221,7 +218,7 @@ class OrdersTransaction(Transaction):
         self.connection.execute(customers.update().where(older).values(**as_row(customer)))
 
 
-class OrdersStore(Store[OrdersTransaction]):
+class OrdersStore(PublishingStore[OrdersTransaction]):
     transaction_cls = OrdersTransaction
 
     def __init__(self, engine: sa.Engine, handoff: Handoff | None = None) -> None:

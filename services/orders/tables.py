@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 
-from nameko_mesh.sql import tables as mesh_tables
-from nameko_mesh.sql.tables import UtcDateTime
+from nameko_mesh import outbox, sql
+from nameko_mesh.sql import UtcDateTime
 
 metadata = sa.MetaData()
 
@@ -39,4 +39,4 @@ customers = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
 )
 
-mesh_tables.install(metadata, mesh_tables.outbox)
+SCHEMAS = (sql.service_schema(__file__, metadata), sql.SCHEMA, outbox.SCHEMA)

@@ -8,9 +8,7 @@ from functools import partial
 from typing import Any
 
 from nameko_mesh.outcome import Outcome
-from nameko_mesh.sql.retry import optimistically, retry_on_conflict
-from nameko_mesh.sql.tables import as_row
-from nameko_mesh.sql.write_batch import StaleWrite
+from nameko_mesh.sql import StaleWrite, as_row, optimistically, retry_on_conflict
 from services.products import domain, reservations, wire
 from services.products.domain import Product
 from services.products.reservations import Reservation, ReservationRequest

@@ -9,15 +9,13 @@ from typing import Any
 
 from nameko_mesh.events import BROADCAST, batch_handler, event_handler
 from nameko_mesh.grpc.entrypoint import Grpc
-from nameko_mesh.outbox.relay import OutboxRelay
+from nameko_mesh.outbox import OutboxRelay, PublishingDatabase
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.paging import checked_limit, decode_cursor, page
 from nameko_mesh.rpc import rpc
 from nameko_mesh.runtime import Presence
-from nameko_mesh.sql.provider import Database
-from nameko_mesh.sql.pruning import Pruning
-from nameko_mesh.sql.tables import commands as commands_log
-from nameko_mesh.sql.tables import inbox
+from nameko_mesh.sql import Pruning, inbox
+from nameko_mesh.sql import commands as commands_log
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
 from services.products import commands, wire
@@ -32,7 +30,7 @@ grpc = Grpc.implementing(ProductServiceStub)
 class ProductsService:
     name = "products"
 
-    store = Database(ProductsStore)
+    store = PublishingDatabase(ProductsStore)
     stock_watch = StockWatch()
     relay = OutboxRelay()
     presence = Presence()

@@ -8,10 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nameko_mesh.outbox.handoff import Handoff
-from nameko_mesh.sql.reads import among, select_among
-from nameko_mesh.sql.tables import as_row
-from nameko_mesh.sql.transaction import Store, Transaction
+from nameko_mesh.outbox import Handoff, PublishingStore, PublishingTransaction
+from nameko_mesh.sql import among, as_row, select_among
 from services.products import domain
 from services.products.cache import ProductCache
 from services.products.domain import Product
@@ -20,7 +18,7 @@ from services.products.tables import products, reservations
 from services.rules import Refusal
 
 
-class ProductsTransaction(Transaction):
+class ProductsTransaction(PublishingTransaction):
     def product(self, product_id: str, *, lock: bool = False) -> Product:
         """Read a product. Raises UnknownProduct."""
         return domain.existing(self.products([product_id], lock=lock), product_id)
@@ -67,7 +65,7 @@ class ProductsTransaction(Transaction):
             self.connection.execute(reservations.update().where(these).values(status=RELEASED))
 
 
-class ProductsStore(Store[ProductsTransaction]):
+class ProductsStore(PublishingStore[ProductsTransaction]):
     transaction_cls = ProductsTransaction
 
     def __init__(self, engine: sa.Engine, handoff: Handoff | None = None) -> None:

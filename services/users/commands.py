@@ -8,8 +8,7 @@ from functools import partial
 from typing import Any
 
 from nameko_mesh.outcome import Outcome
-from nameko_mesh.sql.retry import retry_on_conflict
-from nameko_mesh.sql.tables import as_row
+from nameko_mesh.sql import as_row, retry_on_conflict
 from services.rules import Invalid, checked_id
 from services.users import domain
 from services.users.domain import User

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from nameko_mesh.events import Event
-from nameko_mesh.values import value
 
 
-@value(kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UserRegistered(Event):
     """Awaited: orders keeps a copy of every customer."""
 
@@ -21,7 +21,7 @@ class UserRegistered(Event):
     email: str
 
 
-@value(kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UserUpdated(Event):
     """The name or the address is another one now."""
 

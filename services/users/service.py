@@ -6,12 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 from nameko_mesh.events import timestamp
-from nameko_mesh.outbox.relay import OutboxRelay
+from nameko_mesh.outbox import OutboxRelay, PublishingDatabase
 from nameko_mesh.rpc import rpc
 from nameko_mesh.runtime import Presence
-from nameko_mesh.sql.provider import Database
-from nameko_mesh.sql.pruning import Pruning
-from nameko_mesh.sql.tables import commands as commands_log
+from nameko_mesh.sql import Pruning
+from nameko_mesh.sql import commands as commands_log
 from services.users import commands
 from services.users.domain import User
 from services.users.store import UsersStore
@@ -20,7 +19,7 @@ from services.users.store import UsersStore
 class UsersService:
     name = "users"
 
-    store = Database(UsersStore)
+    store = PublishingDatabase(UsersStore)
     relay = OutboxRelay()
     presence = Presence()
     pruning = Pruning({commands_log.c.executed_at: timedelta(days=7)})

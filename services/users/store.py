@@ -7,15 +7,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nameko_mesh.sql.tables import as_row
-from nameko_mesh.sql.transaction import Store, Transaction
+from nameko_mesh.outbox import PublishingStore, PublishingTransaction
+from nameko_mesh.sql import as_row
 from services.users.domain import UnknownUser, User
 from services.users.tables import users
 
 _columns = [users.c[name] for name in User.__dataclass_fields__]
 
 
-class UsersTransaction(Transaction):
+class UsersTransaction(PublishingTransaction):
     def user(self, user_id: str, *, lock: bool = False) -> User:
         """Raises UnknownUser."""
         found = self.users([user_id], lock=lock)
@@ -54,5 +54,5 @@ class UsersTransaction(Transaction):
         self.connection.execute(users.update().where(users.c.id == user.id).values(**values))
 
 
-class UsersStore(Store[UsersTransaction]):
+class UsersStore(PublishingStore[UsersTransaction]):
     transaction_cls = UsersTransaction

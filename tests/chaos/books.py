@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from nameko_mesh.sql.tables import outbox, unsent
+from nameko_mesh.outbox import outbox, unsent
 from services.notifications.tables import mails
 from services.orders.tables import customers, orders
 from services.products.tables import products, reservations

@@ -99,16 +99,16 @@ def sent_before_published() -> None:
     import eventlet
 
     from nameko_mesh.amqp.confirmed_publisher import PublishResult
+    from nameko_mesh.outbox import OutboxRelay
     from nameko_mesh.outbox.messages import messages_of
-    from nameko_mesh.outbox.relay import OutboxRelay
 
     settle, publish = OutboxRelay._settle, OutboxRelay._publish
 
-    def published_last(self: Any, rows: Any, sent: Any, held: Any) -> None:
-        settle(self, rows, [row.seq for row in rows], {})
+    def published_last(self: Any, plan: Any) -> None:
+        settle(self, plan)
         self._mark_sent()
         eventlet.sleep(1.5)  # or a broker would have to die within a millisecond to be noticed
-        publish(self, messages_of(rows))
+        publish(self, messages_of(plan.rows))
 
     _put(OutboxRelay, "_publish", lambda self, messages: [PublishResult.CONFIRMED] * len(messages))
     _put(OutboxRelay, "_settle", published_last)
@@ -117,9 +117,9 @@ def sent_before_published() -> None:
 @mutant
 def blocking_driver() -> None:
     """psycopg2 waits for PostgreSQL without letting the rest of the process run"""
-    from nameko_mesh.sql import engine
+    from nameko_mesh.sql import postgresql
 
-    _put(engine, "wait_in_the_hub", None)
+    _put(postgresql, "wait_in_hub", None)
 
 
 @mutant
@@ -218,8 +218,8 @@ def diverted() -> None:
     import orjson
 
     from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, OutgoingMessage, PublishResult
+    from nameko_mesh.outbox import OutboxRelay
     from nameko_mesh.outbox.publisher import CONFIRM_SECONDS
-    from nameko_mesh.outbox.relay import OutboxRelay
 
     publisher = ConfirmedPublisher()
 

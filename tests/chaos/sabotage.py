@@ -28,10 +28,10 @@ import nameko_mesh.runtime
 from nameko_mesh.amqp.consumer import DrainingConsumer
 from nameko_mesh.events.batches import BatchHandler
 from nameko_mesh.events.handler import EventHandler
+from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.outbox.claims import OutboxStore
-from nameko_mesh.outbox.relay import OutboxRelay
 from nameko_mesh.rpc.entrypoint import Responder, Rpc
-from nameko_mesh.sql.transaction import Store
+from nameko_mesh.sql import Store
 from tests.chaos import mutants
 from tests.chaos.failpoints import Failpoints
 
@@ -107,7 +107,7 @@ def _with_commit_points(points: Failpoints, service: str) -> Any:
             if not read_only:
                 sa.event.listen(tx.connection, "after_cursor_execute", _notes_writes(wrote))
             yield tx
-            if tx.has_kept:
+            if tx.has_unsent_writes:
                 wrote.append(True)
             tx.flush()
             if wrote:

@@ -1,6 +1,5 @@
 """Alembic's entry: see nameko_mesh.sql.migrations."""
 
 from nameko_mesh.sql import migrations
-from services.users.tables import metadata
 
-migrations.run(metadata)
+migrations.run()

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from mycelium.cli.app import app
 from mycelium.seed import migrate, seed
 from nameko_mesh.outbox.claims import OutboxStore
-from nameko_mesh.sql.engine import open_engine
+from nameko_mesh.sql import open_engine
 from services.orders.store import OrdersStore
 from tests.builders import a_customer, a_request
 

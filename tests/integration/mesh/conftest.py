@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from nameko import config
 
+from nameko_mesh import outbox, sql
 from nameko_mesh.outbox.claims import OutboxStore
-from nameko_mesh.sql import tables
-from nameko_mesh.sql.engine import open_engine
+from nameko_mesh.sql import migrations, open_engine
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,8 +36,9 @@ def mesh_config(rabbit_config: None, tmp_path: Path) -> Iterator[None]:
 @pytest.fixture
 def outbox_store(tmp_path: Path) -> Iterator[OutboxStore]:
     """The outbox of a service called `source`."""
-    engine = open_engine(f"sqlite:///{tmp_path}/source.db")
-    tables.metadata.create_all(engine)
+    url = f"sqlite:///{tmp_path}/source.db"
+    migrations.upgrade(url, [sql.SCHEMA, outbox.SCHEMA])
+    engine = open_engine(url)
     yield OutboxStore(engine)
     engine.dispose()
 

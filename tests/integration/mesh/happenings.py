@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
 from nameko_mesh.events import Event
-from nameko_mesh.sql.tables import outbox
-from nameko_mesh.values import value
+from nameko_mesh.outbox import outbox
 
 
-@value(kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Happened(Event):
     TYPE: ClassVar[str] = "happened"
     AGGREGATE: ClassVar[str] = "thing"
@@ -20,7 +20,7 @@ class Happened(Event):
     number: int
 
 
-@value(kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Awaited(Happened):
     TYPE: ClassVar[str] = "awaited"
     AWAITED: ClassVar[bool] = True

@@ -13,9 +13,9 @@ from nameko.events import event_handler as stock_event_handler
 from nameko.standalone.events import event_dispatcher
 
 from nameko_mesh.events import batch_handler, event_handler, handler
+from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.outbox.claims import OutboxStore
-from nameko_mesh.outbox.relay import OutboxRelay
-from nameko_mesh.sql.provider import Database
+from nameko_mesh.sql import Database
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent
 from tests.waiting import eventually
 

@@ -15,11 +15,9 @@ from nameko.testing.services import dummy
 
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.events import batch_handler, event_handler, handler
+from nameko_mesh.outbox import Handoff, OutboxRelay, outbox
 from nameko_mesh.outbox.claims import OutboxStore
-from nameko_mesh.outbox.handoff import Handoff
-from nameko_mesh.outbox.relay import OutboxRelay
-from nameko_mesh.sql.provider import Database
-from nameko_mesh.sql.tables import outbox
+from nameko_mesh.sql import Database
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent
 from tests.waiting import eventually
 
@@ -127,7 +125,7 @@ def test_a_commit_wakes_the_relay(outbox_store, start):
     start(Listener)
     source = start(Source)
     (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
-    publish(OutboxStore(relay.shared.engine, relay.shared.handoff), Happened(thing="a", number=1))
+    publish(OutboxStore(relay.shared.engine, relay.outbox.handoff), Happened(thing="a", number=1))
     eventually(lambda: numbers() == [1])
 
 

@@ -11,16 +11,13 @@ from nameko import config
 from sqlalchemy.engine.default import DefaultDialect
 
 from mycelium.servers.postgresql import PostgreSQL
+from nameko_mesh import sql
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.events import event_handler
-from nameko_mesh.outbox import insertion
+from nameko_mesh.outbox import SCHEMA, Handoff, OutboxRelay, insertion, outbox
 from nameko_mesh.outbox.claims import OutboxStore
-from nameko_mesh.outbox.handoff import Handoff
-from nameko_mesh.outbox.relay import OutboxRelay
-from nameko_mesh.sql import tables
-from nameko_mesh.sql.engine import open_engine
-from nameko_mesh.sql.tables import outbox
-from nameko_mesh.sql.write_batch import Statement
+from nameko_mesh.outbox.handoff import ClaimsLost
+from nameko_mesh.sql import Statement, migrations, open_engine
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent
 from tests.waiting import eventually
 
@@ -55,9 +52,7 @@ def url(postgresql_server: PostgreSQL) -> Iterator[str]:
     name = f"source_{uuid.uuid4().hex}"
     postgresql_server.create_database(name)
     url = postgresql_server.url_for(name)
-    engine = open_engine(url)
-    tables.metadata.create_all(engine)
-    engine.dispose()
+    migrations.upgrade(url, [sql.SCHEMA, SCHEMA])
     Listener.heard.clear()
     Waited.heard.clear()
     with config.patch({"DATABASE_URL": url}):
@@ -115,7 +110,7 @@ def test_nothing_new_overtakes_what_is_in_other_hands(store_of: Any, other: str 
     publish(store_of(mine), Happened(thing="a", number=2), Happened(thing="c", number=3))
     publish(store_of(mine), Happened(thing="b", number=4))
     assert [one.aggregate_ids for one in mine.take(10)] == [{"b"}]
-    assert mine.some_left_behind()
+    assert mine.take_unclaimed_flag()
 
 
 def test_nothing_overtakes_a_bundle_that_waits_itself(store_of: Any) -> None:
@@ -141,7 +136,7 @@ def test_what_waited_too_long_is_not_published_but_found_again(store_of: Any, mo
     publish(store_of(handoff), Happened(thing="a", number=1))
     later = time.monotonic() + insertion.CLAIM.total_seconds()
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(ClaimsLost):
         handoff.take(10)
     assert [one.aggregate_ids for one in handoff.rename_claimant(None)] == [{"a"}]
     assert handoff.take(10) == []
@@ -161,7 +156,7 @@ def test_nothing_overtakes_an_event_whose_commit_was_not_answered(store_of: Any,
         with pytest.raises(Unavailable):
             publish(store, Happened(thing="a", number=1))
     publish(store, Happened(thing="a", number=2))
-    with pytest.raises(TimeoutError):
+    with pytest.raises(ClaimsLost):
         handoff.take(10)
     assert handoff.take(10) == []
     with store_of(Handoff()).transaction() as tx:
@@ -174,7 +169,7 @@ def test_events_reach_their_handler_once_and_in_order(container_factory: Any, st
     source.start()
     (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
     for number in range(50):
-        publish(store_of(relay.shared.handoff), Happened(thing="a", number=number))
+        publish(store_of(relay.outbox.handoff), Happened(thing="a", number=number))
     eventually(lambda: len(Listener.heard) == 50)
     assert Listener.heard == [("a", number) for number in range(50)]
     eventually(lambda: unsent(store_of(Handoff())) == 0)
@@ -185,7 +180,7 @@ def test_what_a_process_leaves_unsent_at_its_end_is_sent(container_factory: Any,
     source = container_factory(Source)
     source.start()
     (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
-    publish(store_of(relay.shared.handoff), *(Happened(thing="a", number=number) for number in range(20)))
+    publish(store_of(relay.outbox.handoff), *(Happened(thing="a", number=number) for number in range(20)))
     source.stop()
     eventually(lambda: len(Listener.heard) == 20)
     assert unsent(store_of(Handoff())) == 0
@@ -195,7 +190,7 @@ def test_a_fresh_event_waits_behind_one_that_nobody_takes_yet(container_factory:
     source = container_factory(Source)
     source.start()
     (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
-    store = store_of(relay.shared.handoff)
+    store = store_of(relay.outbox.handoff)
     publish(store, Awaited(thing="a", number=0))
     eventually(lambda: unsent(store, outbox.c.claimed_by.is_(None)) == 1)
     publish(store, Awaited(thing="a", number=1))

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from mycelium.state import ROOT
-from nameko_mesh.outbox.handoff import Handoff
-from nameko_mesh.sql import migrations
-from nameko_mesh.sql.engine import open_engine
+from nameko_mesh.outbox import Handoff
+from nameko_mesh.sql import migrations, open_engine
 from services.notifications import tables as notifications_tables
 from services.notifications.store import MailsStore
 from services.orders import tables as orders_tables
@@ -23,11 +21,11 @@ from services.products.store import ProductsStore
 from services.users import tables as users_tables
 from services.users.store import UsersStore
 
-METADATA = {
-    "products": products_tables.metadata,
-    "users": users_tables.metadata,
-    "orders": orders_tables.metadata,
-    "notifications": notifications_tables.metadata,
+SCHEMAS = {
+    "products": products_tables.SCHEMAS,
+    "users": users_tables.SCHEMAS,
+    "orders": orders_tables.SCHEMAS,
+    "notifications": notifications_tables.SCHEMAS,
 }
 
 
@@ -38,11 +36,11 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         url = f"sqlite:///{tmp_path_factory.mktemp('databases')}/{{service}}.db"
     else:
         server = request.getfixturevalue("postgresql_server")
-        for service in METADATA:
+        for service in SCHEMAS:
             server.create_database(service)
         url = server.url_for("{service}")
-    for service in METADATA:
-        migrations.upgrade(url.replace("{service}", service), migrations_of(service))
+    for service in SCHEMAS:
+        migrations.upgrade(url.replace("{service}", service), SCHEMAS[service])
     return url
 
 
@@ -53,13 +51,13 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/{{service}}.db"
     server = request.getfixturevalue("postgresql_server")
     suffix = uuid.uuid4().hex
-    for service in METADATA:
+    for service in SCHEMAS:
         server.create_database(f"{service}_{suffix}")
     return str(server.url_for(f"{{service}}_{suffix}"))
 
 
-def migrations_of(service: str) -> Path:
-    return ROOT / "services" / service / "migrations"
+def tables_of(service: str) -> list[sa.Table]:
+    return [table for schema in SCHEMAS[service] for table in schema.metadata.sorted_tables]
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +91,7 @@ def empty_engine(engines: Callable[[str], sa.Engine]) -> Iterator[Callable[[str]
     yield engine_of
     for service in used:
         with engines(service).begin() as connection:
-            for table in METADATA[service].sorted_tables:
+            for table in tables_of(service):
                 connection.execute(table.delete())
 
 

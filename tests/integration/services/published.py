@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nameko_mesh.sql.tables import outbox
+from nameko_mesh.outbox import outbox
 
 
 def published(store: Any) -> list[dict[str, Any]]:

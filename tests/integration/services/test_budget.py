@@ -15,9 +15,8 @@ import sqlalchemy as sa
 
 from nameko_mesh import deadline
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
-from nameko_mesh.sql.engine import open_engine
-from nameko_mesh.sql.postgresql import address_of
-from nameko_mesh.sql.transaction import Store, Transaction
+from nameko_mesh.sql import Store, Transaction, open_engine
+from nameko_mesh.sql.postgresql import resolve_url
 from tests.waiting import eventually
 
 SHORT = 0.3
@@ -194,7 +193,7 @@ def test_a_commit_that_has_begun_is_let_end(postgresql):
 
 def test_connections_that_are_none_of_ours_work_beside_them(postgresql, postgresql_server):
     """Migrations have an engine of their own, and the wait callback is that of the whole process."""
-    plain = sa.create_engine(address_of(postgresql_server.url_for("budget")))
+    plain = sa.create_engine(resolve_url(postgresql_server.url_for("budget")))
     with plain.begin() as connection:
         assert connection.execute(sa.text("SELECT name FROM things")).all() == [("one",)]
     plain.dispose()

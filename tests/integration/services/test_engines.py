@@ -12,18 +12,33 @@ from eventlet import patcher
 from greenlet import GreenletExit
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS
 
+from nameko_mesh import sql
 from nameko_mesh.errors import Unavailable
-from nameko_mesh.sql import psycopg_eventlet
-from nameko_mesh.sql.engine import open_engine, reading
-from nameko_mesh.sql.reads import select_among
-from nameko_mesh.sql.sqlite import _in_thread
-from nameko_mesh.sql.transaction import Store, Transaction
-from nameko_mesh.sql.write_batch import StaleWrite, WriteBatch
+from nameko_mesh.sql import (
+    StaleWrite,
+    Store,
+    Transaction,
+    WriteBatch,
+    migrations,
+    open_engine,
+    psycopg_eventlet,
+    reading,
+    select_among,
+)
+from nameko_mesh.sql.sqlite import run_in_thread
 from tests.waiting import eventually
 
 
 class SomeStore(Store[Transaction]):
     transaction_cls = Transaction
+
+
+@pytest.fixture(scope="module")
+def postgresql_url(postgresql_server):
+    postgresql_server.create_database("engines")
+    url = postgresql_server.url_for("engines")
+    migrations.upgrade(url, [sql.SCHEMA])
+    return url
 
 
 @pytest.fixture
@@ -59,7 +74,7 @@ def locked(path):
     other.close()
 
 
-def test_the_process_goes_on_while_one_waits_for_a_lock(store, locked):
+def test_process_runs_on_while_a_transaction_waits_for_a_lock(store, locked):
     waiting = eventlet.spawn(insert, store, "late")
     ticks = 0
     started = time.monotonic()
@@ -72,7 +87,7 @@ def test_the_process_goes_on_while_one_waits_for_a_lock(store, locked):
     assert names(store) == ["late"]
 
 
-def test_a_lock_that_is_not_given_back_is_unavailable_in_time(store, locked, monkeypatch):
+def test_lock_that_is_never_released_is_unavailable_in_time(store, locked, monkeypatch):
     started = time.monotonic()
     with pytest.raises(Unavailable):
         insert(store, "never")
@@ -80,7 +95,7 @@ def test_a_lock_that_is_not_given_back_is_unavailable_in_time(store, locked, mon
 
 
 @pytest.mark.parametrize("interrupt", ["kill", "timeout"])
-def test_who_is_interrupted_leaves_the_connection_to_nobody_while_it_is_in_use(store, locked, interrupt):
+def test_interrupted_transaction_keeps_its_connection_until_its_call_ends(store, locked, interrupt):
     def hurried(store, name):
         with eventlet.Timeout(0.05, TimeoutError()):
             insert(store, name)
@@ -105,7 +120,7 @@ def test_who_is_interrupted_leaves_the_connection_to_nobody_while_it_is_in_use(s
 
 
 @pytest.mark.parametrize("interrupt", ["kill", "timeout"])
-def test_an_interrupted_call_has_ended_when_its_greenlet_goes_on(interrupt):
+def test_interrupted_call_ends_before_its_green_thread_continues(interrupt):
     ended = []
 
     def block():
@@ -115,7 +130,7 @@ def test_an_interrupted_call_has_ended_when_its_greenlet_goes_on(interrupt):
     def make_the_call():
         try:
             with eventlet.Timeout(0.05 if interrupt == "timeout" else None):
-                _in_thread(block)
+                run_in_thread(block)
         finally:
             ended.append("its greenlet")
 
@@ -126,7 +141,7 @@ def test_an_interrupted_call_has_ended_when_its_greenlet_goes_on(interrupt):
     assert ended == ["the call", "its greenlet"]
 
 
-def test_who_writes_waits_its_turn(store):
+def test_writers_of_sqlite_are_served_in_order(store):
     """SQLite's own waiting knows no order; a hundred writers at once would starve some for seconds."""
     order = []
 
@@ -138,14 +153,14 @@ def test_who_writes_waits_its_turn(store):
     assert order == list(range(100))
 
 
-def test_an_error_of_the_database_is_its_own(store):
+def test_integrity_error_passes_through(store):
     insert(store, "one")
     with pytest.raises(sa.exc.IntegrityError):
         insert(store, "one")
 
 
-def test_a_statement_that_was_prepared_on_an_empty_table_finds_its_rows_by_their_key(postgresql_server):
-    engine = open_engine(postgresql_server.url_for("postgres"))
+def test_statement_prepared_on_an_empty_table_looks_rows_up_by_index(postgresql_url):
+    engine = open_engine(postgresql_url, plans_by_index=True)
     table = notes("by_key")
     try:
         with engine.begin() as connection:
@@ -176,8 +191,8 @@ def test_a_statement_that_was_prepared_on_an_empty_table_finds_its_rows_by_their
     assert "Tid Scan" in plans[1]
 
 
-def test_what_follows_a_read_on_the_same_connection_is_one_transaction_again(postgresql_server):
-    engine = open_engine(postgresql_server.url_for("postgres"), pool_size=1)
+def test_statements_after_a_read_form_one_transaction_again(postgresql_url):
+    engine = open_engine(postgresql_url, pool_size=1)
     table = notes("together")
     store = SomeStore(engine)
 
@@ -211,8 +226,8 @@ def _ids(store, table):
         return list(tx.connection.scalars(sa.select(table.c.id)))
 
 
-def test_a_row_that_has_changed_since_it_was_read_ends_the_transaction(postgresql_server):
-    engine = open_engine(postgresql_server.url_for("postgres"))
+def test_row_changed_since_it_was_read_raises_stale_write(postgresql_url):
+    engine = open_engine(postgresql_url)
     table = notes("changing")
     store = SomeStore(engine)
     try:
@@ -259,8 +274,8 @@ def rows_of(*ids):
     return [{"id": one, "note": "changed", "version": 2, "expected": 1} for one in ids]
 
 
-def test_a_transaction_of_one_statement_needs_neither_begin_nor_commit(postgresql_server, monkeypatch):
-    engine = open_engine(postgresql_server.url_for("postgres"))
+def test_transaction_of_one_statement_sends_no_begin_and_no_commit(postgresql_url, monkeypatch):
+    engine = open_engine(postgresql_url)
     store = SomeStore(engine)
     said = []
     try:
@@ -295,8 +310,8 @@ def test_a_transaction_of_one_statement_needs_neither_begin_nor_commit(postgresq
         engine.dispose()
 
 
-def test_a_transaction_begins_with_its_first_statement_and_what_only_reads_begins_none(postgresql_server):
-    engine = open_engine(postgresql_server.url_for("postgres"))
+def test_first_statement_begins_the_transaction_and_reads_begin_none(postgresql_url):
+    engine = open_engine(postgresql_url)
     store = SomeStore(engine)
     try:
         for read_only in (True, False):
@@ -318,8 +333,8 @@ def test_a_transaction_begins_with_its_first_statement_and_what_only_reads_begin
         engine.dispose()
 
 
-def test_what_follows_a_statement_that_could_not_be_parsed_is_still_in_the_transaction(postgresql_server):
-    engine = open_engine(postgresql_server.url_for("postgres"))
+def test_statement_after_a_syntax_error_is_still_in_the_transaction(postgresql_url):
+    engine = open_engine(postgresql_url)
     store = SomeStore(engine)
     try:
         with store.transaction() as tx:

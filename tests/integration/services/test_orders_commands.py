@@ -592,7 +592,7 @@ def test_orders_are_listed_newest_first_page_by_page(store):
 
 
 def test_a_database_that_is_away_is_unavailable_not_a_crash(tmp_path):
-    from nameko_mesh.sql.engine import open_engine
+    from nameko_mesh.sql import open_engine
     from services.orders.store import OrdersStore
 
     engine = open_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none")

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from nameko_mesh.errors import Refused
-from nameko_mesh.sql.engine import open_engine
+from nameko_mesh.sql import open_engine
 from services.products import commands, domain, reservations
 from services.products.store import ProductsStore
 from services.rules import Invalid

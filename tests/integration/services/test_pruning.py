@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from nameko_mesh.sql.pruning import Pruning, PruningStore, prune_batch
-from nameko_mesh.sql.tables import inbox
+from nameko_mesh.sql import Pruning, inbox
+from nameko_mesh.sql.pruning import PruningStore, prune_batch
 from services.notifications.service import NotificationsService
 from services.products.service import ProductsService
 from services.users.service import UsersService

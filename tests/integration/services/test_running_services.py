@@ -14,6 +14,7 @@ from nameko import config
 from nameko.exceptions import RemoteError
 from nameko.standalone.rpc import ClusterRpcClient
 
+from mycelium.seed import schemas_of
 from mycelium.servers import free_port
 from mycelium.state import ROOT
 from nameko_mesh.sql import migrations
@@ -48,7 +49,7 @@ def containers(broker, container_factory, tmp_path):
     with config.patch(settings):
         for service in SERVICES:
             url = settings["DATABASE_URL"].replace("{service}", service.name)
-            migrations.upgrade(url, ROOT / "services" / service.name / "migrations")
+            migrations.upgrade(url, schemas_of(service.name))
         containers = {service.name: container_factory(service) for service in SERVICES}
         for container in containers.values():
             container.start()

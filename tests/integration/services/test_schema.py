@@ -5,32 +5,32 @@ from __future__ import annotations
 import pytest
 
 from mycelium.servers import free_port
-from nameko_mesh.sql import migrations
-from nameko_mesh.sql.engine import open_engine
-from nameko_mesh.sql.schema_version import NotMigrated, check_migrated
-from tests.integration.services.conftest import migrations_of
+from nameko_mesh.sql import NotMigrated, migrations, open_engine
+from nameko_mesh.sql.schema_version import check_migrated
+from tests.integration.services.conftest import SCHEMAS
 
 
-def test_a_migrated_database_will_do(engines):
-    check_migrated(engines("orders"), migrations_of("orders"))
+def test_migrated_database_passes(engines):
+    check_migrated(engines("orders"), SCHEMAS["orders"])
 
 
-def test_one_that_was_never_migrated_is_refused_with_what_to_do(tmp_path):
+def test_database_without_tables_is_refused_with_what_to_do(tmp_path):
     engine = open_engine(f"sqlite:///{tmp_path}/orders.db")
     with pytest.raises(NotMigrated, match=r"orders.db is at version None.*mycelium migrate"):
-        check_migrated(engine, migrations_of("orders"))
+        check_migrated(engine, SCHEMAS["orders"])
 
 
-def test_one_that_is_newer_than_the_code_is_refused(tmp_path):
+@pytest.mark.parametrize("version_table", ["alembic_version", "mesh_sql_version", "mesh_outbox_version"])
+def test_database_newer_than_the_code_is_refused(tmp_path, version_table):
     url = f"sqlite:///{tmp_path}/orders.db"
-    migrations.upgrade(url, migrations_of("orders"))
+    migrations.upgrade(url, SCHEMAS["orders"])
     engine = open_engine(url)
     with engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(NotMigrated, match="9999"):
-        check_migrated(engine, migrations_of("orders"))
+        connection.exec_driver_sql(f"UPDATE {version_table} SET version_num = '9999'")
+    with pytest.raises(NotMigrated, match=f"9999 in {version_table}"):
+        check_migrated(engine, SCHEMAS["orders"])
 
 
-def test_one_that_is_away_is_waited_for_later():
+def test_database_that_is_away_passes():
     engine = open_engine(f"postgresql://nobody@127.0.0.1:{free_port()}/none")
-    check_migrated(engine, migrations_of("orders"))
+    check_migrated(engine, SCHEMAS["orders"])

@@ -6,16 +6,20 @@ import orjson
 import pytest
 
 from nameko_mesh.amqp.confirmed_publisher import PublishResult
-from nameko_mesh.events.schema import MOST_TOGETHER
-from nameko_mesh.outbox.insertion import OutboxRow, bundled
+from nameko_mesh.events.schema import MAX_EVENTS_PER_MESSAGE
 from nameko_mesh.outbox.messages import messages_of
 from nameko_mesh.outbox.publisher import EventPublisher
-from nameko_mesh.outbox.relay import _wave
+from nameko_mesh.outbox.rows import OutboxRow, group
+from nameko_mesh.outbox.send_plan import plan_wave
 
 
 def events(*named):
     """Each is named after its type and its aggregate."""
     return [{"type": kind, "aggregate_id": thing} for kind, thing in named]
+
+
+def bundled(events):
+    return group(events, key=lambda event: event["type"], aggregate_ids=lambda event: [event["aggregate_id"]])
 
 
 def shape(bundles):
@@ -32,8 +36,8 @@ def test_the_order_of_one_aggregate_is_kept():
 
 
 def test_a_bundle_has_its_bound():
-    many = events(*[("a", str(number)) for number in range(2 * MOST_TOGETHER + 1)])
-    assert [len(bundle) for bundle in bundled(many)] == [MOST_TOGETHER, MOST_TOGETHER, 1]
+    many = events(*[("a", str(number)) for number in range(2 * MAX_EVENTS_PER_MESSAGE + 1)])
+    assert [len(bundle) for bundle in bundled(many)] == [MAX_EVENTS_PER_MESSAGE, MAX_EVENTS_PER_MESSAGE, 1]
 
 
 def test_nothing_makes_no_bundle():
@@ -75,8 +79,8 @@ def test_an_event_that_was_committed_alone_travels_alone():
 
 
 def test_a_message_of_several_rows_has_the_bound_of_a_bundle():
-    half = [f"{number}-" for number in range(MOST_TOGETHER // 2 + 1)]
-    other = [f"{number}+" for number in range(MOST_TOGETHER // 2 + 1)]
+    half = [f"{number}-" for number in range(MAX_EVENTS_PER_MESSAGE // 2 + 1)]
+    other = [f"{number}+" for number in range(MAX_EVENTS_PER_MESSAGE // 2 + 1)]
     assert messages(("a", *half), ("a", *other)) == [[0], [1]]
 
 
@@ -84,7 +88,7 @@ def waves(*named):
     """The types and numbers of rows that leave together; a type in capitals is awaited."""
     found, left = [], messages_of(rows(*named))
     while left:
-        wave, left = _wave(left)
+        wave, left = plan_wave(left)
         found.append([row.seq for one in wave for row in one.rows])
     return found
 
@@ -99,12 +103,12 @@ def test_what_waits_for_another_is_waited_for():
 
 
 def test_nothing_of_its_aggregates_leaves_with_a_message_that_may_come_back():
-    hundred = [f"{number}-" for number in range(MOST_TOGETHER)]
+    hundred = [f"{number}-" for number in range(MAX_EVENTS_PER_MESSAGE)]
     assert waves(("a", *hundred), "a12", ("a", "0-", "x")) == [[0], [1, 2]]
 
 
 def test_so_many_leave_together_as_are_published_in_time():
-    many = [("a", *(f"{name}{number}" for number in range(MOST_TOGETHER))) for name in "abcdefgh"]
+    many = [("a", *(f"{name}{number}" for number in range(MAX_EVENTS_PER_MESSAGE))) for name in "abcdefgh"]
     assert waves(*many) == [[0, 1, 2, 3, 4], [5, 6, 7]]
 
 

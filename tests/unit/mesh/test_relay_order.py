@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from nameko_mesh.amqp.confirmed_publisher import PublishResult
-from nameko_mesh.outbox.insertion import OutboxRow
+from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.outbox.publisher import EventPublisher
-from nameko_mesh.outbox.relay import OutboxRelay
+from nameko_mesh.outbox.rows import OutboxRow
 
 TYPES = "abA"
 """The last of them is awaited."""
@@ -45,8 +45,8 @@ class Relay(OutboxRelay):
         self._publisher._publisher = broker
         self.sent = []
 
-    def _settle(self, rows, sent, held):
-        self.sent += sent
+    def _settle(self, plan):
+        self.sent += plan.sent
 
 
 def row(number, kind, things):

@@ -1,0 +1,90 @@
+"""Transactions that publish events: the events are committed with the change that causes them.
+
+class ThingsTransaction(PublishingTransaction): ...
+class ThingsStore(PublishingStore[ThingsTransaction]):
+    transaction_cls = ThingsTransaction
+
+class ThingsService:
+    store = PublishingDatabase(ThingsStore)
+    relay = OutboxRelay()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from nameko.extensions import SharedExtension
+
+from nameko_mesh.events.schema import Envelope, Event, sealed, timestamp
+from nameko_mesh.outbox.handoff import Handoff
+from nameko_mesh.outbox.insertion import insert, new_rows
+from nameko_mesh.outbox.rows import OutboxRow
+from nameko_mesh.outbox.tables import SCHEMA
+from nameko_mesh.sql.provider import Database
+from nameko_mesh.sql.transaction import Store, Transaction
+
+
+class PublishingTransaction(Transaction):
+    """A transaction that may publish events."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        super().__init__(connection)
+        self.handoff = Handoff()
+        """The way to the relay of this process. Without one, any relay finds the rows in the table."""
+        self._envelopes: list[Envelope] = []
+
+    def publish(self, events: Iterable[tuple[Event, int]]) -> None:
+        """Put events, each with the version of its aggregate, into the outbox."""
+        envelopes = sealed(events, timestamp(datetime.now(UTC)))
+        if envelopes and not self._envelopes:
+            self.before_commit(self._write_rows)
+        self._envelopes += envelopes
+
+    def _write_rows(self) -> None:
+        rows, self._envelopes = new_rows(self._envelopes), []
+        claimant = self.handoff.claimant if self.handoff.has_room else None
+        claimed_rows: list[OutboxRow] = []
+
+        def offer() -> None:
+            self.handoff.offer(claimed_rows, claimant, others=len(claimed_rows) < len(rows))
+
+        self.writes.add(insert(rows, claimant, claimed_rows.extend))
+        self.after_commit(offer)
+        if claimant is not None and self.connection.dialect.name == "postgresql":
+            self.on_unknown_outcome(lambda: self.handoff.outcome_unknown(claimant))
+
+
+T = TypeVar("T", bound=PublishingTransaction)
+
+
+class PublishingStore(Store[T]):
+    """Opens transactions whose events go to the relay of this process."""
+
+    def __init__(self, engine: sa.Engine, handoff: Handoff | None = None) -> None:
+        super().__init__(engine)
+        self._handoff = handoff or Handoff()
+
+    def begin(self, connection: sa.Connection) -> T:
+        tx = super().begin(connection)
+        tx.handoff = self._handoff
+        return tx
+
+
+class SharedHandoff(SharedExtension):
+    """The handoff of a service, which its stores and its relay share."""
+
+    def __init__(self) -> None:
+        self.handoff = Handoff()
+
+
+class PublishingDatabase(Database):
+    """Injects a publishing store over this service's own database."""
+
+    schemas = (SCHEMA,)
+    outbox = SharedHandoff()
+
+    def open_store(self, engine: sa.Engine) -> Any:
+        return self.make_store(engine, self.outbox.handoff)  # type: ignore[call-arg]
