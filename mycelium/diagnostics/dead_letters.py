@@ -24,16 +24,16 @@ from nameko.rpc import Rpc
 from mycelium.runner.process_plan import SERVICES
 from nameko_mesh.amqp.dead_letters import (
     ATTEMPTS,
+    CRASHES,
     HANDLER,
-    LIVES_LOST,
     PARKED_AT,
     REASON,
-    body_of,
-    without_history,
+    raw_body,
+    without_broker_headers,
 )
 
 BROKER_TIMEOUT_SECONDS = 5
-_PARKING_HEADERS = (ATTEMPTS, HANDLER, LIVES_LOST, PARKED_AT, REASON)
+_PARKING_HEADERS = (ATTEMPTS, HANDLER, CRASHES, PARKED_AT, REASON)
 _RPC_PREFIX = "rpc-"
 
 
@@ -183,9 +183,9 @@ def _dead_queue(name: str, channel: Any) -> Queue:
 
 
 def _publish_again(name: str, message: Any, channel: Any) -> None:
-    headers = without_history(message.headers)
+    headers = without_broker_headers(message.headers)
     Producer(channel).publish(
-        body_of(message),
+        raw_body(message),
         content_type=message.content_type or "application/octet-stream",
         content_encoding=message.content_encoding or "binary",
         headers={key: value for key, value in headers.items() if key not in _PARKING_HEADERS},

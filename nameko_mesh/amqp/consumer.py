@@ -1,8 +1,8 @@
-"""A consumer that finishes what it has begun.
+"""A consumer that finishes its work before it closes, and how its messages become workers.
 
-Nameko's own closes its channel about a second after SIGTERM while workers run on; the broker then
-hands their messages to another instance, which executes them again. This one stops taking
-messages, waits until each that it took is answered or given back, and only then closes.
+Nameko's consumer closes its channel about a second after SIGTERM, while workers still run. The broker then
+redelivers their messages to another instance, which executes them again. DrainingConsumer stops taking
+messages, waits until each message in flight is acked or requeued, and closes afterwards.
 """
 
 from __future__ import annotations
@@ -10,33 +10,38 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from threading import Event
 from typing import Any
+
+from nameko.exceptions import ContainerBeingKilled
 
 from nameko_mesh.amqp.consumer_probe import ProbedConsumer
 
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 20.0
-"""A call that takes longer is given up: the supervisor's patience ends at 30 s."""
-RETURN_SECONDS = 1.0
+"""Longest drain. It is shorter than the 30 s after which a supervisor kills the process."""
+REQUEUE_DELAY_SECONDS = 1.0
 _POLL_SECONDS = 0.5
 
 
 class DrainingConsumer(ProbedConsumer):
-    """`declare_beside` is called with a channel after each connect. `on_undecodable` takes a message
-    that can't be read, and the error; it settles the message.
+    """A consumer with three hooks for its extension.
+
+    `declare_extra(channel)` runs after each connect. `on_undecodable(message, error)` must settle a message
+    whose body cannot be decoded. `drained` is set when the consumer has ended.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.drained = Event()
-        self.declare_beside: Callable[[Any], None] = lambda channel: None
+        self.declare_extra: Callable[[Any], None] = lambda channel: None
         self.on_undecodable: Callable[[Any, Exception], None] = lambda message, _: self.ack_message(message)
         self._in_flight: set[tuple[int, int]] = set()
 
     def get_consumers(self, consumer_cls: Any, channel: Any) -> Any:
-        self.declare_beside(channel)
+        self.declare_extra(channel)
         return super().get_consumers(consumer_cls, channel)
 
     def on_message(self, body: Any, message: Any) -> None:
@@ -51,8 +56,8 @@ class DrainingConsumer(ProbedConsumer):
     def ack_message(self, message: Any) -> None:
         try:
             super().ack_message(message)
-        except OSError:  # the connection is gone: the broker gives the message out again
-            log.warning("an ack was lost with its connection")
+        except OSError:  # the broker redelivers the message
+            log.warning("an ack was lost because the connection was lost")
         finally:
             self._in_flight.discard(_key(message))
 
@@ -60,17 +65,17 @@ class DrainingConsumer(ProbedConsumer):
         try:
             super().requeue_message(message)
         except OSError:
-            log.debug("given back by the end of its connection")
+            log.debug("a message was requeued because the connection was lost")
         finally:
             self._in_flight.discard(_key(message))
 
-    def settle(self, message: Any, act: Callable[[], None]) -> None:
-        """Do with a message what has to be done, then let go of it; what fails goes back, after a while."""
+    def settle(self, message: Any, action: Callable[[], None]) -> None:
+        """Run the action and ack the message; when the action fails, requeue the message after a delay."""
         try:
-            act()
+            action()
         except Exception:
-            log.exception("a message goes back to its queue")
-            time.sleep(RETURN_SECONDS)
+            log.exception("requeueing a message")
+            time.sleep(REQUEUE_DELAY_SECONDS)
             self.requeue_message(message)
         else:
             self.ack_message(message)
@@ -82,15 +87,15 @@ class DrainingConsumer(ProbedConsumer):
             self.drained.set()
 
     def consume(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """As kombu's, with the drain between the last message and the closing of the channel."""
-        self._in_flight.clear()  # a new connection: the broker gives out again what the old one held
+        """Consume as kombu's ConsumerMixin does, and drain before the channel closes."""
+        self._in_flight.clear()  # the broker redelivers the messages of the previous connection
         with self.consumer_context() as (connection, _, consumers):
             while not self.should_stop:
                 yield from self._wait_for_messages(connection)
             for consumer in consumers:
                 consumer.cancel()
-            end = time.monotonic() + DRAIN_SECONDS
-            while self._in_flight and time.monotonic() < end:
+            give_up_at = time.monotonic() + DRAIN_SECONDS
+            while self._in_flight and time.monotonic() < give_up_at:
                 yield from self._wait_for_messages(connection)
 
     def _wait_for_messages(self, connection: Any) -> Iterator[None]:
@@ -104,3 +109,44 @@ class DrainingConsumer(ProbedConsumer):
 
 def _key(message: Any) -> tuple[int, int]:
     return id(message.channel), message.delivery_tag
+
+
+class DrainingExtension:
+    """Mixin for Nameko extensions with a DrainingConsumer: RpcConsumer and EventHandler."""
+
+    consumer_cls = DrainingConsumer
+    consumer: DrainingConsumer
+    container: Any
+    queue: Any
+
+    def stop(self) -> None:
+        super().stop()  # type: ignore[misc]
+        if not self.container._being_killed:
+            self.consumer.drained.wait(DRAIN_SECONDS)
+
+    def settle_in_background(self, message: Any, action: Callable[[], None]) -> None:
+        """Run `consumer.settle` in a green thread, because neither consumer nor worker may wait for it."""
+        settle = partial(self.consumer.settle, message, action)
+        self.container.spawn_managed_thread(settle, identifier=f"settling a message of {self.queue.name}")
+
+
+def start_worker(
+    container: Any, entrypoint: Any, args: Any, kwargs: Any, *, on_killed: Callable[[], None], **options: Any
+) -> None:
+    """Start a worker without blocking the consumer.
+
+    Nameko's `spawn_worker` blocks while all workers are busy. Only then a green thread waits in place of the
+    consumer, which has to send heartbeats. `on_killed` runs when the container is being killed.
+    """
+
+    def spawn() -> None:
+        try:
+            container.spawn_worker(entrypoint, args, kwargs, **options)
+        except ContainerBeingKilled:
+            on_killed()
+
+    pool = container._worker_pool
+    if pool.free() > 0 and not pool.waiting():
+        spawn()
+    else:
+        container.spawn_managed_thread(spawn, identifier=f"{entrypoint.method_name} waits for a worker")

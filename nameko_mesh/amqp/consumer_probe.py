@@ -1,7 +1,7 @@
-"""A message that an instance sends to itself: it arrives if, and only if, the consumer is there.
+"""Check that a consumer receives, with a message that the instance sends to itself.
 
-A flag or a timer would go on saying that all is well when the broker no longer knows the consumer,
-or the loop that reads it hangs.
+The message arrives only if the broker knows the consumer and its reading loop runs. A flag or a timer would
+report success in both failures.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 
 
 class ProbedConsumer(Consumer):
-    """A consumer with a queue beside its own, on the same channel, for what it sends to itself.
+    """A consumer that also reads a queue of its own, on the same channel, for its probes.
 
-    The queue belongs to one connection and goes with it.
+    The queue is exclusive to the connection and ends with it.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.probe_queue = ""
-        """Empty until the consumer has been there for the first time."""
+        """Empty until the first connect."""
         self._expected: dict[str, Event] = {}
 
     @property
@@ -45,77 +45,84 @@ class ProbedConsumer(Consumer):
     def get_consumers(self, consumer_cls: Any, channel: Any) -> Any:
         consumers = super().get_consumers(consumer_cls, channel)
         queue = Queue(f"self-call-{uuid.uuid4()}", exclusive=True, auto_delete=True)
-        own = consumer_cls(queues=[queue], on_message=self._heard, no_ack=True)
+        probe_consumer = consumer_cls(queues=[queue], on_message=self._on_probe, no_ack=True)
         self.probe_queue = queue.name
-        return [*consumers, own]
+        return [*consumers, probe_consumer]
 
-    def expect(self, call: str) -> Event:
-        """Set when the message of this correlation id has arrived; `forget` it afterwards."""
-        return self._expected.setdefault(call, Event())
+    def expect(self, probe_id: str) -> Event:
+        """Return an event that is set when the probe arrives. Call `forget` afterwards."""
+        return self._expected.setdefault(probe_id, Event())
 
-    def forget(self, call: str) -> None:
-        self._expected.pop(call, None)
+    def forget(self, probe_id: str) -> None:
+        self._expected.pop(probe_id, None)
 
-    def _heard(self, message: Any) -> None:
-        if (expected := self._expected.get(message.properties.get("correlation_id"))) is not None:
-            expected.set()
+    def _on_probe(self, message: Any) -> None:
+        if (arrived := self._expected.get(message.properties.get("correlation_id"))) is not None:
+            arrived.set()
 
 
 class ConsumerProbe:
-    """Sends over a connection of its own, which it keeps: no pool under load has a say in it."""
+    """Sends probes over a connection of its own, because a busy pool must not delay them."""
 
     def __init__(self) -> None:
-        self._lock = Lock()  # one caller at a time on the channel
+        self._lock = Lock()  # one probe at a time on the channel
         self._connection: Connection | None = None
 
-    def gone(self, consumers: Iterable[ProbedConsumer], seconds: float) -> list[ProbedConsumer]:
-        """Those that did not hear their call in time, of those that have once been there.
+    def unreachable(self, consumers: Iterable[ProbedConsumer], timeout: float) -> list[ProbedConsumer]:
+        """Return the consumers whose probe did not arrive within `timeout` seconds.
 
-        Raises Unavailable when the broker takes no calls: then nothing is known of the consumers.
+        Consumers that have never connected are not probed. Raises Unavailable when the broker takes no
+        message, because the state of the consumers is then unknown.
         """
-        asked = [consumer for consumer in consumers if consumer.probe_queue]
-        call = str(uuid.uuid4())
-        heard = [consumer.expect(call) for consumer in asked]
+        probed = [consumer for consumer in consumers if consumer.probe_queue]
+        probe_id = str(uuid.uuid4())
+        arrivals = [consumer.expect(probe_id) for consumer in probed]
         try:
-            with eventlet.Timeout(seconds, False):
-                self._send(call, [consumer.probe_queue for consumer in asked], seconds)
-                for one in heard:
-                    one.wait()
+            with eventlet.Timeout(timeout, False):
+                self._send(probe_id, [consumer.probe_queue for consumer in probed], timeout)
+                for arrived in arrivals:
+                    arrived.wait()
                 return []
             if self._connection is None:
                 raise Unavailable("the broker takes no messages")
-            return [consumer for consumer, one in zip(asked, heard, strict=True) if not one.is_set()]
+            return [
+                consumer for consumer, arrived in zip(probed, arrivals, strict=True) if not arrived.is_set()
+            ]
         finally:
-            for consumer in asked:
-                consumer.forget(call)
+            for consumer in probed:
+                consumer.forget(probe_id)
 
-    def _send(self, call: str, queues: Iterable[str], seconds: float) -> None:
+    def _send(self, probe_id: str, queues: Iterable[str], timeout: float) -> None:
         with self._lock:
-            connection, self._connection = self._connection or self._open(seconds), None
+            connection, self._connection = self._connection or self._open(timeout), None
             sent = False
             try:
                 producer = connection.Producer(auto_declare=False)
                 for queue in queues:
                     producer.publish(
-                        "", routing_key=queue, correlation_id=call, delivery_mode="transient", expiration=10
+                        "",
+                        routing_key=queue,
+                        correlation_id=probe_id,
+                        delivery_mode="transient",
+                        expiration=10,
                     )
                 sent = True
             except (*connection.connection_errors, *connection.channel_errors) as error:
                 raise Unavailable("the broker takes no messages") from error
-            finally:  # also when time runs out in here: a channel that waits for a confirm is of no more use
+            finally:  # after a timeout too: a channel that still waits for a confirm cannot be used again
                 if sent:
                     self._connection = connection
                 else:
                     connection.collect()
 
-    def _open(self, seconds: float) -> Connection:
+    def _open(self, timeout: float) -> Connection:
         options = broker_options()
         connection = Connection(
             required("AMQP_URI"),
-            connect_timeout=seconds,
+            connect_timeout=timeout,
             ssl=options["ssl"],
             login_method=options["login_method"],
-            transport_options={"confirm_publish": True, "confirm_timeout": seconds, "max_retries": 0},
+            transport_options={"confirm_publish": True, "confirm_timeout": timeout, "max_retries": 0},
         )
         try:
             connection.connect()

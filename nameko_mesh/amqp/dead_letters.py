@@ -1,10 +1,10 @@
-"""Messages that could not be handled: given again later, or parked where a person finds them.
+"""Messages whose handler failed: retried later, or parked for a person to inspect.
 
-    <queue>.retry   held by the broker, which gives them back to <queue> when their pause is over
-    <queue>.dead    parked with reason, handler and time, until somebody replays or drops them
+    <queue>.retry   the broker holds the message, and moves it back to <queue> when its delay ends
+    <queue>.dead    parked with reason, handler and time, until a person replays or drops the message
 
-Both are quorum queues, and the way back from `.retry` is confirmed: no message is lost on it. A pause
-ends no sooner than that of the message before, which is why pauses are short.
+Both are quorum queues, and the move back from `.retry` is confirmed, so no message is lost. A message also
+waits for the messages before it in `.retry`, because the queue is a FIFO. Delays are therefore short.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = "x-attempts"
 DELIVERIES = "x-delivery-count"
-"""The broker's: how often it has given the message out before."""
-LIVES_LOST = "x-lives-lost"
+"""The broker's own header: how often it delivered the message before."""
+CRASHES = "x-lives-lost"
+"""How many processes died while they handled the RPC request."""
 REASON = "x-reason"
 HANDLER = "x-handler"
 PARKED_AT = "x-parked-at"
-CONFIRM_SECONDS = 5.0
-_LONGEST_REASON = 1000
-_NOT_PASSED_ON = ("x-death", DELIVERIES, "compression")  # kombu has undone the compression
-_BROKERS_OWN_PREFIXES = ("x-first-death-", "x-last-death-")
-_KEPT = ("message_id", "correlation_id", "reply_to")
+CONFIRM_TIMEOUT_SECONDS = 5.0
+_MAX_REASON_LENGTH = 1000
+_DROPPED_HEADERS = ("x-death", DELIVERIES, "compression")  # kombu has decompressed the body
+_DROPPED_PREFIXES = ("x-first-death-", "x-last-death-")
+_KEPT_PROPERTIES = ("message_id", "correlation_id", "reply_to")
 
 
-def without_history(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """The headers less what the broker has added: it reads them again, and takes them for its own."""
+def without_broker_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headers without those that the broker added, because it would read them as its own."""
     return {
         name: value
         for name, value in headers.items()
-        if name not in _NOT_PASSED_ON and not name.startswith(_BROKERS_OWN_PREFIXES)
+        if name not in _DROPPED_HEADERS and not name.startswith(_DROPPED_PREFIXES)
     }
 
 
-def body_of(message: Any) -> bytes:
-    """The body as it came: py-amqp makes text of one whose encoding it knows, and of an empty one."""
+def raw_body(message: Any) -> bytes:
+    """Return the body as bytes, although py-amqp decodes bodies of a known encoding, and empty bodies."""
     body = message.body
     if not isinstance(body, str):
         return bytes(body)
@@ -56,16 +57,16 @@ def body_of(message: Any) -> bytes:
 
 
 def count_in(headers: Mapping[str, Any], name: str) -> int:
-    """A counter that we have put into a header; anybody may have put something else there."""
+    """Return the counter in a header, or 0 when the header holds no positive integer."""
     value = headers.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 class DeadLetters:
-    """The queues beside one queue. A message goes on as it came, byte for byte.
+    """The retry queue and the dead-letter queue of one queue. Bodies are copied byte for byte.
 
-    Whoever calls acknowledges the message afterwards: it may then be there twice, never not at all.
-    Every method raises what the broker, or the lack of one, raises, within CONFIRM_SECONDS.
+    The caller acks the original message afterwards, so a crash may duplicate a message but never loses one.
+    Each method waits for a confirm, at most CONFIRM_TIMEOUT_SECONDS, and raises the broker's errors.
     """
 
     def __init__(self, queue: str, *, retries: bool = True) -> None:
@@ -79,7 +80,7 @@ class DeadLetters:
                 "x-dead-letter-exchange": "",
                 "x-dead-letter-routing-key": queue,
                 "x-dead-letter-strategy": "at-least-once",
-                "x-overflow": "reject-publish",  # which that strategy demands
+                "x-overflow": "reject-publish",  # required by that strategy
             },
         )
         self._retries = retries
@@ -90,37 +91,38 @@ class DeadLetters:
             queue.bind(channel).declare()
 
     def park(self, message: Any, reason: str, handler: str) -> None:
+        """Move the message to the dead-letter queue; `handler` names the method that failed."""
         log.error("parked in %s: %s", self.dead.name, reason)
-        moment = datetime.now(UTC).isoformat(timespec="seconds")
-        headers = {REASON: reason[:_LONGEST_REASON], HANDLER: handler, PARKED_AT: moment}
+        parked_at = datetime.now(UTC).isoformat(timespec="seconds")
+        headers = {REASON: reason[:_MAX_REASON_LENGTH], HANDLER: handler, PARKED_AT: parked_at}
         self._send(message, routing_key=self.dead.name, headers=headers)
 
-    def give_later(self, message: Any, seconds: float, reason: str, attempts: int) -> None:
-        """Deliver it again after a pause, with the number of attempts that have failed."""
-        headers = {ATTEMPTS: attempts, REASON: reason[:_LONGEST_REASON]}
+    def retry_later(self, message: Any, seconds: float, reason: str, attempts: int) -> None:
+        """Deliver the message again after a delay; `attempts` counts the failed attempts so far."""
+        headers = {ATTEMPTS: attempts, REASON: reason[:_MAX_REASON_LENGTH]}
         self._send(message, routing_key=self.retry.name, headers=headers, expiration=max(seconds, 0.001))
 
-    def give_again(self, message: Any, *, way: Mapping[str, str] | None = None, **headers: Any) -> None:
-        """Put it to the end of its queue, as a new message: the broker has never delivered it.
+    def requeue(self, message: Any, *, route: Mapping[str, str] | None = None, **headers: Any) -> None:
+        """Publish the message again to the end of its queue, which restarts the broker's delivery count.
 
-        `way` is the exchange and routing key that lead there, where these matter to the consumer.
+        `route` is the exchange and routing key, for consumers that read the routing key.
         """
         seconds = _seconds(message.properties.get("expiration"))
-        self._send(message, headers=headers, expiration=seconds, **(way or {"routing_key": self.queue}))
+        self._send(message, headers=headers, expiration=seconds, **(route or {"routing_key": self.queue}))
 
     def _send(self, message: Any, *, headers: Mapping[str, Any], **properties: Any) -> None:
-        kept = {name: message.properties[name] for name in _KEPT if message.properties.get(name)}
+        kept = {name: message.properties[name] for name in _KEPT_PROPERTIES if message.properties.get(name)}
         self._publisher.publish(
-            body_of(message),
-            headers={**without_history(message.headers), **headers},
+            raw_body(message),
+            headers={**without_broker_headers(message.headers), **headers},
             content_type=message.content_type or "application/octet-stream",
             content_encoding=message.content_encoding or "binary",
-            transport_options={"max_retries": 0, "confirm_timeout": CONFIRM_SECONDS},
+            transport_options={"max_retries": 0, "confirm_timeout": CONFIRM_TIMEOUT_SECONDS},
             **kept,
             **properties,
         )
 
 
 def _seconds(expiration: Any) -> float | None:
-    """AMQP's `expiration` is milliseconds, as text."""
+    """Convert AMQP's `expiration`, which is milliseconds as text."""
     return int(expiration) / 1000 if isinstance(expiration, str) and expiration.isdigit() else None

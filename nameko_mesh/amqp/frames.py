@@ -1,7 +1,8 @@
-"""AMQP 0-9-1 in bytes, as far as every call and event needs it: no socket, no clock.
+"""AMQP 0-9-1 frames as bytes, without I/O: the few kinds that every call and event needs.
 
-Messages and acks to send, deliveries and their properties to read. py-amqp and pamqp derive the same
-from a general description, at several times the price; the rare rest is left to them.
+This module encodes messages and acks, and decodes deliveries and their properties. py-amqp and pamqp
+interpret a general description of the protocol, which takes several times as long. They handle the rare
+frames.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Any
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 END = 0xCE
 BASIC = 60
-"""The class of all methods that have to do with messages."""
+"""The class id of the methods that publish, deliver and acknowledge messages."""
 
 TYPE, ENCODING, HEADERS, DELIVERY_MODE = 0x8000, 0x4000, 0x2000, 0x1000
 CORRELATION_ID, REPLY_TO, EXPIRATION, MESSAGE_ID = 0x0400, 0x0200, 0x0100, 0x0080
-"""The flags of the properties, which follow each other in this order."""
-_READ_HERE = TYPE | ENCODING | HEADERS | DELIVERY_MODE | CORRELATION_ID | REPLY_TO | EXPIRATION | MESSAGE_ID
+"""Property flags, in the order of the properties on the wire."""
+_SUPPORTED = TYPE | ENCODING | HEADERS | DELIVERY_MODE | CORRELATION_ID | REPLY_TO | EXPIRATION | MESSAGE_ID
 
 _PUBLISH = (BASIC << 16) | 40
 _ACK = (BASIC << 16) | 80
@@ -35,13 +36,13 @@ _int = Struct("!i")
 _signed = Struct("!q")
 
 
-class Unusual(Exception):
-    """Something that is not read here."""
+class UnsupportedProperty(Exception):
+    """A property or a type that this module leaves to py-amqp or pamqp."""
 
 
 @lru_cache(maxsize=4096)
 def publish(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
-    """What goes before a message. Raises ValueError for a name of more than 255 bytes."""
+    """Return the Basic.Publish frame. Raises ValueError for a name of more than 255 bytes."""
     payload = b"".join(
         (_long.pack(_PUBLISH), b"\0\0", short(exchange), short(routing_key), bytes((mandatory,)))
     )
@@ -49,9 +50,9 @@ def publish(channel: int, exchange: str, routing_key: str, mandatory: bool) -> b
 
 
 def message(channel: int, frame_max: int, method: bytes, flags: int, properties: bytes, body: bytes) -> bytes:
-    """A method and the message that belongs to it, ready for the socket.
+    """Return the frames of a method with content: the method, the header and the body.
 
-    Raises ValueError for properties that fill a whole frame.
+    Raises ValueError when the properties do not fit in one frame.
     """
     room = frame_max - 8
     if len(properties) + _content.size > room:
@@ -70,57 +71,57 @@ def message(channel: int, frame_max: int, method: bytes, flags: int, properties:
 
 
 def ack(channel: int, delivery_tag: int) -> bytes:
-    """The acknowledgement of one message."""
+    """Return the Basic.Ack frame for one message."""
     return _ack.pack(METHOD, channel, 13, _ACK, delivery_tag, 0, END)
 
 
 def short(text: str) -> bytes:
-    """Raises ValueError for more than 255 bytes."""
+    """Encode a short string. Raises ValueError for more than 255 bytes."""
     encoded = text.encode()
     if len(encoded) > 255:
-        raise ValueError(f"a name of {len(encoded)} bytes where AMQP takes 255: {text[:40]!r}")
+        raise ValueError(f"AMQP allows 255 bytes, this name has {len(encoded)}: {text[:40]!r}")
     return bytes((len(encoded),)) + encoded
 
 
 def table(fields: Mapping[str, Any]) -> bytes:
-    """Raises what `value` raises."""
+    """Encode a table. Raises TypeError and ValueError, as `value` does."""
     content = b"".join([short(str(key)) + value(item) for key, item in fields.items()])
     return _long.pack(len(content)) + content
 
 
-def value(one: Any) -> bytes:
-    """One value of a table, in the few types that every client reads alike.
+def value(item: Any) -> bytes:
+    """Encode one value of a table, with the few types that all clients decode alike.
 
-    pamqp would pick the shortest integer, `s` for 16 bits, which releases of py-amqp have read as a
-    string (celery/kombu#2354): 32 bits, then, and 64 for what does not fit, which some have read as unsigned.
-    Raises TypeError for a value without such a type, ValueError for an integer beyond 64 bits.
+    Integers take 32 bits, or 64 when they need them. pamqp would use `s` for 16 bits, which some releases of
+    py-amqp decode as a string (celery/kombu#2354).
+    Raises TypeError for an unsupported type, and ValueError for an integer beyond 64 bits.
     """
-    if isinstance(one, str):
-        encoded = one.encode()
+    if isinstance(item, str):
+        encoded = item.encode()
         return b"S" + _long.pack(len(encoded)) + encoded
-    if one is None:
+    if item is None:
         return b"V"
-    if isinstance(one, bool):
-        return b"t\1" if one else b"t\0"
-    if isinstance(one, int):
-        if not -(2**63) <= one < 2**63:
-            raise ValueError(f"{one} in the headers of a message has more than 64 bits")
-        return b"I" + _int.pack(one) if -(2**31) <= one < 2**31 else b"l" + _signed.pack(one)
-    if isinstance(one, float):
-        return b"d" + _double.pack(one)
-    if isinstance(one, Mapping):
-        return b"F" + table(one)
-    if isinstance(one, list | tuple):
-        array = b"".join(map(value, one))
+    if isinstance(item, bool):
+        return b"t\1" if item else b"t\0"
+    if isinstance(item, int):
+        if not -(2**63) <= item < 2**63:
+            raise ValueError(f"the header value {item} has more than 64 bits")
+        return b"I" + _int.pack(item) if -(2**31) <= item < 2**31 else b"l" + _signed.pack(item)
+    if isinstance(item, float):
+        return b"d" + _double.pack(item)
+    if isinstance(item, Mapping):
+        return b"F" + table(item)
+    if isinstance(item, list | tuple):
+        array = b"".join(map(value, item))
         return b"A" + _long.pack(len(array)) + array
-    raise TypeError(f"a {type(one).__name__} in the headers of a message is nothing that AMQP can carry")
+    raise TypeError(f"a header value may not be a {type(item).__name__}")
 
 
 def read_delivery(payload: bytes) -> tuple[str, int, bool, str, str]:
-    """Consumer tag, delivery tag, whether it is redelivered, exchange and routing key of Basic.Deliver.
+    """Decode Basic.Deliver: consumer tag, delivery tag, redelivered, exchange and routing key.
 
-    A sender chooses the routing key, which need not be text: that must not end the loop that reads.
-    Raises IndexError or struct.error for what is none.
+    Invalid UTF-8 in the routing key is replaced, because a sender chooses the key, and an error would end the
+    reading loop. Raises IndexError or struct.error for malformed data.
     """
     consumer_tag, at = _read_short(payload, 4)
     delivery_tag, redelivered = _tag.unpack_from(payload, at)
@@ -130,31 +131,34 @@ def read_delivery(payload: bytes) -> tuple[str, int, bool, str, str]:
 
 
 def read_properties(data: bytes, at: int) -> tuple[dict[str, Any], int]:
-    """Under py-amqp's names, and where they end. Raises Unusual for those that hardly anybody sends, and
-    IndexError, struct.error, UnicodeDecodeError or RecursionError for what is none."""
+    """Decode the properties at offset `at`, under py-amqp's names; return them and the offset behind them.
+
+    Raises UnsupportedProperty for rare properties and types. Raises IndexError, struct.error,
+    UnicodeDecodeError or RecursionError for malformed data.
+    """
     (flags,) = _short.unpack_from(data, at)
-    if flags & ~_READ_HERE:
-        raise Unusual
+    if flags & ~_SUPPORTED:
+        raise UnsupportedProperty
     at += 2
-    found: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
     if flags & TYPE:
-        found["content_type"], at = _read_short(data, at)
+        properties["content_type"], at = _read_short(data, at)
     if flags & ENCODING:
-        found["content_encoding"], at = _read_short(data, at)
+        properties["content_encoding"], at = _read_short(data, at)
     if flags & HEADERS:
-        found["application_headers"], at = _read_table(data, at)
+        properties["application_headers"], at = _read_table(data, at)
     if flags & DELIVERY_MODE:
-        found["delivery_mode"] = data[at]
+        properties["delivery_mode"] = data[at]
         at += 1
     if flags & CORRELATION_ID:
-        found["correlation_id"], at = _read_short(data, at)
+        properties["correlation_id"], at = _read_short(data, at)
     if flags & REPLY_TO:
-        found["reply_to"], at = _read_short(data, at)
+        properties["reply_to"], at = _read_short(data, at)
     if flags & EXPIRATION:
-        found["expiration"], at = _read_short(data, at)
+        properties["expiration"], at = _read_short(data, at)
     if flags & MESSAGE_ID:
-        found["message_id"], at = _read_short(data, at)
-    return found, at
+        properties["message_id"], at = _read_short(data, at)
+    return properties, at
 
 
 def _read_short(data: bytes, at: int, errors: str = "strict") -> tuple[str, int]:
@@ -165,11 +169,11 @@ def _read_short(data: bytes, at: int, errors: str = "strict") -> tuple[str, int]
 def _read_table(data: bytes, at: int) -> tuple[dict[str, Any], int]:
     end = at + 4 + _long.unpack_from(data, at)[0]
     at += 4
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     while at < end:
         key, at = _read_short(data, at)
-        found[key], at = _read_value(data, at)
-    return found, at
+        fields[key], at = _read_value(data, at)
+    return fields, at
 
 
 def _read_value(data: bytes, at: int) -> tuple[Any, int]:
@@ -180,7 +184,7 @@ def _read_value(data: bytes, at: int) -> tuple[Any, int]:
         return data[at + 4 : end].decode(), end
     if kind == b"d":
         return _double.unpack_from(data, at)[0], at + 8
-    if kind == b"I":  # what py-amqp writes for most integers
+    if kind == b"I":  # py-amqp's usual type for integers
         return _int.unpack_from(data, at)[0], at + 4
     if kind == b"l":
         return _signed.unpack_from(data, at)[0], at + 8
@@ -192,4 +196,4 @@ def _read_value(data: bytes, at: int) -> tuple[Any, int]:
             item, at = _read_value(data, at)
             array.append(item)
         return array, at
-    raise Unusual
+    raise UnsupportedProperty

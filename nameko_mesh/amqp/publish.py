@@ -1,4 +1,4 @@
-"""Sends a message on a channel that another green thread reads."""
+"""Send a message on a channel that another green thread reads."""
 
 from __future__ import annotations
 
@@ -30,8 +30,12 @@ def send(
     expiration: str | None = None,
     message_id: str | None = None,
 ) -> None:
-    """Send soon, unconfirmed. Raises RecoverableConnectionError or OSError on a connection that is gone, and
-    ValueError for what does not fit in a message."""
+    """Queue the message for sending and return at once, without a confirm.
+
+    py-amqp's `basic_publish` may not be used here, because it reads incoming frames itself.
+    Raises RecoverableConnectionError or OSError when the connection is lost, and ValueError when a name or
+    the headers exceed the limits of AMQP.
+    """
     flags = frames.TYPE | frames.ENCODING | frames.DELIVERY_MODE
     properties = [frames.short(content_type), frames.short(content_encoding)]
     if headers:
@@ -58,5 +62,5 @@ def send(
 def _table(headers: Mapping[str, Any]) -> bytes:
     try:
         return frames.table(headers)
-    except TypeError:  # a date, or what else has a type in py-amqp
+    except TypeError:  # a type that only py-amqp encodes, such as a date
         return bytes(serialization.dumps("F", (headers,)))

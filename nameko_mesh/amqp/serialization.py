@@ -1,4 +1,10 @@
-"""JSON and message properties, as kombu and py-amqp read them."""
+"""Faster JSON for kombu, and message properties for py-amqp that cannot end the reading loop.
+
+`install()` registers both. The container and the extensions of nameko_mesh call it.
+
+JSON is orjson's, under kombu's name `json`. Values without a JSON type look as they do with stock kombu,
+except UUIDs, which become text, and integers beyond 64 bits, which are read as floats.
+"""
 
 from __future__ import annotations
 
@@ -15,43 +21,43 @@ from nameko_mesh.amqp import frames
 
 log = logging.getLogger(__name__)
 
-
 JSON = "application/json"
-
 
 _AS_KOMBU = (
     orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
+_read_any_properties = serialization.PROPERTY_CLASSES[frames.BASIC]
 
 
-_general = serialization.PROPERTY_CLASSES[frames.BASIC]
+def install() -> None:
+    """Replace kombu's `json` serializer and py-amqp's reader of properties. Later calls change nothing."""
+    if serialization.PROPERTY_CLASSES[frames.BASIC] is not _read_properties:
+        serialization.PROPERTY_CLASSES[frames.BASIC] = _read_properties
+        kombu.serialization.register("json", _dumps, _loads, JSON, "utf-8")
 
 
-def _properties(buffer: bytes, offset: int) -> tuple[dict[str, Any], int]:
-    """Those that are not what they say would end the loop that reads: without them the message is one that
-    can't be read, and is dealt with as such."""
+def _read_properties(buffer: bytes, offset: int) -> tuple[dict[str, Any], int]:
+    """Return the properties at `offset`, and the offset behind them.
+
+    Malformed properties would end py-amqp's reading loop. They are read as no properties at all, so that the
+    consumer rejects the message as undecodable.
+    """
     with suppress(Exception):
         return frames.read_properties(buffer, offset)
     try:
-        return _general(buffer, offset)  # type: ignore[no-any-return]
+        return _read_any_properties(buffer, offset)  # type: ignore[no-any-return]
     except Exception as error:
-        log.warning("a message with properties that can't be read: %s", error)
+        log.warning("received a message with malformed properties: %s", error)
         return {}, len(buffer)
-
-
-serialization.PROPERTY_CLASSES[frames.BASIC] = _properties
 
 
 def _dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value, option=_AS_KOMBU)
-    except TypeError:  # it has what JSON has not
+    except TypeError:  # a type that JSON lacks, or an integer beyond 64 bits
         return str(kombu_json.dumps(value)).encode()
 
 
 def _loads(text: str | bytes) -> Any:
-    mark = "__type__" if isinstance(text, str) else b"__type__"
-    return kombu_json.loads(text) if mark in text else orjson.loads(text)  # type: ignore[operator]
-
-
-kombu.serialization.register("json", _dumps, _loads, JSON, "utf-8")
+    marker = "__type__" if isinstance(text, str) else b"__type__"  # kombu's wrapper of types that JSON lacks
+    return kombu_json.loads(text) if marker in text else orjson.loads(text)  # type: ignore[operator]

@@ -5,82 +5,88 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+from nameko_mesh.amqp.consumer import start_worker
 from nameko_mesh.events.bundle import Bundle, Event
-from nameko_mesh.events.handler import EventHandler, _context
-from nameko_mesh.workers import start_worker
+from nameko_mesh.events.handler import EventHandler, worker_context
 
-MOST_TOGETHER = 200
-"""Events that a batch handler takes at once; a message that has more of them is taken all the same."""
+MAX_EVENTS = 200
+"""Events in one call of a batch handler. A single message with more events is still handled in one call."""
+MAX_MESSAGES = 100
+"""Messages that a batch handler prefetches from the broker."""
 
 
-MOST_MESSAGES = 100
-"""How many messages a batch handler takes from the broker in advance."""
+class _Delivery(NamedTuple):
+    """A message, or one event of a bundle, and the events to hand over for it."""
+
+    message: Any
+    events: Sequence[Event]
 
 
 class BatchHandler(EventHandler):
-    """Hands over a list: all events that have come while the list before was being handled.
+    """Calls its method with a list: all events that arrived during the previous call.
 
-    Alone, an event is handed over at once. A list that fails is handed over again event by event,
-    each on its own account.
+    A single event is handled at once. When a list of several events fails, each event is handled alone, so
+    that only the failing event is retried or parked.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"prefetch_count": MOST_MESSAGES, **kwargs})
-        self._waiting: deque[tuple[Any, Sequence[Event]]] = deque()
-        self._one_by_one: deque[tuple[Any, Sequence[Event]]] = deque()
+        super().__init__(*args, **{"prefetch_count": MAX_MESSAGES, **kwargs})
+        self._waiting: deque[_Delivery] = deque()
+        self._one_by_one: deque[_Delivery] = deque()
         self._busy = False
 
-    def _take(self, events: Sequence[Event], message: Any) -> None:
-        self._waiting.append((message, events))
-        self._hand_over()
+    def _handle_events(self, events: Sequence[Event], message: Any) -> None:
+        self._waiting.append(_Delivery(message, events))
+        self._start_next_batch()
 
-    def _hand_over(self) -> None:
+    def _start_next_batch(self) -> None:
         if self._busy or not (self._waiting or self._one_by_one):
             return
         self._busy = True
-        taken = [self._one_by_one.popleft()] if self._one_by_one else self._next_waiting()
+        batch = [self._one_by_one.popleft()] if self._one_by_one else self._next_batch()
         start_worker(
             self.container,
             self,
-            ([event for _, events in taken for event in events],),
+            ([event for delivery in batch for event in delivery.events],),
             {},
-            context_data=_context(taken[0][0]),
-            handle_result=partial(self._handled, taken),
-            on_killed=partial(self._give_back, taken),
+            context_data=worker_context(batch[0].message),
+            handle_result=partial(self._on_batch_result, batch),
+            on_killed=partial(self._requeue, batch),
         )
 
-    def _next_waiting(self) -> list[tuple[Any, Sequence[Event]]]:
-        taken = [self._waiting.popleft()]
-        room = MOST_TOGETHER - len(taken[0][1])
-        while self._waiting and len(self._waiting[0][1]) <= room:
-            taken.append(self._waiting.popleft())
-            room -= len(taken[-1][1])
-        return taken
+    def _next_batch(self) -> list[_Delivery]:
+        batch = [self._waiting.popleft()]
+        room = MAX_EVENTS - len(batch[0].events)
+        while self._waiting and len(self._waiting[0].events) <= room:
+            batch.append(self._waiting.popleft())
+            room -= len(batch[-1].events)
+        return batch
 
-    def _give_back(self, taken: list[tuple[Any, Sequence[Event]]]) -> None:
-        for message, _ in taken:
-            self.consumer.requeue_message(message)
+    def _requeue(self, batch: list[_Delivery]) -> None:
+        for delivery in batch:
+            self.consumer.requeue_message(delivery.message)
 
-    def _handled(
-        self,
-        taken: list[tuple[Any, Sequence[Event]]],
-        worker_ctx: Any,
-        result: Any,
-        exc_info: Any,
+    def _on_batch_result(
+        self, batch: list[_Delivery], worker_ctx: Any, result: Any, exc_info: Any
     ) -> tuple[Any, Any]:
-        failed_together = exc_info is not None and sum(len(events) for _, events in taken) > 1
-        for message, events in taken:
-            if not failed_together:
-                self.handle_message_processed(message, result, exc_info)
-            elif len(events) == 1:
-                self._one_by_one.append((message, events))
+        several_failed = exc_info is not None and sum(len(delivery.events) for delivery in batch) > 1
+        for delivery in batch:
+            if several_failed:
+                self._one_by_one.extend(_split(delivery))
             else:
-                self._one_by_one.extend((one, [one.payload]) for one in Bundle(message, events).shares)
+                self.handle_message_processed(delivery.message, result, exc_info)
         self._busy = False
-        self._hand_over()
+        self._start_next_batch()
         return result, exc_info
+
+
+def _split(delivery: _Delivery) -> list[_Delivery]:
+    """Return one delivery for each event."""
+    if len(delivery.events) == 1:
+        return [delivery]
+    return [_Delivery(event, [event.payload]) for event in Bundle(*delivery).events]
 
 
 batch_handler = BatchHandler.decorator

@@ -1,4 +1,4 @@
-"""Messages with several events in them, from the side of who receives them."""
+"""Messages that hold several events, on the receiving side: each event is settled on its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Event = Mapping[str, Any]
 
 
 class BundledEvent:
-    """One event of a bundle, in place of the message of its own that it has not come in."""
+    """Presents one event of a bundle as if it had arrived in its own message."""
 
     content_type = "application/json"
     content_encoding = "utf-8"
@@ -31,56 +31,62 @@ class BundledEvent:
 
 
 class Bundle:
-    """A message that is settled when all of its shares are, and goes back when one of them has to.
+    """A message with several events. It is settled when all its events are settled.
 
-    `follow` is called with each share but the first when the one before is settled.
+    The message is requeued when at least one of its events must be requeued. `handle_next` is called with the
+    second event when the first is settled, and so on.
     """
 
     def __init__(
-        self, message: Any, events: Sequence[Event], follow: Callable[[BundledEvent], None] | None = None
+        self,
+        message: Any,
+        events: Sequence[Event],
+        handle_next: Callable[[BundledEvent], None] | None = None,
     ) -> None:
         self.message = message
-        self.shares = [BundledEvent(self, event) for event in events]
-        self.goes_back = False
+        self.events = [BundledEvent(self, event) for event in events]
+        self.must_requeue = False
         self._settled = 0
-        self._follow = follow
+        self._handle_next = handle_next
 
-    def settle(self, *, goes_back: bool) -> bool:
-        """One of its shares. Whether that was the last."""
-        self.goes_back = self.goes_back or goes_back
+    def settle_event(self, *, requeue: bool) -> bool:
+        """Settle the next event. Return True when it was the last."""
+        self.must_requeue = self.must_requeue or requeue
         self._settled += 1
-        if self._settled == len(self.shares):
+        if self._settled == len(self.events):
             return True
-        if self._follow is not None:
-            self._follow(self.shares[self._settled])
+        if self._handle_next is not None:
+            self._handle_next(self.events[self._settled])
         return False
 
 
 class BundleConsumer(DrainingConsumer):
-    """Takes a share for a message."""
+    """A consumer whose methods accept a BundledEvent in place of a message."""
 
     def ack_message(self, message: Any) -> None:
         if isinstance(message, BundledEvent):
-            self._settle_share(message, goes_back=False)
+            self._settle_event(message, requeue=False)
         else:
             super().ack_message(message)
 
     def requeue_message(self, message: Any) -> None:
         if isinstance(message, BundledEvent):
-            self._settle_share(message, goes_back=True)
+            self._settle_event(message, requeue=True)
         else:
             super().requeue_message(message)
 
-    def _settle_share(self, share: BundledEvent, *, goes_back: bool) -> None:
-        bundle = share.bundle
-        if bundle.settle(goes_back=goes_back):
-            settle = super().requeue_message if bundle.goes_back else super().ack_message
+    def _settle_event(self, event: BundledEvent, *, requeue: bool) -> None:
+        bundle = event.bundle
+        if bundle.settle_event(requeue=requeue):
+            settle = super().requeue_message if bundle.must_requeue else super().ack_message
             settle(bundle.message)
 
 
-def events_in(body: Any) -> Sequence[Event] | None:
-    """Of what came from the wire: one event or a list of them; None when it is neither, or of more events
-    than a relay would send."""
+def events_of(body: Any) -> Sequence[Event] | None:
+    """Return the events of a decoded body, which is one event or a list of events.
+
+    Return None for any other body, and for more events than a relay puts into one message.
+    """
     if isinstance(body, dict):
         return [body]
     if not isinstance(body, list) or not 1 <= len(body) <= MAX_EVENTS_PER_MESSAGE:

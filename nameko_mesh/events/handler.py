@@ -1,32 +1,35 @@
-"""Event handlers that lose nothing and are held up by nothing.
+"""Event handlers that lose no event, and that a failing event does not block.
 
     @event_handler("orders", "order_confirmed")
-    def on_order_confirmed(self, event): ...      # the queue is named after this method: keep it
+    def on_order_confirmed(self, event): ...      # the queue is named after this method: keep its name
 
     @batch_handler("orders", "order_confirmed")
-    def on_order_confirmed(self, events): ...     # the same, many in one transaction when many come
+    def on_order_confirmed(self, events): ...     # many events in one transaction
 
-Stock Nameko acks an event even when its handler raised, and `requeue_on_error` is a hot loop. Here:
+Stock Nameko acks an event even when its handler raised, and its `requeue_on_error` retries without a delay.
+Here a failing event is treated by its cause:
 
-    the handler raised        the event comes again after a pause that grows, TRIES times in all
-    ... and `for_ever=True`   as often as it takes: for what must happen, such as giving stock back
-    Unavailable was raised    it comes again, uncounted: a database that is away is not its fault; until
-                              then it keeps its place here, so that the queue waits and not the database
-    it still raises           it is parked, with the reason, handler and time (nameko_mesh.amqp.dead_letters)
-    it can't be read          the same, at once
-    the process died of it    the broker gives it out again, LIVES times in all, then parks it
+    the handler raised          retried after a growing delay, MAX_ATTEMPTS attempts in all
+    ... and `for_ever=True`     retried without limit: for work that must happen
+    Unavailable was raised      retried without counting, because the event did not cause the outage; until
+                                the retry the event keeps its place here, so the queue waits instead of the
+                                database
+    the last attempt raised     parked, with reason, handler and time (nameko_mesh.amqp.dead_letters)
+    the body is undecodable     parked at once
+    the process died            redelivered by the broker, MAX_DELIVERIES times in all, then parked
 
-Events of a relay come in bundles (nameko_mesh.events.exchanges): several in a message, each settled alone.
+A relay publishes events in bundles (nameko_mesh.events.exchanges). Each event of a bundle is settled alone.
 
-The queue is a quorum queue, which counts how often it has given a message out. It can't tell a message
-that kills from one that was in hand when somebody else killed, so LIVES is far more than the restarts
-that an innocent message may meet: it is in hand for milliseconds, or for seconds while a database is away.
+The queue is a quorum queue, because the broker then counts deliveries. The broker cannot distinguish an event
+that kills the process from an event in hand when another event killed the process. MAX_DELIVERIES is
+therefore much larger than the crashes that an innocent event may meet: it is in hand for milliseconds, or
+for seconds while a database is down.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from threading import Event as Signal
 from typing import Any
@@ -35,60 +38,64 @@ from nameko import events as stock
 from nameko.events import BROADCAST
 from nameko.messaging import decode_from_headers
 
-from nameko_mesh.amqp.consumer import DRAIN_SECONDS
+from nameko_mesh.amqp import serialization
+from nameko_mesh.amqp.consumer import DrainingExtension, start_worker
 from nameko_mesh.amqp.dead_letters import ATTEMPTS, DELIVERIES, DeadLetters, count_in
 from nameko_mesh.backoff import back_off
 from nameko_mesh.context import validated_context
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.events import exchanges
-from nameko_mesh.events.bundle import Bundle, BundleConsumer, Event, events_in
-from nameko_mesh.workers import start_worker
+from nameko_mesh.events.bundle import Bundle, BundleConsumer, Event, events_of
 
 __all__ = ["BROADCAST", "event_handler"]
 
 log = logging.getLogger(__name__)
 
-TRIES = 5
-LIVES = 20
+MAX_ATTEMPTS = 5
+MAX_DELIVERIES = 20
 FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 10.0
-TOGETHER_LIVES = 3
-"""Events of one message that has been given out so often go on apart: perhaps one of them kills."""
+MAX_PAUSE_SECONDS = 10.0
+MAX_BUNDLE_DELIVERIES = 3
+"""After this many deliveries of a bundle its events are requeued one by one, because one may be fatal."""
 
 
-def _context(message: Any) -> dict[str, Any]:
-    """Without a deadline: that of the call in which a stock dispatcher published it is not the event's."""
+def worker_context(message: Any) -> dict[str, Any]:
+    """Return the context in the headers, without a deadline.
+
+    A stock dispatcher sends the deadline of the call that published the event. It does not limit the handler.
+    """
     context: dict[str, Any] = decode_from_headers(message.headers)
     context.pop("deadline", None)
     return context
 
 
-class EventHandler(stock.EventHandler):
+class EventHandler(DrainingExtension, stock.EventHandler):
+    """An event entrypoint with retries. `for_ever=True` retries without limit and never parks."""
+
     consumer_cls = BundleConsumer
 
     def __init__(self, *args: Any, for_ever: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.for_ever = for_ever
         self._stopping = Signal()
-        self._unavailable = 0
-        """How many times in a row something that the handler needs was away."""
+        self._outages = 0
+        """Unavailable errors in a row."""
 
     def setup(self) -> None:
+        serialization.install()
         super().setup()
         exchanges.bind(self.queue, self.source_service, self.event_type)
-        self.consumer.declare_beside = self._declare
+        self.consumer.declare_extra = self._declare
         if self.handler_type is BROADCAST:
-            return  # its queue is gone with its process, and its events are never worth keeping
+            return  # its queue ends with the process, so its events are never retried or parked
         self._letters = DeadLetters(self.queue.name)
         self.queue.queue_arguments = {
             "x-queue-type": "quorum",
-            "x-delivery-limit": LIVES - 1,
+            "x-delivery-limit": MAX_DELIVERIES - 1,
             "x-dead-letter-exchange": "",
             "x-dead-letter-routing-key": self._letters.dead.name,
         }
-        self.consumer.on_undecodable = lambda message, error: self._aside(
-            message, partial(self._park, message, f"it can't be read: {error}")
-        )
+        self.consumer.on_undecodable = self._on_undecodable
 
     def _declare(self, channel: Any) -> None:
         exchanges.declare(channel, self.queue, self.source_service, self.event_type)
@@ -98,31 +105,32 @@ class EventHandler(stock.EventHandler):
     def stop(self) -> None:
         self._stopping.set()
         super().stop()
-        if not self.container._being_killed:
-            self.consumer.drained.wait(DRAIN_SECONDS)
 
     def handle_message(self, body: Any, message: Any) -> None:
         message.headers = validated_context(message.headers)
-        events = events_in(body)
+        events = events_of(body)
         if events is None:
-            self._refuse(message)
-        elif len(events) > 1 and count_in(message.headers, DELIVERIES) >= TOGETHER_LIVES:
-            self._aside(message, partial(self._take_apart, message, events))
+            self._reject(message)
+        elif len(events) > 1 and count_in(message.headers, DELIVERIES) >= MAX_BUNDLE_DELIVERIES:
+            self.settle_in_background(message, partial(self._requeue_apart, message, events))
         else:
-            self._take(events, message)
+            self._handle_events(events, message)
 
-    def _refuse(self, message: Any) -> None:
+    def _on_undecodable(self, message: Any, error: Exception) -> None:
+        self.settle_in_background(message, partial(self._park, message, f"the body is undecodable: {error}"))
+
+    def _reject(self, message: Any) -> None:
         if self.handler_type is BROADCAST:
             self.consumer.ack_message(message)
         else:
-            self._aside(message, partial(self._park, message, "an event is an object"))
+            self.settle_in_background(message, partial(self._park, message, "the body is no event"))
 
-    def _take(self, events: Sequence[Event], message: Any) -> None:
-        """One after the other, and those of other messages meanwhile."""
+    def _handle_events(self, events: Sequence[Event], message: Any) -> None:
+        """Handle the events of one message in sequence. Other messages are handled meanwhile."""
         if events[0] is message.payload:
             self._handle(message)
         else:
-            self._handle(Bundle(message, events, follow=self._handle).shares[0])
+            self._handle(Bundle(message, events, handle_next=self._handle).events[0])
 
     def _handle(self, message: Any) -> None:
         start_worker(
@@ -130,44 +138,42 @@ class EventHandler(stock.EventHandler):
             self,
             (message.payload,),
             {},
-            context_data=_context(message),
+            context_data=worker_context(message),
             handle_result=partial(self.handle_result, message),
             on_killed=partial(self.consumer.requeue_message, message),
         )
 
     def handle_message_processed(self, message: Any, result: Any = None, exc_info: Any = None) -> None:
         if exc_info is None or self.handler_type is BROADCAST:
-            self._unavailable = 0
+            self._outages = 0
             self.consumer.ack_message(message)
         else:
-            self._aside(message, partial(self._not_handled, message, exc_info[1]))
+            self.settle_in_background(message, partial(self._on_failure, message, exc_info[1]))
 
-    def _aside(self, message: Any, act: Callable[[], None]) -> None:
-        """In a thread of its own: neither the consumer nor a worker waits for it."""
-        settle = partial(self.consumer.settle, message, act)
-        self.container.spawn_managed_thread(settle, identifier=f"aside {self.queue.name}")
-
-    def _not_handled(self, message: Any, error: BaseException) -> None:
+    def _on_failure(self, message: Any, error: BaseException) -> None:
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, Unavailable):
-            self._unavailable += 1
-            log.warning("%s waits: %s", self.method_name, reason)
-            self._stopping.wait(back_off(self._unavailable, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
-            self._letters.give_again(message)
+            self._retry_after_outage(message, reason)
             return
         attempts = count_in(message.headers, ATTEMPTS) + 1
-        if attempts >= TRIES and not self.for_ever:
+        if attempts >= MAX_ATTEMPTS and not self.for_ever:
             self._park(message, reason)
             return
-        level = logging.ERROR if attempts >= TRIES else logging.WARNING
+        level = logging.ERROR if attempts >= MAX_ATTEMPTS else logging.WARNING
         log.log(level, "%s failed %d times: %s", self.method_name, attempts, reason)
-        pause = back_off(attempts, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
-        self._letters.give_later(message, pause, reason, attempts)
+        pause = back_off(attempts, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
+        self._letters.retry_later(message, pause, reason, attempts)
 
-    def _take_apart(self, message: Any, events: Sequence[Event]) -> None:
-        """So that lives are lost, and counted, by each event for itself."""
-        for share in Bundle(message, events).shares:
-            self._letters.give_again(share)
+    def _retry_after_outage(self, message: Any, reason: str) -> None:
+        self._outages += 1
+        log.warning("%s retries later: %s", self.method_name, reason)
+        self._stopping.wait(back_off(self._outages, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS))
+        self._letters.requeue(message)
+
+    def _requeue_apart(self, message: Any, events: Sequence[Event]) -> None:
+        """Requeue each event in its own message, so that the broker counts its deliveries separately."""
+        for event in Bundle(message, events).events:
+            self._letters.requeue(event)
 
     def _park(self, message: Any, reason: str) -> None:
         self._letters.park(message, reason, f"{self.container.service_name}.{self.method_name}")

@@ -1,10 +1,10 @@
-"""Calls from one service to another: answers that arrive in time, or errors that say why.
+"""Calls to another service that end with a reply, or with an error that names the cause, by their deadline.
 
-    products = ServiceClient("products", timeout=1.5)     in place of nameko.rpc.ServiceRpc
+    inventory = ServiceClient("inventory", timeout=1.5)     in place of nameko.rpc.ServiceRpc
 
-Speaks to stock Nameko on the other side. What it adds: a call ends with the deadline of the request
-that caused it, and so does its message; refusals come back with their slug; what was given up is
-forgotten.
+Services of stock Nameko can be called too. The differences to Nameko's client: a call, and its message in
+the queue, expire at the deadline of the request that caused the call; refusals keep their public slug; a
+reply that arrives too late is dropped.
 """
 
 from __future__ import annotations
@@ -28,25 +28,28 @@ from nameko.extensions import DependencyProvider
 from nameko.messaging import encode_to_headers
 
 from nameko_mesh import errors
+from nameko_mesh.amqp import serialization
 from nameko_mesh.amqp.consumer_probe import ProbedConsumer
 from nameko_mesh.amqp.publish import send
 from nameko_mesh.context import deadline_of
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 0.15
-"""What is kept of a request's time, to answer it after a call of its own has timed out."""
+MIN_SPARE_SECONDS = 0.15
+"""Time kept for answering the request in hand after its own call has timed out."""
 
 
 class ReplyConsumer(ProbedConsumer, stock.ReplyListener.ReplyConsumer):
-    """Calls leave, and replies come, on one channel. A reply is not acked: when the connection goes,
-    whoever waits is told so at once."""
+    """Sends calls and receives replies on one channel.
+
+    Replies are not acked, because a lost connection fails all pending calls at once.
+    """
 
     def __init__(self, listener: ReplyListener, *args: Any, **kwargs: Any) -> None:
         super().__init__(listener.check_for_lost_replies, *args, no_ack=True, **kwargs)
         self.listener = listener
         self.channel: Any = None
-        """None while there is no connection."""
+        """None while the broker is not connected."""
         self.connected = Event()
 
     def on_consume_ready(self, connection: Any, channel: Any, consumers: Any, **kwargs: Any) -> None:
@@ -61,36 +64,36 @@ class ReplyConsumer(ProbedConsumer, stock.ReplyListener.ReplyConsumer):
         finally:
             self.channel = None
             self.connected.clear()
-            self.listener.on_lost()
+            self.listener.on_connection_lost()
 
     def on_message(self, body: Any, message: Any) -> None:
         self.listener.handle_message(body, message)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        self.listener.on_unreadable(message, exc)
+        self.listener.on_undecodable(message, exc)
 
 
 class ReplyListener(stock.ReplyListener):
-    """Nameko's, and it sends the calls as well. It can be asked whether it hears anything: without it a
-    service is not ready."""
+    """Nameko's listener, which also sends the calls. Presence probes its consumer for readiness."""
 
     def consumer_cls(self, _: Any, *args: Any, **kwargs: Any) -> ReplyConsumer:
         return ReplyConsumer(self, *args, **kwargs)
 
     def setup(self) -> None:
+        serialization.install()
         super().setup()
         self._ids = map("{}-{}".format, itertools.repeat(uuid.uuid4().hex), itertools.count())
 
     def check_for_lost_replies(self) -> None:
-        """Nobody waits for any: they have been told when the connection went."""
+        """Do nothing, because `on_connection_lost` has failed the pending calls."""
 
     def call(
         self, service: str, method: str, arguments: Mapping[str, Any], context: dict[str, Any], seconds: float
     ) -> Any:
-        """The body of the reply. The caller bounds the wait; `seconds` is how long the broker keeps the
-        call, and for half of them a broker that has just gone is waited for.
+        """Call the method and return the body of the reply. The caller bounds the wait for the reply.
 
-        Raises Disconnected, UnknownService, and what the serializer says of the arguments.
+        The broker drops the message after `seconds`. While the broker is not connected, wait for it for half
+        of `seconds`. Raises Disconnected, UnknownService, and the serializer's errors.
         """
         content_type, content_encoding, body = kombu.serialization.dumps(
             {"args": (), "kwargs": arguments}, self.container.serializer
@@ -99,9 +102,9 @@ class ReplyListener(stock.ReplyListener):
             self.consumer.connected.wait(seconds / 2)
         channel = self.consumer.channel
         if channel is None:
-            raise errors.Disconnected(f"the broker is away: {service}.{method} was not called")
-        call = next(self._ids)
-        reply = self.pending[call] = Result()
+            raise errors.Disconnected(f"no connection to the broker: {service}.{method} was not called")
+        call_id = next(self._ids)
+        reply = self.pending[call_id] = Result()
         try:
             send(
                 channel,
@@ -113,47 +116,53 @@ class ReplyListener(stock.ReplyListener):
                 headers=encode_to_headers(context),
                 mandatory=True,
                 reply_to=self.routing_key,
-                correlation_id=call,
+                correlation_id=call_id,
                 expiration=str(max(1, int(seconds * 1000))),
             )
             return reply.wait()
         except (AMQPError, KombuError, OSError) as error:
-            raise errors.Disconnected(f"the broker went away during {service}.{method}") from error
+            raise errors.Disconnected(
+                f"lost the connection to the broker during {service}.{method}"
+            ) from error
         finally:
-            self.pending.pop(call, None)
+            self.pending.pop(call_id, None)
 
     def handle_message(self, body: Any, message: Any) -> None:
         self._settle(message, lambda reply: reply.send(body))
 
-    def on_unreadable(self, message: Any, error: Exception) -> None:
-        fault = errors.RemoteFault("MalformedAnswer", f"the answer can't be read: {error}")
+    def on_undecodable(self, message: Any, error: Exception) -> None:
+        fault = errors.RemoteFault("MalformedAnswer", f"the reply is not decodable: {error}")
         self._settle(message, lambda reply: reply.send_exception(fault))
 
     def on_return(self, _: Any, exchange: str, routing_key: str, message: Any) -> None:
+        """Fail the call, because the broker returned its message: no queue takes it."""
         service = routing_key.partition(".")[0]
         unknown = errors.UnknownService(f"no service {service} is known to the broker")
         self._settle(message, lambda reply: reply.send_exception(unknown))
 
-    def on_lost(self) -> None:
-        for call in list(self.pending):
-            self.pending.pop(call).send_exception(errors.Disconnected("the broker went away during a call"))
+    def on_connection_lost(self) -> None:
+        lost = errors.Disconnected("lost the connection to the broker during a call")
+        for call_id in list(self.pending):
+            self.pending.pop(call_id).send_exception(lost)
 
-    def _settle(self, message: Any, tell: Callable[[Result], None]) -> None:
+    def _settle(self, message: Any, settle: Callable[[Result], None]) -> None:
         reply = self.pending.pop(message.properties.get("correlation_id"), None)
         if reply is None:
-            log.debug("an answer that nobody waits for any longer")
+            log.debug("dropped a reply that arrived too late")
         else:
-            tell(reply)
+            settle(reply)
 
 
 class ServiceClient(DependencyProvider):
-    """Injects a client of another service whose calls end within `timeout` seconds, or sooner when
-    the request in hand has less time left: `spare` seconds of it are for what comes after the call, but no
-    more than half, and ANSWER_SECONDS at least."""
+    """Injects a `Caller` of another service, whose calls end within `timeout` seconds.
+
+    A call ends earlier when the request in hand has less time left. It leaves `spare` seconds of that time
+    for the work after the call, but at most half of it, and at least MIN_SPARE_SECONDS.
+    """
 
     reply_listener = ReplyListener()
 
-    def __init__(self, target_service: str, timeout: float = 2.0, spare: float = ANSWER_SECONDS) -> None:
+    def __init__(self, target_service: str, timeout: float = 2.0, spare: float = MIN_SPARE_SECONDS) -> None:
         self.target_service = target_service
         self.timeout = timeout
         self.spare = spare
@@ -163,7 +172,7 @@ class ServiceClient(DependencyProvider):
 
 
 class Caller:
-    """`caller.method(**arguments)` calls the method.
+    """Calls the methods of one service: `caller.method(**arguments)`.
 
     Raises Refused, RemoteFault, UnknownService, Unavailable or DeadlineExceeded (nameko_mesh.errors).
     """
@@ -182,7 +191,7 @@ class Caller:
         now = time.time()
         deadline = now + self._provider.timeout
         if (inherited := deadline_of(self._context)) is not None:
-            spare = max(ANSWER_SECONDS, min(self._provider.spare, (inherited - now) / 2))
+            spare = max(MIN_SPARE_SECONDS, min(self._provider.spare, (inherited - now) / 2))
             deadline = min(deadline, inherited - spare)
         seconds = deadline - now
         if seconds <= 0:

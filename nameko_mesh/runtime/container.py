@@ -1,14 +1,16 @@
-"""A service container that waits for its broker, dies when it must, and says goodbye before it drains.
+"""A service container that waits for its broker, and leaves discovery before it drains.
 
-Named in config.yml as SERVICE_CONTAINER_CLS. Four habits of Nameko's own are mended here:
+    SERVICE_CONTAINER_CLS: nameko_mesh.runtime.Container     in the configuration
 
-- it exits when the broker is away at the start; this one waits, and starts when the broker is there;
-- one that is killed while it starts hangs for ever, with neither consumer nor health: this one ends;
-- it stops entrypoints first and dependencies last; but discovery must forget an instance before it
-  stops taking calls, and open streams must end before their workers are waited for. Extensions with
-  a `leave` method get that chance;
-- a call that waits until a worker is free is executed however late that is; here it is dropped after its
-  deadline, and what is in time works, waits and logs under its budget (nameko_mesh.deadline).
+It changes four habits of Nameko's container:
+
+- Nameko's exits when the broker is down at the start; this container waits for the broker.
+- Nameko's hangs when it is killed during its start; this container ends.
+- Nameko's stops entrypoints first and dependencies last. Discovery must forget an instance before the
+  instance stops taking calls, and open streams must end before their workers are awaited. This container
+  therefore first calls `leave()` on each extension that has the method.
+- Nameko's executes a call however long it waited for a worker. This container drops the call after its
+  deadline, and sets the deadline for waits and logs inside the call (nameko_mesh.deadline).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from nameko import config
 from nameko.containers import ServiceContainer
 
 from nameko_mesh import deadline, gc_tuning
+from nameko_mesh.amqp import serialization
 from nameko_mesh.backoff import back_off
 from nameko_mesh.context import deadline_of
 from nameko_mesh.errors import DeadlineExceeded
@@ -33,72 +36,77 @@ from nameko_mesh.log import FaultFilter
 log = logging.getLogger(__name__)
 nameko_log = logging.getLogger("nameko.containers")
 
-CONNECT_SECONDS = 3
-LOOK_SECONDS = 0.05
+CONNECT_TIMEOUT_SECONDS = 3
+START_POLL_SECONDS = 0.05
 
 _fault_filter = FaultFilter()
 
 
 class Container(ServiceContainer):
+    """Nameko's container with a patient start and an orderly stop."""
+
     def __init__(self, service_cls: type) -> None:
-        nameko_log.addFilter(_fault_filter)  # adding it again changes nothing
+        serialization.install()
+        nameko_log.addFilter(_fault_filter)  # the logger keeps one copy of a filter
         self._leaving = Event()
         super().__init__(service_cls)
 
     def start(self) -> None:
-        self._wait_for_the_broker()
+        self._wait_for_broker()
         if self._leaving.is_set():
             return
         starting = eventlet.spawn(super().start)
         while not starting.dead:
             if self._died.ready():
                 starting.kill()
-                self._died.wait()  # raises what it died of
+                self._died.wait()  # raises the error that killed the container
                 return
-            eventlet.sleep(LOOK_SECONDS)
+            eventlet.sleep(START_POLL_SECONDS)
         starting.wait()
         gc_tuning.freeze_startup_objects()
 
     def stop(self) -> None:
         self._leaving.set()
-        if not self.started:  # it still waits for the broker: there is nothing to stop
+        if not self.started:  # still waiting for the broker
             if not self._died.ready():
                 self._died.send(None)
             return
         if not self._died.ready() and not self._being_killed:
-            # Dependencies first, for among them is what takes the service out of discovery.
-            for extension in (*self.dependencies, *self.extensions.difference(self.dependencies)):
-                leave = getattr(extension, "leave", None)
-                if leave is not None:
-                    try:
-                        leave()
-                    except Exception:
-                        log.exception("%r did not leave cleanly", extension)
+            self._leave()
         super().stop()
 
+    def _leave(self) -> None:
+        """Call `leave()` on the extensions; dependencies first, because Presence is one."""
+        for extension in (*self.dependencies, *self.extensions.difference(self.dependencies)):
+            leave = getattr(extension, "leave", None)
+            if leave is not None:
+                try:
+                    leave()
+                except Exception:
+                    log.exception("%r did not leave cleanly", extension)
+
     def _run_worker(self, worker_ctx: Any, handle_result: Callable[..., tuple[Any, Any]] | None) -> None:
-        """Nameko's life of a worker, without the stopwatch that it holds to each part of it."""
+        """Run a worker as Nameko does, without Nameko's timing of each step."""
         deadline.start(deadline_of(worker_ctx.context_data))
         log.debug("%s begins", worker_ctx)
         is_wanted = getattr(worker_ctx.entrypoint, "is_wanted", None)
         if is_wanted is not None and not is_wanted(worker_ctx):
-            return  # whoever called has gone while it waited for a worker
+            return  # the caller left while the call waited for a worker
         self._inject_dependencies(worker_ctx)
         self._worker_setup(worker_ctx)
-        result, exc_info = self._work(worker_ctx)
+        result, exc_info = self._call_method(worker_ctx)
         if handle_result is not None:
             result, exc_info = handle_result(worker_ctx, result, exc_info)
         self._worker_result(worker_ctx, result, exc_info)
-        del exc_info  # breaks a cycle
+        del exc_info  # breaks a reference cycle
         self._worker_teardown(worker_ctx)
 
-    def _work(self, worker_ctx: Any) -> tuple[Any, Any]:
-        """The result, or the exc_info of why there is none. Work is dropped whose deadline has passed while
-        it waited for its turn."""
+    def _call_method(self, worker_ctx: Any) -> tuple[Any, Any]:
+        """Return the result and the exc_info of the method; do not call it after the deadline."""
         if deadline.expired():
-            late = DeadlineExceeded("its turn came after the deadline")
-            log.warning("%s is dropped: %s", worker_ctx, late)
-            return None, (type(late), late, None)
+            error = DeadlineExceeded("the deadline passed while the call waited for a worker")
+            log.warning("%s is dropped: %s", worker_ctx, error)
+            return None, (type(error), error, None)
         try:
             method = getattr(worker_ctx.service, worker_ctx.entrypoint.method_name)
             return method(*worker_ctx.args, **worker_ctx.kwargs), None
@@ -111,14 +119,17 @@ class Container(ServiceContainer):
                 nameko_log.exception("error handling worker %s: %s", worker_ctx, error)
             return None, sys.exc_info()
 
-    def _wait_for_the_broker(self) -> None:
-        """Until it answers, or the container is told to stop. A missing AMQP_URI is for others to name."""
+    def _wait_for_broker(self) -> None:
+        """Wait until the broker accepts a connection or `stop` is called.
+
+        Without AMQP_URI return at once, because the extensions name missing settings.
+        """
         uri = config.get("AMQP_URI")
         failures = 0
         while uri and not self._leaving.is_set():
             try:
                 with Connection(
-                    uri, connect_timeout=CONNECT_SECONDS, ssl=config.get("AMQP_SSL")
+                    uri, connect_timeout=CONNECT_TIMEOUT_SECONDS, ssl=config.get("AMQP_SSL")
                 ) as connection:
                     connection.connect()
                 return

@@ -201,7 +201,7 @@ def always_well() -> None:
 @mutant
 def leaks() -> None:
     """every message leaves two megabytes behind"""
-    from nameko_mesh.rpc.entrypoint import Responder
+    from nameko_mesh.rpc.responder import Responder
 
     send = Responder.send_response
 

@@ -11,7 +11,7 @@ from typing import Any
 RPC = "nameko-rpc"
 JSON = {"content_type": "application/json", "content_encoding": "utf-8"}
 LETHAL_LIVES = 40
-"""More than an event has: see LIVES in nameko_mesh.events.handler."""
+"""More than an event has: see MAX_DELIVERIES in nameko_mesh.events.handler."""
 CALL = json.dumps({"args": [], "kwargs": {"product_id": "P001"}})
 EVENT_QUEUES = (
     "evt-orders-order_confirmed--notifications.on_order_confirmed",

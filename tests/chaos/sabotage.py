@@ -30,7 +30,8 @@ from nameko_mesh.events.batches import BatchHandler
 from nameko_mesh.events.handler import EventHandler
 from nameko_mesh.outbox import OutboxRelay
 from nameko_mesh.outbox.claims import OutboxStore
-from nameko_mesh.rpc.entrypoint import Responder, Rpc
+from nameko_mesh.rpc.entrypoint import Rpc
+from nameko_mesh.rpc.responder import Responder
 from nameko_mesh.sql import Store
 from tests.chaos import mutants
 from tests.chaos.failpoints import Failpoints

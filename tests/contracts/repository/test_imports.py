@@ -1,4 +1,4 @@
-"""Imports: asyncio programs load neither eventlet nor Nameko, and an import changes nothing else."""
+"""Imports: what a module loads, and that an import changes nothing in the process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,38 @@ _ASYNCIO_MODULES = [
     "nameko_mesh.discovery.consul_watch",
     "nameko_mesh.events.schema",
 ]
-_LOADED = "import sys, {module}; print(*sorted({{'eventlet', 'nameko', 'kombu'}} & set(sys.modules)))"
+_LOADED = "import sys, {module}; print(*sorted({{{packages}}} & set(sys.modules)))"
+_NAMEKO = "'eventlet', 'nameko', 'kombu'"
+
+_IMPORT_ALL = """
+import importlib, kombu.serialization, logging, pkgutil, psycopg2.extensions, amqp.serialization, nameko_mesh
+
+def state():
+    registry = kombu.serialization.registry
+    return (
+        dict(amqp.serialization.PROPERTY_CLASSES), dict(registry._encoders), dict(registry._decoders),
+        psycopg2.extensions.get_wait_callback(), logging.getLogger("nameko.containers").filters,
+    )
+
+before = state()
+for module in pkgutil.walk_packages(nameko_mesh.__path__, "nameko_mesh."):
+    importlib.import_module(module.name)
+print(state() == before)
+"""
+_INSTALL_TWICE = """
+import kombu.serialization, amqp.serialization
+from nameko_mesh.amqp.serialization import install
+
+def state():
+    registry = kombu.serialization.registry
+    return dict(amqp.serialization.PROPERTY_CLASSES), dict(registry._encoders), dict(registry._decoders)
+
+stock = state()
+install()
+installed = state()
+install()
+print(stock != installed, installed == state(), kombu.serialization.dumps({"a": 1}, "json"))
+"""
 
 
 def run(program: str) -> str:
@@ -28,4 +59,17 @@ def run(program: str) -> str:
 
 @pytest.mark.parametrize("module", _ASYNCIO_MODULES)
 def test_asyncio_module_loads_neither_eventlet_nor_nameko(module):
-    assert run(_LOADED.format(module=module)) == ""
+    assert run(_LOADED.format(module=module, packages=_NAMEKO)) == ""
+
+
+@pytest.mark.parametrize("module", ["nameko_mesh.runtime", "nameko_mesh.rpc", "nameko_mesh.events.batches"])
+def test_service_without_a_database_loads_no_sqlalchemy(module):
+    assert run(_LOADED.format(module=module, packages="'sqlalchemy', 'psycopg2'")) == ""
+
+
+def test_importing_every_module_changes_no_registry():
+    assert run(_IMPORT_ALL) == "True"
+
+
+def test_second_install_of_the_serialization_changes_nothing():
+    assert run(_INSTALL_TWICE) == "True True ('application/json', 'utf-8', b'{\"a\":1}')"

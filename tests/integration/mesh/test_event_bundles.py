@@ -67,7 +67,7 @@ def _forget(monkeypatch: Any) -> None:
     for kept in (OneByOne.heard, OneByOne.refused, OneByOne.hanging, Together.lists, Stock.heard):
         kept.clear()  # type: ignore[attr-defined]
     monkeypatch.setattr(handler, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(handler, "LONGEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(handler, "MAX_PAUSE_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_one_that_fails_is_tried_again_without_the_others(
     with Connection(config["AMQP_URI"]) as connection:
         parked = eventually(Queue(f"{QUEUE}.dead", channel=connection.channel()).get)
     assert parked.payload["data"]["number"] == 3
-    assert Counter(OneByOne.heard)[3] == handler.TRIES
+    assert Counter(OneByOne.heard)[3] == handler.MAX_ATTEMPTS
     others = Counter(number for number in OneByOne.heard if number != 3)
     assert others == dict.fromkeys((0, 1, 2, 4, 5), 1)
 
@@ -155,7 +155,7 @@ def test_one_that_fails_is_tried_again_without_the_others(
 def test_a_bundle_that_kills_is_taken_apart(outbox_store: Any, start: Any) -> None:
     """The killing one, which hangs here until it is killed, loses its lives alone from then on."""
     OneByOne.hanging.add(0)
-    for life in range(1, handler.TOGETHER_LIVES + 1):
+    for life in range(1, handler.MAX_BUNDLE_DELIVERIES + 1):
         (container,) = start(OneByOne)
         if life == 1:
             publish(outbox_store, *some(5))
@@ -163,7 +163,7 @@ def test_a_bundle_that_kills_is_taken_apart(outbox_store: Any, start: Any) -> No
         eventually(lambda life=life: OneByOne.heard == [0] * life, what=f"life {life}")
         container.kill()
     start(OneByOne)
-    eventually(lambda: sorted(OneByOne.heard) == [*[0] * (handler.TOGETHER_LIVES + 1), 1, 2, 3, 4])
+    eventually(lambda: sorted(OneByOne.heard) == [*[0] * (handler.MAX_BUNDLE_DELIVERIES + 1), 1, 2, 3, 4])
 
 
 def test_a_queue_of_an_older_version_gets_each_event_once(outbox_store: Any, start: Any) -> None:

@@ -94,7 +94,7 @@ def _forget(monkeypatch):
     Listener.failures = 0
     Listener.failure = RuntimeError("not now")
     monkeypatch.setattr(handler, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(handler, "LONGEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(handler, "MAX_PAUSE_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def parked():
 def test_an_event_that_always_fails_is_parked_with_the_reason_and_holds_up_no_other(
     outbox_store, start, parked
 ):
-    Listener.failures = handler.TRIES
+    Listener.failures = handler.MAX_ATTEMPTS
     start(Listener)
     publish(outbox_store, Happened(thing="a", number=1))
     start(Source)
@@ -205,7 +205,7 @@ def test_an_event_that_always_fails_is_parked_with_the_reason_and_holds_up_no_ot
 
 
 def test_an_event_that_must_be_handled_is_tried_for_ever(outbox_store, start):
-    Listener.failures = handler.TRIES * 2
+    Listener.failures = handler.MAX_ATTEMPTS * 2
     start(Listener)
     publish(outbox_store, Awaited(thing="a", number=1))
     start(Source)
@@ -220,9 +220,9 @@ def test_a_failing_event_keeps_its_count_when_its_process_dies(outbox_store, sta
     eventually(lambda: len(Listener.begun) >= 2)
     listener.kill()
     start(Listener)
-    assert parked().headers["x-attempts"] == handler.TRIES - 1
+    assert parked().headers["x-attempts"] == handler.MAX_ATTEMPTS - 1
     # Who dies between giving it back and its ack leaves it there twice: each of them goes on counting.
-    assert len(Listener.begun) <= 2 * handler.TRIES
+    assert len(Listener.begun) <= 2 * handler.MAX_ATTEMPTS
 
 
 def test_an_event_that_can_not_be_read_is_parked_byte_for_byte(start, parked):
@@ -233,13 +233,13 @@ def test_an_event_that_can_not_be_read_is_parked_byte_for_byte(start, parked):
         )
     message = parked()
     assert (message.body, message.content_type) == ("{not json", "application/json")
-    assert message.headers["x-reason"].startswith("it can't be read")
+    assert message.headers["x-reason"].startswith("the body is undecodable")
     assert not listener._died.ready()
 
 
 def test_an_event_waits_for_ever_for_what_is_unavailable(outbox_store, start):
     Listener.failure = Unavailable("the database is away")
-    Listener.failures = handler.TRIES * 2
+    Listener.failures = handler.MAX_ATTEMPTS * 2
     start(Listener)
     publish(outbox_store, Happened(thing="a", number=1))
     start(Source)
@@ -249,7 +249,7 @@ def test_an_event_waits_for_ever_for_what_is_unavailable(outbox_store, start):
 def test_an_event_outlives_any_number_of_restarts_while_the_database_is_away(
     outbox_store, start, monkeypatch
 ):
-    monkeypatch.setattr(handler, "LIVES", 6)
+    monkeypatch.setattr(handler, "MAX_DELIVERIES", 6)
     Listener.failure = Unavailable("the database is away")
     Listener.failures = 1_000
     start(Source)
@@ -280,12 +280,12 @@ def test_an_event_that_waits_is_given_back_when_the_service_stops(outbox_store, 
 
 def test_an_event_that_kills_its_process_is_parked_by_the_broker(outbox_store, start, parked, monkeypatch):
     """A kill closes the connection with the message unanswered, as the death of the process would."""
-    monkeypatch.setattr(handler, "LIVES", 3)
+    monkeypatch.setattr(handler, "MAX_DELIVERIES", 3)
     Listener.hanging = True
     listener = start(Listener)
     publish(outbox_store, Happened(thing="a", number=1))
     start(Source)
-    for life in range(1, handler.LIVES + 1):
+    for life in range(1, handler.MAX_DELIVERIES + 1):
         listener = start(Listener) if life > 1 else listener
         eventually(lambda life=life: len(Listener.begun) >= life, what=f"life {life}")
         listener.kill()

@@ -10,8 +10,8 @@ from nameko.testing.services import dummy, entrypoint_hook
 
 from mycelium.servers import free_port
 from nameko_mesh.events import event_handler
-from nameko_mesh.rpc import ServiceClient
-from nameko_mesh.rpc.entrypoint import LIVES, rpc
+from nameko_mesh.rpc import ServiceClient, rpc
+from nameko_mesh.rpc.entrypoint import MAX_CRASHES
 from nameko_mesh.runtime import Container
 from tests.waiting import eventually
 
@@ -185,13 +185,13 @@ def test_a_call_that_kills_its_process_is_parked_after_its_lives(container_facto
     victim = container_factory(Victim)
     victim.start()
     publish("nameko-rpc", "victim.hang", {"args": [1], "kwargs": {}}, reply_to="nobody")
-    for life in range(1, LIVES + 1):
+    for life in range(1, MAX_CRASHES + 1):
         eventually(lambda life=life: len(begun) >= life, what=f"life {life}")
         victim.kill()
         victim = container_factory(Victim)
         victim.start()
     (message,) = parked()
-    assert f"{LIVES} processes died" in message.headers["x-reason"]
+    assert f"{MAX_CRASHES} processes died" in message.headers["x-reason"]
     assert message.headers["x-handler"] == "victim.hang"
 
 

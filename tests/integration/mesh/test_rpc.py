@@ -18,7 +18,7 @@ from nameko.testing.services import dummy, entrypoint_hook
 from nameko_mesh import errors
 from nameko_mesh.log import Formatter
 from nameko_mesh.rpc import rpc
-from nameko_mesh.rpc.client import ANSWER_SECONDS, ServiceClient
+from nameko_mesh.rpc.client import MIN_SPARE_SECONDS, ServiceClient
 from tests.waiting import eventually
 
 
@@ -185,7 +185,7 @@ def test_the_deadline_of_the_request_is_the_deadline_of_its_calls(target, caller
 
 
 def test_no_time_left_is_no_call(target, caller):
-    just_enough_to_answer = {"deadline": time.time() + ANSWER_SECONDS}
+    just_enough_to_answer = {"deadline": time.time() + MIN_SPARE_SECONDS}
     hook = entrypoint_hook(caller, "call", context_data=just_enough_to_answer)
     with hook as call, pytest.raises(errors.DeadlineExceeded, match="no time"):
         call("slow", seconds=0)

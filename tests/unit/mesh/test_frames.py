@@ -1,4 +1,4 @@
-"""What is written by hand must be what py-amqp would write, and be read as py-amqp would read it."""
+"""frames against py-amqp: both encode and decode alike."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def properties_of(**properties: Any) -> bytes:
     return py_amqp.Message(**properties)._serialize_properties()  # type: ignore[no-any-return]
 
 
-def test_a_table_is_read_by_py_amqp_as_it_was_meant() -> None:
+def test_py_amqp_decodes_an_encoded_table() -> None:
     (read,), end = serialization.loads("F", frames.table(HEADERS), 0)
     assert read == HEADERS
     assert end == len(frames.table(HEADERS))
 
 
 @pytest.mark.parametrize("headers", [{"when": object()}, {"bytes": b"x"}])
-def test_what_a_table_cannot_carry_is_said(headers: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match="nothing that AMQP can carry"):
+def test_unsupported_type_in_a_table_raises_type_error(headers: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="header value may not be"):
         frames.table(headers)
 
 
-def test_an_integer_of_more_than_64_bits_is_refused() -> None:
+def test_integer_beyond_64_bits_raises_value_error() -> None:
     with pytest.raises(ValueError, match="64 bits"):
         frames.value(2**63)
 
 
-def test_properties_are_read_as_py_amqp_reads_them() -> None:
+def test_common_properties_decode_as_in_py_amqp() -> None:
     written = properties_of(
         content_type="application/json",
         content_encoding="utf-8",
@@ -65,23 +65,22 @@ def test_properties_are_read_as_py_amqp_reads_them() -> None:
 @pytest.mark.parametrize(
     "properties", [{"priority": 3}, {"app_id": "x"}, {"timestamp": 1}, {"application_headers": {"a": True}}]
 )
-def test_what_is_rare_is_left_to_py_amqp(properties: dict[str, Any]) -> None:
-    with pytest.raises(frames.Unusual):
+def test_rare_property_raises_unsupported_property(properties: dict[str, Any]) -> None:
+    with pytest.raises(frames.UnsupportedProperty):
         frames.read_properties(properties_of(**properties), 0)
 
 
 @pytest.mark.parametrize("cut", range(2, 40))
-def test_properties_that_end_too_early_are_an_error_or_shorter(cut: int) -> None:
-    """Never a loop, and never what was not sent."""
+def test_truncated_properties_raise_or_decode_to_a_prefix(cut: int) -> None:
     whole = properties_of(content_type="application/json", application_headers={"a": ["b", "c"]})
     try:
         read, _ = frames.read_properties(whole[:cut], 0)
-    except (IndexError, struct.error, UnicodeDecodeError, frames.Unusual):
+    except (IndexError, struct.error, UnicodeDecodeError, frames.UnsupportedProperty):
         return
     assert read.get("content_type", "") in "application/json"
 
 
-def test_a_delivery_is_read() -> None:
+def test_delivery_decodes_to_its_five_fields() -> None:
     arguments = serialization.dumps("sLbss", ("tag", 2**40, True, "nameko-rpc", "orders.place"))
     assert frames.read_delivery(b"\0\x3c\0\x3c" + arguments) == (
         "tag",
@@ -93,14 +92,14 @@ def test_a_delivery_is_read() -> None:
 
 
 @pytest.mark.parametrize("key", [b"orders.\xff", b"orders.\xed\xa0\x80"])
-def test_a_routing_key_that_is_no_text_is_read_all_the_same(key: bytes) -> None:
+def test_invalid_utf8_in_a_routing_key_is_replaced(key: bytes) -> None:
     delivery = (
         b"\0\x3c\0\x3c" + serialization.dumps("sLbs", ("tag", 1, False, "there")) + bytes([len(key)]) + key
     )
     assert frames.read_delivery(delivery)[4].startswith("orders.\ufffd")
 
 
-def test_a_message_is_cut_into_frames_of_the_agreed_size() -> None:
+def test_large_body_is_split_into_frames_of_the_negotiated_size() -> None:
     data = frames.message(3, 4096, b"method", frames.TYPE, frames.short("x"), b"b" * 9000)
     sizes = []
     at = len(b"method")
@@ -113,12 +112,12 @@ def test_a_message_is_cut_into_frames_of_the_agreed_size() -> None:
     assert sizes == [16, 4088, 4088, 9000 - 2 * 4088]
 
 
-def test_properties_that_fill_a_frame_are_refused() -> None:
+def test_properties_larger_than_a_frame_raise_value_error() -> None:
     with pytest.raises(ValueError, match="do not fit in one frame"):
         frames.message(1, 4096, b"", frames.HEADERS, b"x" * 4090, b"")
 
 
-def test_a_name_is_no_longer_than_its_length_can_say() -> None:
+def test_short_string_takes_at_most_255_bytes() -> None:
     assert frames.short("é" * 127) == b"\xfe" + "é".encode() * 127
-    with pytest.raises(ValueError, match="256 bytes"):
+    with pytest.raises(ValueError, match="has 256"):
         frames.short("é" * 128)

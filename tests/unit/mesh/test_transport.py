@@ -1,4 +1,5 @@
-"""The lean wire under kombu: frames in, frames out, and JSON that stock Nameko understands."""
+"""The AMQP transport over a socket pair, and the installed serialization, compared to stock kombu and
+py-amqp."""
 
 import socket
 from collections.abc import Iterator
@@ -17,7 +18,13 @@ from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from kombu.utils import json as kombu_json
 
 from nameko_mesh.amqp import publish
-from nameko_mesh.amqp.transport import _TCP, _Channel
+from nameko_mesh.amqp.serialization import install
+from nameko_mesh.amqp.transport import _Channel, _TCPTransport
+
+
+@pytest.fixture(autouse=True)
+def _installed() -> None:
+    install()
 
 
 def frame(payload: bytes, kind: int = 1, channel: int = 1) -> bytes:
@@ -26,9 +33,9 @@ def frame(payload: bytes, kind: int = 1, channel: int = 1) -> bytes:
 
 @pytest.fixture
 def ends() -> Iterator[tuple[Any, Any]]:
-    """A transport as it is after it has connected, and the broker's end of its socket."""
+    """Return a connected transport and the broker's end of its socket."""
     ours, broker = socket.socketpair()
-    transport = _TCP("nowhere:1")
+    transport = _TCPTransport("nowhere:1")
     transport.sock = ours
     transport._setup_transport()
     transport.connected = True
@@ -37,7 +44,7 @@ def ends() -> Iterator[tuple[Any, Any]]:
     broker.close()
 
 
-def test_reads_frames_that_come_in_pieces_and_several_at_once(ends: tuple[Any, Any]) -> None:
+def test_frames_arrive_whole_from_pieces_and_from_one_read(ends: tuple[Any, Any]) -> None:
     transport, broker = ends
     payloads = [b"", b"one", b"x" * 100_000]
 
@@ -54,7 +61,7 @@ def test_reads_frames_that_come_in_pieces_and_several_at_once(ends: tuple[Any, A
     assert read == [(1, 1, payload) for payload in (*payloads, payloads[1])]
 
 
-def test_a_read_that_times_out_loses_nothing(ends: tuple[Any, Any]) -> None:
+def test_read_timeout_loses_no_bytes(ends: tuple[Any, Any]) -> None:
     transport, broker = ends
     whole = frame(b"in two parts")
     broker.sendall(whole[:9])
@@ -64,14 +71,14 @@ def test_a_read_that_times_out_loses_nothing(ends: tuple[Any, Any]) -> None:
     assert transport.read_frame() == (1, 1, b"in two parts")
 
 
-def test_a_frame_without_its_end_mark_is_refused(ends: tuple[Any, Any]) -> None:
+def test_frame_without_end_mark_raises(ends: tuple[Any, Any]) -> None:
     transport, broker = ends
     broker.sendall(frame(b"one")[:-1] + b"\x00")
     with pytest.raises(UnexpectedFrame):
         transport.read_frame()
 
 
-def test_a_closed_connection_is_an_error_to_the_reader(ends: tuple[Any, Any]) -> None:
+def test_closed_connection_raises_for_the_reader(ends: tuple[Any, Any]) -> None:
     transport, broker = ends
     broker.close()
     with pytest.raises(OSError, match="closed the connection"):
@@ -79,7 +86,7 @@ def test_a_closed_connection_is_an_error_to_the_reader(ends: tuple[Any, Any]) ->
     assert not transport.connected
 
 
-def test_what_is_written_in_one_turn_leaves_together_and_in_order(ends: tuple[Any, Any]) -> None:
+def test_writes_of_one_hub_turn_leave_in_one_packet_in_order(ends: tuple[Any, Any]) -> None:
     transport, broker = ends
     shared = bytearray(b"1st ")
     transport.write(memoryview(shared))
@@ -92,7 +99,7 @@ def test_what_is_written_in_one_turn_leaves_together_and_in_order(ends: tuple[An
     assert broker.recv(100) == b"1st 2nd "
 
 
-def test_a_peer_that_reads_slowly_gets_everything_once(ends: tuple[Any, Any]) -> None:
+def test_slow_peer_receives_all_bytes_once(ends: tuple[Any, Any]) -> None:
     transport, broker = ends
     pieces = [bytes([number]) * 200_000 for number in range(10)]
     for piece in pieces:
@@ -105,7 +112,7 @@ def test_a_peer_that_reads_slowly_gets_everything_once(ends: tuple[Any, Any]) ->
     assert received == b"".join(pieces)
 
 
-def test_a_write_that_failed_is_told_to_the_next_writer_and_to_the_reader(ends: tuple[Any, Any]) -> None:
+def test_failed_write_raises_for_the_next_writer_and_the_reader(ends: tuple[Any, Any]) -> None:
     transport, broker = ends
     broker.close()
     transport.write(b"nobody reads this")
@@ -126,7 +133,7 @@ def test_a_write_that_failed_is_told_to_the_next_writer_and_to_the_reader(ends: 
         {1: "a key that is no text"},
     ],
 )
-def test_what_json_has_no_type_for_travels_as_with_stock_kombu(value: dict[Any, Any]) -> None:
+def test_values_without_json_type_travel_as_with_stock_kombu(value: dict[Any, Any]) -> None:
     content_type, encoding, body = kombu.serialization.dumps(value, "json")
     assert (content_type, encoding) == ("application/json", "utf-8")
     as_stock = kombu_json.loads(kombu_json.dumps(value))
@@ -134,7 +141,7 @@ def test_what_json_has_no_type_for_travels_as_with_stock_kombu(value: dict[Any, 
     assert kombu.serialization.loads(kombu_json.dumps(value), content_type, encoding) == as_stock
 
 
-def test_what_was_written_last_leaves_before_the_end(ends: tuple[Any, Any]) -> None:
+def test_last_write_leaves_before_the_close(ends: tuple[Any, Any]) -> None:
     transport, broker = ends
     transport.write(b"an ack")
     transport.close()
@@ -142,13 +149,13 @@ def test_what_was_written_last_leaves_before_the_end(ends: tuple[Any, Any]) -> N
     assert broker.recv(100) == b""
 
 
-def test_properties_that_can_not_be_read_are_none_at_all() -> None:
+def test_malformed_properties_are_read_as_none() -> None:
     correlation_id = pack(">H", 0x0400) + b"\x04AA\xff\xfe"
     properties, _ = serialization.PROPERTY_CLASSES[60](correlation_id, 0)
     assert properties == {}
 
 
-def test_a_channel_that_is_closed_takes_no_message_and_no_ack(ends: tuple[Any, Any]) -> None:
+def test_closed_channel_raises_for_messages_and_acks(ends: tuple[Any, Any]) -> None:
     channel = _Channel.__new__(_Channel)
     channel.channel_id = channel.connection = None
     with pytest.raises(RecoverableConnectionError):
@@ -157,7 +164,7 @@ def test_a_channel_that_is_closed_takes_no_message_and_no_ack(ends: tuple[Any, A
         publish.send(channel, b"{}", exchange="", routing_key="somewhere")
 
 
-def test_a_message_is_sent_as_py_amqp_would_read_it(ends: tuple[Any, Any]) -> None:
+def test_py_amqp_decodes_a_sent_message(ends: tuple[Any, Any]) -> None:
     transport, broker = ends
     channel = SimpleNamespace(channel_id=3, connection=SimpleNamespace(frame_max=4096, transport=transport))
     headers = {
