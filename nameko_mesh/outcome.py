@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from nameko_mesh.errors import Refused, describe, from_public
-from nameko_mesh.values import value
 
 MOST_ITEMS = 1000
 
@@ -17,8 +18,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-@value
-class Outcome(Generic[T]):
+class Outcome(msgspec.Struct, Generic[T], frozen=True):
     value: T | None = None
     error: Exception | None = None
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from nameko_mesh.errors import (
     RemoteFault,
 )
-from nameko_mesh.values import value
 
 Json = dict[str, Any]
 
 
-@value
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What travels with all calls of one request. `deadline` is in Unix seconds."""
 
     request_id: str

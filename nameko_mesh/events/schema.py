@@ -18,9 +18,12 @@ MAX_EVENTS_PER_MESSAGE = 100
 """Events that share an outbox row or a message."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Event:
-    """Base of all published events. A subclass adds its `data` as fields."""
+    """Base of all published events. A subclass adds its `data` as fields.
+
+    Events have no slots because orjson writes a dataclass with slots at a fifth of the speed.
+    """
 
     TYPE: ClassVar[str]
     VERSION: ClassVar[int] = 1

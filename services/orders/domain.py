@@ -61,9 +61,12 @@ class Rejected(Refusal):
         self.slug = reason["code"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Line:
-    """A line of an order. The name and the price are unknown until products has reserved it."""
+    """A line of an order. The name and the price are unknown until products has reserved it.
+
+    It has no slots because orjson writes a dataclass with slots at a fifth of the speed.
+    """
 
     product_id: str
     quantity: int
@@ -85,7 +88,7 @@ class Customer:
     version: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """A request to place an order. A repeated request of the same user and key has the same order id."""
 

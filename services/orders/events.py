@@ -15,7 +15,7 @@ class OrderedLine(TypedDict):
     unit_price_minor: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class OrderPlaced(Event):
     """The order is recorded; what has become of it is told by the next event."""
 
@@ -28,7 +28,7 @@ class OrderPlaced(Event):
     items: list[OrderedLine]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class OrderConfirmed(Event):
     """Published once for an order, in the transaction that confirmed it. Awaited: it mails the customer."""
 
@@ -46,7 +46,7 @@ class OrderConfirmed(Event):
     currency: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class OrderRejected(Event):
     """The order can't be had; `reason` is the public code."""
 
@@ -60,7 +60,7 @@ class OrderRejected(Event):
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class OrderCancelled(Event):
     """Awaited: products gives the stock back on it, and the customer gets a mail."""
 

@@ -8,7 +8,7 @@ from typing import ClassVar, TypedDict
 from nameko_mesh.events import Event
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProductCreated(Event):
     TYPE: ClassVar[str] = "product_created"
     AGGREGATE: ClassVar[str] = "product_id"
@@ -20,7 +20,7 @@ class ProductCreated(Event):
     stock: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProductUpdated(Event):
     """The name or the price has changed."""
 
@@ -33,7 +33,7 @@ class ProductUpdated(Event):
     currency: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class StockChanged(Event):
     """The stock has changed, for any reason."""
 
@@ -55,7 +55,7 @@ class ReservedOrder(TypedDict):
     items: list[ReservedItem]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class StocksReserved(Event):
     """These orders have their stock.
 

@@ -58,9 +58,12 @@ class ReservationRequest:
         return [line.product_id for line in self.lines]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReservedLine:
-    """A line of a reservation. A refused line has neither a name nor a price."""
+    """A line of a reservation. A refused line has neither a name nor a price.
+
+    It has no slots because orjson writes a dataclass with slots at a fifth of the speed.
+    """
 
     product_id: str
     name: str = ""

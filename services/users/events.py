@@ -8,7 +8,7 @@ from typing import ClassVar
 from nameko_mesh.events import Event
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class UserRegistered(Event):
     """Awaited: orders keeps a copy of every customer."""
 
@@ -21,7 +21,7 @@ class UserRegistered(Event):
     email: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class UserUpdated(Event):
     """The name or the address is another one now."""
 

@@ -13,8 +13,8 @@ from nameko_mesh.backoff import back_off
 from nameko_mesh.context import deadline_of, validated_context
 from nameko_mesh.events.schema import sealed
 from nameko_mesh.log import FaultFilter
+from nameko_mesh.outcome import Outcome
 from nameko_mesh.paging import checked_limit, decode_cursor, page
-from nameko_mesh.values import value
 from services import money
 from services.orders.events import OrderPlaced
 
@@ -140,13 +140,9 @@ def test_every_event_has_a_random_uuid_of_its_own():
     assert {(uuid.UUID(each).version, uuid.UUID(each).variant) for each in ids} == {(4, uuid.RFC_4122)}
 
 
-def test_values_are_equal_when_their_parts_are():
-    @value
-    class Point:
-        x: int
-        y: int = 0
-
-    assert Point(1) == Point(1, 0) != Point(2)
-    assert {Point(1), Point(1, 0)} == {Point(1)}
-    with pytest.raises(TypeError):
-        value(kw_only=True)(Point)(1)
+def test_outcomes_are_frozen_and_equal_when_their_parts_are():
+    outcome = Outcome(1)
+    assert outcome == Outcome(1, None) != Outcome(2)
+    assert {outcome, Outcome(1, None)} == {Outcome(1)}
+    with pytest.raises(AttributeError):
+        outcome.value = 2
