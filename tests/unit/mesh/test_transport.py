@@ -1,6 +1,7 @@
 """The AMQP transport over a socket pair, and the installed serialization, compared to stock kombu and
 py-amqp."""
 
+import inspect
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -42,6 +43,18 @@ def ends() -> Iterator[tuple[Any, Any]]:
     yield transport, broker
     ours.close()
     broker.close()
+
+
+def test_py_amqp_still_calls_the_overridden_names() -> None:
+    """Names that py-amqp may change with its next minor version, so that pyproject.toml has to follow."""
+    deliver = inspect.signature(py_amqp.Channel._on_basic_deliver)
+    assert list(deliver.parameters) == [
+        "self", "consumer_tag", "delivery_tag", "redelivered", "exchange", "routing_key", "msg",
+    ]  # fmt: skip
+    assert "self._write(" in inspect.getsource(py_amqp.transport._AbstractTransport.write)
+    assert "self._setup_transport()" in inspect.getsource(py_amqp.transport._AbstractTransport._init_socket)
+    assert "self.Transport(" in inspect.getsource(py_amqp.Connection.connect)
+    assert "self.blocking_read(" in inspect.getsource(py_amqp.Connection.drain_events)
 
 
 def test_frames_arrive_whole_from_pieces_and_from_one_read(ends: tuple[Any, Any]) -> None:
