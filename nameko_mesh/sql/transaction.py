@@ -173,7 +173,9 @@ class Store(Generic[T]):
 def _is_rolled_back(error: BaseException) -> bool:
     """Tell whether the server itself reported the failure, and not that it is shutting down."""
     code = getattr(getattr(error, "orig", None), "pgcode", None)
-    return isinstance(error, StaleWrite) or (code is not None and not code.startswith(("08", "57P")))
+    if code is None:
+        return isinstance(error, StaleWrite | exc.IntegrityError)
+    return not code.startswith(("08", "57P"))
 
 
 def _is_unavailable(error: BaseException) -> bool:

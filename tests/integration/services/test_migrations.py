@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from nameko_mesh.outbox.claims import OutboxStore
 from nameko_mesh.sql import migrations, open_engine
+from nameko_mesh.sql.schema_version import check_migrated
+from services.products import commands
+from services.products.store import ProductsStore
 from tests.integration.services.conftest import SCHEMAS
+
+OLD = Path(__file__).parent / "commit_8b5f135"
+"""Dumps of the database of products, written by the last commit before the mesh had migrations of its own."""
 
 
 @pytest.mark.parametrize("service", SCHEMAS)
@@ -52,3 +59,34 @@ def test_unsent_event_of_an_older_version_becomes_a_row_of_one(empty_database_ur
     engine.dispose()
     assert (bundle.type, bundle.awaited, bundle.aggregate_ids) == ("happened", True, {"a1"})
     assert bundle.events == [envelope]
+
+
+@pytest.fixture
+def old_database(empty_database_url):
+    url = empty_database_url.replace("{service}", "products")
+    engine = open_engine(url)
+    with engine.connect() as connection:
+        dump = (OLD / f"products.{connection.dialect.name}.sql").read_text()
+        driver_connection = connection.connection.driver_connection
+        if connection.dialect.name == "sqlite":
+            driver_connection.executescript(dump)
+        else:
+            with driver_connection.cursor() as cursor:
+                cursor.execute(dump)
+    engine.dispose()
+    return url
+
+
+def test_database_of_older_code_is_adopted_with_its_rows(old_database):
+    migrations.upgrade(old_database, SCHEMAS["products"])
+    migrations.check(old_database, SCHEMAS["products"])
+    engine = open_engine(old_database)
+    check_migrated(engine, SCHEMAS["products"])
+    with OutboxStore(engine).transaction() as tx:
+        (row,) = tx.claim("a relay", 10)
+        assert not tx.is_new("products.on_order_cancelled", "00000000-0000-4000-8000-000000000001")
+    assert (row.type, row.aggregate_ids) == ("product_created", {"P001"})
+    laptop = {"product_id": "P001", "name": "Laptop", "price_minor": 120050, "currency": "USD", "stock": 10}
+    repeated = commands.create_product(ProductsStore(engine), "create-1", **laptop)
+    engine.dispose()
+    assert repeated.stock == 10

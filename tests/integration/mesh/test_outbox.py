@@ -1,4 +1,4 @@
-"""Events that are claimed as they are written: PostgreSQL, where several instances share an outbox."""
+"""Outbox rows that are claimed as they are inserted: PostgreSQL, where several instances share an outbox."""
 
 import time
 import uuid
@@ -79,7 +79,7 @@ def publish_too_late(store: OutboxStore) -> None:
         tx.writes.add(Statement("SELECT pg_sleep(5)", (), lambda _: None, "count(written)"))
 
 
-def test_a_statement_that_the_server_has_cancelled_leaves_earlier_claims_alone(store_of: Any) -> None:
+def test_cancelled_statement_leaves_earlier_claims_alone(store_of: Any) -> None:
     handoff = handoff_of("one")
     store = store_of(handoff)
     publish(store, Happened(thing="a", number=1))
@@ -89,7 +89,7 @@ def test_a_statement_that_the_server_has_cancelled_leaves_earlier_claims_alone(s
     assert [one.aggregate_ids for one in handoff.take(10)] == [{"a"}]
 
 
-def test_what_a_process_commits_is_its_own_to_relay(store_of: Any) -> None:
+def test_process_relays_the_rows_that_it_commits(store_of: Any) -> None:
     handoff = handoff_of("one")
     events = [Happened(thing=f"t{number % 7}", number=number) for number in range(250)]
     publish(store_of(handoff), *events)
@@ -103,8 +103,8 @@ def test_what_a_process_commits_is_its_own_to_relay(store_of: Any) -> None:
 
 
 @pytest.mark.parametrize("other", [None, "one", "zwei"])
-def test_nothing_new_overtakes_what_is_in_other_hands(store_of: Any, other: str | None) -> None:
-    """Whether their name comes before the own one, after it, or there is none."""
+def test_new_row_waits_behind_an_older_row_of_another_claimant(store_of: Any, other: str | None) -> None:
+    """The other claimant's name sorts before our own, after it, or there is none."""
     publish(store_of(Handoff() if other is None else handoff_of(other)), Happened(thing="a", number=1))
     mine = handoff_of("two")
     publish(store_of(mine), Happened(thing="a", number=2), Happened(thing="c", number=3))
@@ -113,7 +113,7 @@ def test_nothing_new_overtakes_what_is_in_other_hands(store_of: Any, other: str 
     assert mine.take_unclaimed_flag()
 
 
-def test_nothing_overtakes_a_bundle_that_waits_itself(store_of: Any) -> None:
+def test_claim_waits_behind_a_row_that_waits_itself(store_of: Any) -> None:
     publish(store_of(handoff_of("one")), Happened(thing="a", number=1))
     mine = store_of(handoff_of("two"))
     publish(mine, Happened(thing="a", number=2), Happened(thing="b", number=3))
@@ -124,14 +124,14 @@ def test_nothing_overtakes_a_bundle_that_waits_itself(store_of: Any) -> None:
         assert [one.aggregate_ids for one in tx.claim("two", 10)] == [{"d"}]
 
 
-def test_what_was_rolled_back_is_told_to_nobody(store_of: Any) -> None:
+def test_rolled_back_row_is_not_offered(store_of: Any) -> None:
     handoff = handoff_of("one")
     with pytest.raises(RuntimeError), store_of(handoff).transaction() as tx:
         _publish_and_fail(tx)
     assert handoff.take(10) == []
 
 
-def test_what_waited_too_long_is_not_published_but_found_again(store_of: Any, monkeypatch: Any) -> None:
+def test_row_that_waited_too_long_is_given_up(store_of: Any, monkeypatch: Any) -> None:
     handoff = handoff_of("one")
     publish(store_of(handoff), Happened(thing="a", number=1))
     later = time.monotonic() + insertion.CLAIM.total_seconds()
@@ -142,7 +142,7 @@ def test_what_waited_too_long_is_not_published_but_found_again(store_of: Any, mo
     assert handoff.take(10) == []
 
 
-def test_nothing_overtakes_an_event_whose_commit_was_not_answered(store_of: Any, monkeypatch: Any) -> None:
+def test_unknown_commit_outcome_stops_claims_under_the_same_name(store_of: Any, monkeypatch: Any) -> None:
     handoff = handoff_of("one")
     store = store_of(handoff)
     commit = DefaultDialect.do_commit
@@ -175,7 +175,7 @@ def test_events_reach_their_handler_once_and_in_order(container_factory: Any, st
     eventually(lambda: unsent(store_of(Handoff())) == 0)
 
 
-def test_what_a_process_leaves_unsent_at_its_end_is_sent(container_factory: Any, store_of: Any) -> None:
+def test_stopping_process_sends_its_last_events(container_factory: Any, store_of: Any) -> None:
     container_factory(Listener).start()
     source = container_factory(Source)
     source.start()
@@ -186,7 +186,9 @@ def test_what_a_process_leaves_unsent_at_its_end_is_sent(container_factory: Any,
     assert unsent(store_of(Handoff())) == 0
 
 
-def test_a_fresh_event_waits_behind_one_that_nobody_takes_yet(container_factory: Any, store_of: Any) -> None:
+def test_new_event_waits_behind_an_unroutable_one_of_its_aggregate(
+    container_factory: Any, store_of: Any
+) -> None:
     source = container_factory(Source)
     source.start()
     (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
@@ -200,7 +202,9 @@ def test_a_fresh_event_waits_behind_one_that_nobody_takes_yet(container_factory:
     eventually(lambda: Waited.heard == [0, 1, 2])
 
 
-def test_nothing_overtakes_a_bundle_that_is_held_up_by_another(container_factory: Any, store_of: Any) -> None:
+def test_row_held_by_another_holds_later_rows_of_its_aggregates(
+    container_factory: Any, store_of: Any
+) -> None:
     container_factory(Listener).start()
     store = store_of(Handoff())
     publish(store, Awaited(thing="b", number=0))
@@ -214,7 +218,7 @@ def test_nothing_overtakes_a_bundle_that_is_held_up_by_another(container_factory
     assert [number for thing, number in Listener.heard if thing == "a"] == [1, 3]
 
 
-def test_what_shares_a_message_with_what_waits_does_not_wait(container_factory: Any, store_of: Any) -> None:
+def test_row_that_only_shares_a_message_does_not_wait(container_factory: Any, store_of: Any) -> None:
     container_factory(Listener).start()
     store = store_of(Handoff())
     publish(store, Awaited(thing="b", number=0))

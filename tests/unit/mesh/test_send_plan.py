@@ -1,4 +1,4 @@
-"""Whatever leaves together, and whatever does not get through: the order of each aggregate is kept."""
+"""The order of each aggregate is kept, whatever the broker refuses: random rows and brokers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nameko_mesh.outbox.publisher import EventPublisher
 from nameko_mesh.outbox.rows import OutboxRow
 
 TYPES = "abA"
-"""The last of them is awaited."""
+"""Events of type A are awaited."""
 
 
 class Broker:
-    """In the place of ConfirmedPublisher. Takes the types given, by each of the two ways; `refuses` is
-    asked of each message."""
+    """Stands in for ConfirmedPublisher. Each exchange routes the given types; `refuses` decides on each
+    message."""
 
     def __init__(self, single, whole, refuses=lambda: False):
         self.takes = {"source.events": single, "source.events.bundles": whole}
@@ -64,7 +64,7 @@ def some_rows(chance):
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_the_order_of_each_aggregate_is_kept_on_both_ways(seed):
+def test_both_exchanges_get_the_events_of_an_aggregate_in_order(seed):
     chance = random.Random(seed)
     rows = some_rows(chance)
     single, whole = ({kind for kind in TYPES if chance.random() < 0.65} for _ in range(2))
@@ -89,7 +89,7 @@ def test_the_order_of_each_aggregate_is_kept_on_both_ways(seed):
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_what_was_refused_comes_again_and_what_follows_it_too(seed):
+def test_rejected_row_and_later_rows_of_its_aggregates_are_sent_again(seed):
     chance = random.Random(seed)
     rows = some_rows(chance)
     broker = Broker(set(TYPES), set(TYPES), refuses=lambda: chance.random() < 0.1)
