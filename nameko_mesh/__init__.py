@@ -1,6 +1,16 @@
-"""The mesh: what joins services, and knows no business word.
+"""A mesh of Nameko services: RPC, events, an outbox, databases, gRPC and discovery.
 
-Two sides that never meet in one process: Nameko extensions, which need eventlet's monkey
-patching, and `nameko_mesh.aio`, which needs asyncio without it. What both share (`nameko_mesh.errors`,
-`nameko_mesh.events.schema`) is standard library alone.
+Its parts form two sides that never run in one process. The Nameko extensions need eventlet's monkey patching.
+`nameko_mesh.aio` needs asyncio without it. Both sides share the modules that need neither, such as
+`nameko_mesh.errors` and `nameko_mesh.events.schema`.
+
+Import from the packages: this module imports nothing.
+
+    rpc, events, grpc     entrypoints and clients of Nameko services
+    sql, outbox           transactions, and events that are published at least once
+    runtime               the service container, health checks, registration with Consul
+    discovery, amqp       Consul and RabbitMQ, on which the packages above are built
+    aio                   clients for asyncio programs
 """
+
+__all__: list[str] = []

@@ -1,8 +1,8 @@
-"""The context that travels with a message: headers that any publisher can set, so trust none.
+"""The context of a call or an event, which travels in the headers of its message.
 
-`call_id_stack` is the path of calls that led here; `deadline` is the Unix time, in seconds, after
-which nobody waits for the answer. On the wire they are headers with the prefix `nameko.`; Nameko
-takes them without it as well, so both spellings are looked at.
+`call_id_stack` is the path of calls that led to the message. `deadline` is the Unix time, in seconds, after
+which no caller waits for the result. On the wire the headers have the prefix `nameko.`. Nameko also accepts
+them without the prefix, so both spellings are checked. Any publisher can set headers, so none is trusted.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from collections.abc import Mapping
 from typing import Any
 
 PREFIX = "nameko."
-_LONGEST_STACK = 100
+_MAX_STACK_LENGTH = 100
 
 
 def validated_context(headers: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The headers without those that would break a worker: what is no context is dropped, not passed on."""
-    return {name: value for name, value in (headers or {}).items() if _is_sound(name, value)}
+    """Return the headers without malformed context, which would break a worker. It is not passed on
+    either."""
+    return {name: value for name, value in (headers or {}).items() if _is_valid(name, value)}
 
 
-def _is_sound(name: Any, value: Any) -> bool:
+def _is_valid(name: Any, value: Any) -> bool:
     if not isinstance(name, str):
         return False
     match name.removeprefix(PREFIX):
         case "call_id_stack":
             return (
                 isinstance(value, list)
-                and len(value) <= _LONGEST_STACK
+                and len(value) <= _MAX_STACK_LENGTH
                 and all(isinstance(item, str) for item in value)
             )
         case "deadline":
@@ -36,7 +37,7 @@ def _is_sound(name: Any, value: Any) -> bool:
 
 
 def deadline_of(context: Mapping[str, Any], prefix: str = "") -> float | None:
-    """The deadline in Unix seconds, or None when there is none that makes sense."""
+    """Return the deadline in Unix seconds, or None when it is absent or implausible."""
     value = context.get(f"{prefix}deadline")
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
         return None

@@ -1,16 +1,16 @@
-"""What can go wrong between two processes, as a caller meets it.
+"""Errors of calls between processes, from the view of the caller.
 
     MeshError
-    ├── Refused              the peer understood and said no: a public slug and a message
-    ├── RemoteFault          the peer broke while it worked; what it said is for logs alone
-    ├── Unavailable          nobody can be asked now; trying again later may help
-    │   ├── UnknownService   no queue takes messages for that service
-    │   ├── Disconnected     the connection went away; the call may still have been executed
-    │   └── Overloaded       a bound on work in flight was reached; nothing was sent
-    └── DeadlineExceeded     no answer in time; the call may still be executed
+    ├── Refused              the peer refused the request, with a public slug and a message
+    ├── RemoteFault          the peer failed; its error text belongs in logs only
+    ├── Unavailable          the peer is unreachable now; a later retry may succeed
+    │   ├── UnknownService   no queue takes messages for the service
+    │   ├── Disconnected     the connection was lost; the call may have been executed
+    │   └── Overloaded       a limit of work in flight was reached; nothing was sent
+    └── DeadlineExceeded     no reply in time; the call may have been executed
 
-Services raise plain exceptions that carry a `slug` (see `describe`); on the wire they are
-Nameko's own error payload with the keys `slug` and `field` added, which stock Nameko ignores.
+Services raise plain exceptions with an attribute `slug` (see `describe`). On the wire they are Nameko's error
+payload with two more keys, `slug` and `field`, which stock Nameko ignores.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any
 
 
 class MeshError(Exception):
-    """Base of every error of the mesh. `slug` is stable and public; the message is for people."""
+    """Base of all errors of nameko_mesh. `slug` is stable and public; the message is for people."""
 
     slug = "internal"
 
 
 class Refused(MeshError):
-    """The peer understood the request and refused it, for the reason that `slug` names."""
+    """The peer refused the request. `slug` names the reason."""
 
     def __init__(self, slug: str, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -36,41 +36,41 @@ class Refused(MeshError):
 
 
 class RemoteFault(MeshError):
-    """The peer raised something it did not mean to. Never show `args` outside the mesh."""
+    """The peer raised an unexpected error. Never show `args` to clients."""
 
 
 class Unavailable(MeshError):
-    """The peer can't be asked now."""
+    """The peer is unreachable now."""
 
     slug = "unavailable"
 
 
 class UnknownService(Unavailable):
-    """No queue is bound for the service: it has never started on this broker."""
+    """No queue is bound for the service, because it has never started on this broker."""
 
 
 class Disconnected(Unavailable):
-    """The broker's connection was lost. Whether the call was executed is not known."""
+    """The connection was lost. The call may have been executed."""
 
 
 class Overloaded(Unavailable):
-    """Too much is in flight already. Nothing was sent."""
+    """A limit of work in flight was reached. Nothing was sent."""
 
 
 class DeadlineExceeded(MeshError):
-    """No answer arrived in time. Whether the call was executed is not known."""
+    """No reply arrived in time. The call may have been executed."""
 
     slug = "deadline-exceeded"
 
 
-# Nameko's own errors for a request that a service could not even begin.
+# Nameko's errors for requests that were rejected before execution.
 _MALFORMED = frozenset({"MalformedRequest", "MethodNotFound", "IncorrectSignature"})
 
 
 def describe(error: BaseException) -> dict[str, str] | None:
-    """The public face of an exception: `{"code", "message"}` and perhaps `"field"`.
+    """Return the public part of an exception: `{"code", "message"}`, and `"field"` when it has one.
 
-    None for an exception without a slug, about which nothing may be told.
+    Return None for an exception without a slug, because its text is not public.
     """
     slug = getattr(error, "slug", None)
     if not isinstance(slug, str):
@@ -83,12 +83,12 @@ def describe(error: BaseException) -> dict[str, str] | None:
 
 
 def from_public(public: Mapping[str, str]) -> Refused:
-    """The inverse of `describe`, for one failed item of a batch."""
+    """Return the error of one failed item of a batch: the inverse of `describe`."""
     return Refused(public["code"], public["message"], public.get("field"))
 
 
 def from_wire(error: Mapping[str, Any]) -> MeshError:
-    """The exception for the `error` of a Nameko reply: `Refused` with a slug, else `RemoteFault`."""
+    """Return the exception for the `error` of a Nameko reply: Refused with a slug, else RemoteFault."""
     value = str(error.get("value", ""))
     if isinstance(slug := error.get("slug"), str):
         return Refused(slug, value, error.get("field"))

@@ -1,4 +1,4 @@
-"""One item's answer in a batch: a value or the reason why there is none, never spoiling the others.
+"""The outcome of one item of a batch: a value or an error, so that one failure leaves the other items alone.
 
 On the wire an outcome is `{"ok": value}` or `{"error": {"code", "message", "field"?}}`.
 """
@@ -12,19 +12,22 @@ import msgspec
 
 from nameko_mesh.errors import Refused, describe, from_public
 
-MOST_ITEMS = 1000
+MAX_ITEMS = 1000
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
 class Outcome(msgspec.Struct, Generic[T], frozen=True):
+    """A value, or the error in its place. A batch makes many, and a struct is made faster than a
+    dataclass."""
+
     value: T | None = None
     error: Exception | None = None
 
     @staticmethod
     def of(make: Callable[[], U]) -> Outcome[U]:
-        """What `make` returns, or the refusal it raised (an exception with a slug; others pass)."""
+        """Call `make` and return its value, or its exception if that has a slug. Others are raised."""
         try:
             return Outcome(make())
         except Exception as error:
@@ -34,11 +37,11 @@ class Outcome(msgspec.Struct, Generic[T], frozen=True):
 
     @staticmethod
     def of_each(make: Callable[[T], U], items: list[T]) -> list[Outcome[U]]:
-        """`of` for every item of a batch. Raises Refused for what is no batch, or too large a one."""
-        if not isinstance(items, list) or len(items) > MOST_ITEMS:
-            raise Refused("validation-failed", f"expected a list of at most {MOST_ITEMS} items")
+        """Apply `of` to each item. Raises Refused when `items` is no list, or longer than MAX_ITEMS."""
+        if not isinstance(items, list) or len(items) > MAX_ITEMS:
+            raise Refused("validation-failed", f"expected a list of at most {MAX_ITEMS} items")
         outcomes: list[Outcome[U]] = []
-        for item in items:  # `of`, without a function for each item
+        for item in items:  # inlines `of`, to save a closure for each item
             try:
                 outcomes.append(Outcome(make(item)))
             except Exception as error:
@@ -48,17 +51,17 @@ class Outcome(msgspec.Struct, Generic[T], frozen=True):
         return outcomes
 
     def unwrap(self) -> T:
-        """The value; raises the error."""
+        """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value]
 
     def map(self, encode: Callable[[T], U]) -> Outcome[U]:
-        """The outcome with its value encoded; an error stays as it is."""
+        """Return the outcome with an encoded value. An error is kept."""
         return Outcome(encode(self.value)) if self.error is None else Outcome(error=self.error)  # type: ignore[arg-type]
 
     def then(self, make: Callable[[T], U]) -> Outcome[U]:
-        """The outcome of going on with the value; an error stays as it is."""
+        """Return the outcome of `make(value)`. An error is kept."""
         return Outcome(error=self.error) if self.error else Outcome.of(lambda: make(self.unwrap()))
 
     def to_wire(self) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Settings of a Nameko service, from `nameko.config`: read late, and missed by name."""
+"""Settings of a Nameko service, from `nameko.config`.
+
+Read settings when they are needed, because Nameko loads the configuration after it imports the service. A
+missing setting is named in the error.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from nameko.exceptions import ConfigurationError
 
 
 class MissingSetting(ConfigurationError):
-    """A setting without which the service must not start."""
+    """A required setting is absent."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -19,7 +23,7 @@ class MissingSetting(ConfigurationError):
 
 
 def required(name: str) -> str:
-    """The setting, or `MissingSetting` when it is absent or empty."""
+    """Return the setting. Raises MissingSetting when it is absent or empty."""
     value = config.get(name)
     if value is None or value == "":
         raise MissingSetting(name)
@@ -27,16 +31,16 @@ def required(name: str) -> str:
 
 
 def optional(name: str, default: Any = None) -> Any:
-    """The setting, or the default when it is absent or empty (an unset `${NAME}` is empty)."""
+    """Return the setting, or the default when it is absent or empty. An unset `${NAME}` is empty."""
     value = config.get(name)
     return default if value is None or value == "" else value
 
 
 def broker_options() -> dict[str, Any]:
-    """What Nameko's own publishers take from the configuration beside the URI."""
+    """Return the options of Nameko's publishers, without the URI."""
     return {"ssl": config.get("AMQP_SSL"), "login_method": config.get("LOGIN_METHOD")}
 
 
 def database_url(service_name: str) -> str:
-    """This service's own database: `{service}` in DATABASE_URL stands for its name."""
+    """Return DATABASE_URL, with the name of the service in place of `{service}`."""
     return required("DATABASE_URL").replace("{service}", service_name)
