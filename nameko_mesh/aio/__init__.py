@@ -4,10 +4,10 @@
     from nameko_mesh.aio import RpcClient
 
     async def main():
-        async with RpcClient("amqp://guest:guest@localhost/", name="shop") as client:
-            client.subscribe("products", ["stock_changed"], print)
-            product = await client.call("products", "get_product", {"product_id": "P001"}, timeout=2.0)
-            print(product["name"])
+        async with RpcClient("amqp://guest:guest@localhost/", name="bookkeeper") as client:
+            client.subscribe("accounts", ["account_opened"], print)
+            account = await client.call("accounts", "get_account", {"account_id": "A001"}, timeout=2.0)
+            print(account["name"])
 
     asyncio.run(main())
 

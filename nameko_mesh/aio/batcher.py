@@ -5,7 +5,7 @@
 
 Alone, an item leaves at once. The busier the other side, the larger the batches, and the less each item
 costs it. While others are under way a batch leaves when it is full, or as large as all of them: the first
-few who come back from the one before would else leave by themselves, at the price of a whole batch. Those
+few who come back from the one before would else leave by themselves, at the cost of a whole batch. Those
 that left more than COMPANY_SECONDS ago don't count: who waits takes a free lane beside them.
 
 When a batch is back and the next one may leave, it does so before the answers are dealt out: who gets

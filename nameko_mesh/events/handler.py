@@ -1,10 +1,10 @@
 """Event handlers that lose no event, and that a failing event does not block.
 
-    @event_handler("orders", "order_confirmed")
-    def on_order_confirmed(self, event): ...      # the queue is named after this method: keep its name
+    @event_handler("accounts", "account_opened")
+    def on_account_opened(self, event): ...      # the queue is named after this method: keep its name
 
-    @batch_handler("orders", "order_confirmed")
-    def on_order_confirmed(self, events): ...     # many events in one transaction
+    @batch_handler("accounts", "account_opened")
+    def on_account_opened(self, events): ...     # many events in one transaction
 
 Stock Nameko acks an event even when its handler raised, and its `requeue_on_error` retries without a delay.
 Here a failing event is treated by its cause:

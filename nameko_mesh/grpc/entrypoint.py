@@ -1,6 +1,6 @@
 """gRPC entrypoints on nameko-grpc, fit for strangers.
 
-    grpc = Grpc.implementing(ProductServiceStub)
+    grpc = Grpc.implementing(AccountServiceStub)
 
 A service that has one answers `grpc.health.v1.Health` and server reflection too. It listens on
 GRPC_BIND_HOST:GRPC_BIND_PORT (port 0: any; `Presence` registers the port). `nameko_mesh.grpc.errors` says

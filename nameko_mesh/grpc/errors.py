@@ -2,7 +2,7 @@
 
 Refusals become the status code of their slug, or of the nearest slug up the hierarchy of their class;
 what we did not mean to raise becomes INTERNAL, and its text stays in the log. The details are google.rpc's:
-ErrorInfo with the slug as its reason (out-of-stock is OUT_OF_STOCK, as AIP-193 wants it), BadRequest with
+ErrorInfo with the slug as its reason (not-found is NOT_FOUND, as AIP-193 wants it), BadRequest with
 the field.
 """
 
@@ -25,7 +25,6 @@ CODES = {
     "validation-failed": StatusCode.INVALID_ARGUMENT,
     "not-found": StatusCode.NOT_FOUND,
     "already-exists": StatusCode.ALREADY_EXISTS,
-    "out-of-stock": StatusCode.FAILED_PRECONDITION,
     "conflict": StatusCode.FAILED_PRECONDITION,
     "unauthenticated": StatusCode.UNAUTHENTICATED,
     "forbidden": StatusCode.PERMISSION_DENIED,
@@ -61,7 +60,7 @@ def grpc_error(error: BaseException, domain: str = "") -> GrpcError:
 def _code_of(error: BaseException, slug: str) -> StatusCode:
     inherited = (vars(cls).get("slug") for cls in type(error).__mro__)
     known = (CODES[one] for one in (slug, *inherited) if one in CODES)
-    return next(known, StatusCode.UNKNOWN)
+    return next(known, StatusCode.FAILED_PRECONDITION)  # a service's own slug: its state forbids the call
 
 
 def _details(slug: str, message: str, field: str | None, domain: str) -> list[AnyMessage]:

@@ -8,7 +8,7 @@ because planning anew for the values in hand takes longer than looking up a row.
     open_engine(url)                        PostgreSQL's own defaults
     open_engine(url, plans_by_index=True)   for services that read and write rows by key
 
-Gain: without it, a lookup in `orders` grew from 0.1 ms to a scan of the whole table
+Gain: without it, a lookup by key grew from 0.1 ms to a scan of the whole table
 (tests/integration/services/test_engines.py explains the plans). Delete it when PostgreSQL plans a prepared
 statement anew as its table grows.
 """
@@ -53,7 +53,7 @@ def open_postgresql(address: sa.URL, pool_size: int, plans_by_index: bool) -> sa
         pool_reset_on_return=None,  # `Connection` ends its transaction itself
         json_serializer=to_json,
         json_deserializer=orjson.loads,
-        hide_parameters=True,  # an error in the log shows the statement, and no customer's data
+        hide_parameters=True,  # an error in the log shows the statement, and no personal data
         connect_args={
             "connection_factory": Connection,
             "options": _options(plans_by_index),

@@ -1,4 +1,4 @@
-"""Forgetting what nobody will ask for any more: old inbox rows, old answers to commands, old mails.
+"""Forgetting what nobody will ask for any more: old inbox rows, old answers to commands.
 
     pruning = Pruning({inbox.c.received_at: timedelta(days=30)})
 

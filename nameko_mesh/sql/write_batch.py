@@ -1,7 +1,7 @@
 """All writes of a transaction in one statement, whose text is the same whatever the number of rows.
 
-    tx.writes.insert(orders, rows)
-    tx.writes.update(products, rows, ("stock", "version"), if_still="version")
+    tx.writes.insert(transfers, rows)
+    tx.writes.update(accounts, rows, ("balance", "version"), if_still="version")
 
 PostgreSQL gets the rows as one JSON document, which it takes apart in C: one parameter for each value would
 cost this process more than the rest of the transaction. The statement is parsed once for each connection.

@@ -1,9 +1,9 @@
 """Calls a gRPC service directly, at whichever of its instances has less to do.
 
-    products = Balancer("products")
-    products.update(parse_endpoints("10.0.0.1:50051,10.0.0.2:50051"))     # or what Discovery finds
-    answer = await products.call(GET_PRODUCT, request, deadline=..., may_repeat=True)
-    await products.stop()
+    accounts = Balancer("accounts")
+    accounts.update(parse_endpoints("10.0.0.1:50051,10.0.0.2:50051"))     # or what Discovery finds
+    answer = await accounts.call(GET_ACCOUNT, request, deadline=..., may_repeat=True)
+    await accounts.stop()
 
 The less loaded of two random choices spreads load nearly as well as knowing the least loaded of all, and
 unlike that never sends everybody to the same one (M. Mitzenmacher, "The Power of Two Choices in
