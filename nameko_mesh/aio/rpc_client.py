@@ -1,4 +1,4 @@
-"""PendingCalls to Nameko services: many at once over one connection, each with a deadline."""
+"""Calls Nameko services and receives their events, over one AMQP connection."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ log = logging.getLogger(__name__)
 
 
 class RpcClient:
-    """Speaks stock Nameko's RPC and events from asyncio, over one connection that mends itself.
+    """A client for stock Nameko's RPC and events. It reconnects by itself.
 
-    Belongs to the loop that started it. Times are seconds throughout.
+    Belongs to the event loop that started it. All times are in seconds.
 
-    A call that cannot be sent (no connection, or the broker's memory alarm) waits until its deadline,
-    but no longer than `patience` after the trouble began, and is then Unavailable. One that was sent
-    when the connection went is Disconnected: it may have been executed.
+    While there is no connection, or the broker blocks publishers, a call waits until its deadline, but at
+    most until `patience` seconds after the interruption began. Then it raises Unavailable, and nothing was
+    sent. If the connection is lost after a call was sent, the call raises Disconnected: the service may
+    have executed it.
     """
 
     def __init__(
@@ -46,18 +47,19 @@ class RpcClient:
         exchange: str = "nameko-rpc",
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`name` shows in traces, queue names and the broker's list of connections.
+        """`name` appears in traces, in queue names and in the broker's list of connections.
 
-        `amqp_uri` may hold several brokers with `;` between them. A dead peer is noticed after twice
-        `heartbeat` (whole seconds; the URI's own and the broker's wishes go before). `tls` is for `amqps`;
-        the default verifies as the system does. Raises ValueError for a URI that cannot be read.
+        `amqp_uri` may name several brokers, separated by `;`. `heartbeat` is in whole seconds; a value in
+        the URI, or a smaller one from the broker, takes precedence. A dead broker is detected after twice
+        the heartbeat. `tls` is for `amqps`; by default the system's certificates are trusted.
+        Raises ValueError for an invalid URI.
         """
         self.name = name
         self.max_in_flight = max_in_flight
         self.in_flight = 0
-        """PendingCalls that have begun and not ended."""
+        """The number of calls that wait for their result."""
         self._default_timeout = default_timeout
-        self._calls = PendingCalls(name, exchange)
+        self._pending_calls = PendingCalls(name, exchange)
         self._gate = Gate(patience)
         self._reconnecting = ReconnectingConnection(
             parse_addresses(amqp_uri), self._attach, name=name, heartbeat=heartbeat, tls=tls
@@ -67,13 +69,13 @@ class RpcClient:
         self._started = self._stopping = False
 
     async def start(self, *, wait: float = 10.0) -> None:
-        """Connects, and keeps connecting whatever happens until `stop`.
+        """Connect, and reconnect until `stop`.
 
-        Raises Unavailable when there is no connection after `wait`, and has stopped then. With
-        `wait=0` it returns at once and never raises: for a program that must come up before its broker.
+        Raises Unavailable if there is no connection after `wait`; the client is stopped then. With `wait=0`
+        it returns at once and never raises, for a program that must start before its broker.
         """
         if self._started or self._stopping:
-            raise RuntimeError("a client is started once")
+            raise RuntimeError("a client can be started only once")
         self._loop = asyncio.get_running_loop()
         self._started = True
         self._gate.shut(self._reconnecting.problem)
@@ -90,15 +92,18 @@ class RpcClient:
                 raise Unavailable(f"no connection to the broker in {wait:g} s: {problem}") from None
 
     async def stop(self, *, drain: float = 5.0) -> None:
-        """Takes no more calls, gives those in flight `drain` to end, closes. Those left are Disconnected."""
+        """Refuse new calls, wait up to `drain` for the calls in flight, and close.
+
+        Calls that are still in flight then raise Disconnected.
+        """
         self._stopping = True
         if self.in_flight and drain:
             try:
                 async with asyncio.timeout(drain):
                     await self._idle.wait()
             except TimeoutError:
-                log.warning("%s: stopped with %d calls in flight", self.name, self.in_flight)
-        self._gate.shut("the client was stopped", for_good=True)
+                log.warning("%s: stopping with %d calls in flight", self.name, self.in_flight)
+        self._gate.shut("the client is stopped", for_good=True)
         for subscription in list(self._subscriptions):
             await subscription.close()
         await self._reconnecting.stop()
@@ -114,7 +119,7 @@ class RpcClient:
 
     @property
     def is_connected(self) -> bool:
-        """PendingCalls can be sent now: for a readiness check."""
+        """True if a call could be sent now. Useful for a readiness check."""
         return self._gate.is_open
 
     async def call(
@@ -123,18 +128,19 @@ class RpcClient:
         method: str,
         kwargs: Mapping[str, Any] | None = None,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request
+        timeout: float | None = None,  # noqa: ASYNC109 - the request carries it
         deadline: float | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """What `service.method(**kwargs)` returned.
+        """Call `service.method(**kwargs)` and return its result.
 
-        `deadline` is Unix seconds, `timeout` counts from now; the earlier holds, and the client's default
-        when neither is given. `context` travels to the service, and on from it, as Nameko's context data.
+        `deadline` is in Unix seconds, `timeout` counts from now. The earlier of both holds; without both, the
+        client's default timeout. `context` reaches the service as Nameko's context data, and the services
+        that it calls.
 
-        Raises Refused or RemoteFault for what the service raised; UnknownService, Overloaded or
-        Unavailable when nobody got it; DeadlineExceeded or Disconnected when nobody knows. TypeError
-        and ValueError for arguments that JSON or AMQP cannot hold.
+        Raises Refused or RemoteFault for an error of the service; UnknownService, Overloaded or Unavailable
+        if the request reached no service; DeadlineExceeded or Disconnected if the outcome is unknown;
+        TypeError or ValueError for arguments that JSON or AMQP cannot represent.
         """
         now = time.time()
         if deadline is None:
@@ -148,13 +154,21 @@ class RpcClient:
         if deadline <= now:
             raise DeadlineExceeded(f"{service}.{method}: the deadline had passed before it was sent")
         body = orjson.dumps({"args": (), "kwargs": kwargs or {}})
-        until = self._loop.time() + deadline - now
+        loop_deadline = self._loop.time() + deadline - now
         self.in_flight += 1
         try:
             if not self._gate.is_open:
-                await self._gate.wait(until)
+                await self._gate.wait(loop_deadline)
                 now = time.time()
-            return await self._calls.ask(service, method, body, until, deadline, deadline - now, context)
+            return await self._pending_calls.call(
+                service,
+                method,
+                body,
+                loop_deadline=loop_deadline,
+                deadline=deadline,
+                seconds_left=deadline - now,
+                context=context,
+            )
         finally:
             self.in_flight -= 1
             if self._stopping and not self.in_flight:
@@ -169,10 +183,10 @@ class RpcClient:
         on_flowing: Callable[[], None] | None = None,
         prefetch: int = 100,
     ) -> Subscription:
-        """Hands every event of these types that the service `source` publishes to `callback`.
+        """Pass every event of these types from the service `source` to `callback`.
 
-        Begins at once, or at `start`; see `Subscription` for what is promised. At most `prefetch` events
-        wait in this process. Raises Unavailable when the client was stopped.
+        Begins at once, or with `start`. `Subscription` describes the guarantees. At most `prefetch` events
+        wait in this process. Raises Unavailable if the client is stopped.
         """
         if self._stopping:
             raise Unavailable("the client is not running")
@@ -192,18 +206,17 @@ class RpcClient:
         return subscription
 
     async def _attach(self, connection: Connection) -> None:
-        channel = await self._calls.attach(connection)
-        connection.on_flow = lambda: self._flow(channel)
-        # The channel ends before its connection does: a call let through in between would find nobody.
+        channel = await self._pending_calls.attach(connection)
+        connection.on_flow = lambda: self._update_gate(connection, channel)
+        # The channel ends before its connection. A call that passes in between would never be answered.
         channel.closed.add_done_callback(lambda closed: self._gate.shut(str(closed.result())))
-        self._flow(channel)
+        self._update_gate(connection, channel)
 
-    def _flow(self, channel: Channel) -> None:
-        connection = channel.connection
+    def _update_gate(self, connection: Connection, channel: Channel) -> None:
         if channel.closed.done():
             return
         if connection.blocked:
-            self._gate.shut(f"the broker takes no messages: {connection.blocked}")
+            self._gate.shut(f"the broker blocks publishers: {connection.blocked}")
         elif connection.paused:
             self._gate.shut("the broker reads too slowly")
         else:

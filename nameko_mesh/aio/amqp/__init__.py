@@ -1,1 +1,1 @@
-"""The AMQP client of asyncio programs."""
+"""An AMQP 0-9-1 client for asyncio: one connection, its channels, and what Nameko sends over them."""

@@ -1,4 +1,4 @@
-"""Where a broker is and who we are to it: AMQP URIs as Nameko and kombu read them."""
+"""AMQP URIs, read as Nameko and kombu read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One broker. The password stays out of `repr` and so out of logs."""
+    """The address of a broker, and the login. `repr` leaves the password out, so logs do too."""
 
     host: str = "localhost"
     port: int = 5672
@@ -19,19 +19,19 @@ class Address:
     vhost: str = "/"
     tls: bool = False
     heartbeat: int | None = None
-    """Seconds, from `?heartbeat=`; 0 turns heartbeats off, None leaves the choice to the client."""
+    """Seconds, from `?heartbeat=`. 0 turns heartbeats off, None leaves the choice to the client."""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}{'' if self.vhost == '/' else f' vhost {self.vhost}'}"
 
 
 def parse_addresses(uris: str) -> list[Address]:
-    """The brokers of one URI, or of several with `;` between them, in the order to try.
+    """Return the brokers of the URIs, which are separated by `;`, in the order to try them.
 
-    `amqp://`, `pyamqp://` and `amqps://` are taken. What is left out is guest, guest, localhost,
-    the scheme's port and `/`; an empty path means `/` too, for kombu's sake (the AMQP URI
-    specification says the empty name, which no broker has by default).
-    Raises ValueError, whose message shows no password.
+    The schemes are `amqp`, `pyamqp` and `amqps`. Defaults: user guest, password guest, host localhost, the
+    scheme's port, virtual host `/`. An empty path means `/` as well, as kombu has it; by the AMQP URI
+    specification it would be the empty name, which no broker has by default.
+    Raises ValueError. Its message never shows the password.
     """
     return [_parse(uri.strip()) for uri in uris.split(";")]
 
@@ -40,15 +40,15 @@ def _parse(uri: str) -> Address:
     parts = urlsplit(uri)
     if parts.scheme not in _PORTS:
         raise ValueError(
-            f"an AMQP URI starts with one of {', '.join(_PORTS)}, not {parts.scheme or 'nothing'!r}"
+            f"the scheme of an AMQP URI must be one of {', '.join(_PORTS)}, not {parts.scheme or 'empty'!r}"
         )
     try:
         port = parts.port
     except ValueError:
-        raise ValueError("the port of the AMQP URI is no number from 0 to 65535") from None
+        raise ValueError("the port of the AMQP URI must be a number from 0 to 65535") from None
     heartbeat = parse_qs(parts.query).get("heartbeat")
     if heartbeat and not heartbeat[-1].isdecimal():
-        raise ValueError("the heartbeat of the AMQP URI is no whole number of seconds")
+        raise ValueError("the heartbeat of the AMQP URI must be a whole number of seconds")
     return Address(
         host=unquote(parts.hostname or "localhost"),
         port=port or _PORTS[parts.scheme],

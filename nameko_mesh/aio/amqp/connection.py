@@ -1,4 +1,4 @@
-"""One AMQP connection from the socket up: handshake, heartbeats, flow, an orderly end."""
+"""One AMQP connection: login, heartbeats, flow control, channels, and an orderly end."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from nameko_mesh.aio.amqp.decoder import Decoder, ProtocolError
 from nameko_mesh.errors import Disconnected, Unavailable
 
 MAX_FRAME_BYTES = 128 * 1024
-"""Bytes of the longest frame we take or send; the broker may ask for less."""
+"""The longest frame that is sent or accepted. The broker may ask for less."""
 _MIN_FRAME_BYTES = 4096
 _CLOSE_TIMEOUT_SECONDS = 1.0
+_MAX_SILENT_TICKS = 4
 _HEARTBEAT = frame.marshal(Heartbeat(), 0)
 
 
 class Connection(asyncio.Protocol):
-    """Made by `reconnecting.open_connection`. When `lost` is done nothing of it is left on the loop."""
+    """Made by `reconnecting.open_connection`. After `lost` is done the loop holds nothing of it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[Unavailable] = self._loop.create_future()
         self.frame_max = MAX_FRAME_BYTES
         self.blocked = ""
-        """Why the broker takes no messages now (its memory or disk alarm); empty when it does."""
+        """The broker's reason for taking no messages now: its memory or disk alarm. Otherwise empty."""
         self.paused = False
-        """The socket takes no more for now: the peer reads more slowly than we write."""
+        """True while the socket's buffer is full, because the broker reads more slowly than we write."""
         self.on_flow: Callable[[], None] = lambda: None
-        """Called when `blocked` or `paused` has changed."""
+        """Called after each change of `blocked` or `paused`."""
         self._decoder = Decoder(MAX_FRAME_BYTES)
-        self._control = _Control(self, 0)
+        self._control = _Control(self)
         self._channels: dict[int, Channel] = {0: self._control}
         self._channel_max = 0
         self._out: list[bytes] = []
@@ -45,11 +46,14 @@ class Connection(asyncio.Protocol):
         self._wrote = True
 
     async def handshake(self, address: Address, name: str, heartbeat: int) -> None:
-        """Logs in and opens the virtual host; the caller bounds the wait."""
+        """Log in and open the virtual host. The caller bounds the wait.
+
+        Raises Unavailable or ProtocolError.
+        """
         control, methods = self._control, commands.Connection
         start = await control.expect(methods.Start, lambda: self.write(b"AMQP\x00\x00\x09\x01"))
         if "PLAIN" not in str(start.mechanisms).split():
-            raise Unavailable(f"the broker takes no PLAIN login, only {start.mechanisms}")
+            raise Unavailable(f"the broker offers no PLAIN login, only {start.mechanisms}")
         login = methods.StartOk(
             client_properties={
                 "product": "mycelium",
@@ -68,18 +72,18 @@ class Connection(asyncio.Protocol):
         await control.request(methods.Open(address.vhost), methods.OpenOk)
 
     def _tune(self, tune: commands.Connection.Tune, heartbeat: int) -> None:
-        """Agrees on the smaller of each pair; 0 means no limit, or no heartbeats."""
+        """Agree on the smaller value of each pair. 0 means no limit, or no heartbeats."""
         self._channel_max = min(tune.channel_max or 0xFFFF, 0xFFFF)
         self.frame_max = self._decoder.frame_max = min(tune.frame_max or MAX_FRAME_BYTES, MAX_FRAME_BYTES)
         if self.frame_max < _MIN_FRAME_BYTES:
-            raise ProtocolError(f"the broker wants frames of at most {self.frame_max} bytes")
+            raise ProtocolError(f"the broker asks for frames of at most {self.frame_max} bytes")
         heartbeat = min(heartbeat, tune.heartbeat or heartbeat)
         self._control.send(commands.Connection.TuneOk(self._channel_max, self.frame_max, heartbeat))
         if heartbeat:
             self._tick(heartbeat / 2)
 
     async def open_channel(self) -> Channel:
-        """A channel of its own; the caller bounds the wait. Raises Unavailable."""
+        """Open a channel. The caller bounds the wait. Raises Unavailable."""
         if self.lost.done():
             raise self.lost.result()
         number = next((n for n in range(1, self._channel_max + 1) if n not in self._channels), None)
@@ -90,17 +94,17 @@ class Connection(asyncio.Protocol):
         try:
             await channel.request(commands.Channel.Open(), commands.Channel.OpenOk)
         except asyncio.CancelledError:
-            channel.close(Unavailable("nobody waited for the channel any longer"))
+            channel.close(Unavailable("opening the channel was cancelled"))
             raise
         return channel
 
     def forget(self, channel: Channel) -> None:
-        """A channel has ended: its number is free."""
+        """Release the number of a channel that has ended."""
         if self._channels.pop(channel.number, None):
             self._decoder.forget(channel.number)
 
     def write(self, data: bytes) -> None:
-        """Sends soon: all that one turn of the loop writes leaves in one system call."""
+        """Send at the end of this turn of the loop, with all its other writes in one system call."""
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(data)
@@ -112,26 +116,26 @@ class Connection(asyncio.Protocol):
         self._out.clear()
 
     async def close(self) -> None:
-        """Takes leave of the broker, for a second at most."""
+        """Close the connection in an orderly way, within about two seconds."""
         if not self.lost.done():
             methods = commands.Connection
             try:
                 async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
                     await self._control.request(methods.Close(200, "", 0, 0), methods.CloseOk)
             except (TimeoutError, Unavailable):
-                pass  # gone before it answered: gone is what was wanted
+                pass  # the broker did not confirm; the connection is dropped below
             finally:
                 self.fail(Disconnected("the connection was closed"))
         await asyncio.wait([self.lost], timeout=_CLOSE_TIMEOUT_SECONDS)
 
     def fail(self, reason: Unavailable) -> None:
-        """Drops the connection now; the first reason is the one that is told."""
+        """Drop the connection now. The first reason given is the one that callers see."""
         if self._reason is None:
             self._reason = reason
             self._transport.abort()
 
     def leave(self, reason: Unavailable) -> None:
-        """Drops the connection once what was written is out, or after a second."""
+        """Drop the connection when everything written is sent, or after a second."""
         self._flush()
         self._reason = reason
         self._transport.close()
@@ -143,9 +147,9 @@ class Connection(asyncio.Protocol):
             self._ticker.cancel()
 
     def _tick(self, interval: float) -> None:
-        """Runs twice in each heartbeat interval; two intervals of silence mean that the peer is dead."""
+        """Run twice in each heartbeat interval. After two intervals of silence the broker counts as dead."""
         self._silent_ticks += 1
-        if self._silent_ticks > 4:
+        if self._silent_ticks > _MAX_SILENT_TICKS:
             self.fail(Disconnected(f"the broker was silent for {4 * interval:g} s"))
             return
         if not self._wrote:
@@ -154,20 +158,20 @@ class Connection(asyncio.Protocol):
         self._wrote = False
         self._ticker = self._loop.call_later(interval, self._tick, interval)
 
-    # What asyncio calls.
+    # The methods of asyncio.Protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport does not inherit from it
 
     def data_received(self, data: bytes) -> None:
         self._silent_ticks = 0
         try:
-            for number, item in self._decoder.feed(data):
-                self._channels[number].receive(item)
+            for number, received in self._decoder.feed(data):
+                self._channels[number].receive(received)
                 if self._reason is not None:
                     return
         except ProtocolError as error:
-            self.fail(Disconnected(f"the broker broke the protocol: {error}"))
+            self.fail(Disconnected(f"the broker violated AMQP: {error}"))
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -188,10 +192,14 @@ class Connection(asyncio.Protocol):
 
 
 class _Control(Channel):
-    """Channel 0: what concerns the connection as a whole."""
+    """Channel 0, whose methods concern the whole connection."""
 
-    def unasked(self, method: base.Frame) -> None:
-        methods, connection = commands.Connection, self.connection
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, 0)
+        self._connection = connection
+
+    def unsolicited(self, method: base.Frame) -> None:
+        methods, connection = commands.Connection, self._connection
         if isinstance(method, methods.Close):
             self.send(methods.CloseOk())
             connection.leave(
@@ -204,4 +212,4 @@ class _Control(Channel):
             connection.blocked = ""
             connection.on_flow()
         else:
-            super().unasked(method)
+            super().unsolicited(method)

@@ -1,8 +1,8 @@
-"""AMQP 0-9-1 frames from bytes: no socket, no clock.
+"""Decodes AMQP 0-9-1 frames, without a socket and a clock.
 
-What every call needs (delivery, header, body) is parsed by hand, several times faster than a
-general codec; pamqp reads the rare methods. Whatever breaks the protocol raises ProtocolError, after
-which the decoder must not be used again.
+Deliveries, headers and bodies, which every call needs, are parsed by hand, because that is several times
+faster than a general codec. pamqp decodes the rare methods. A violation of the protocol raises
+ProtocolError; the decoder must not be used after that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pamqp.exceptions import UnmarshalingException
 from nameko_mesh.amqp.frames import BODY, END, HEADER, HEARTBEAT, METHOD
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-"""Bytes of the longest message that is kept. A longer one is read and dropped: it arrives empty."""
+"""The longest message that is kept. The body of a longer message is dropped: the message arrives empty."""
 
 _DELIVER = (60 << 16) | 60
 _RETURN = (60 << 16) | 50
@@ -30,11 +30,11 @@ _content_header = Struct("!HHQH")  # class, weight, body size, property flags
 
 
 class ProtocolError(Exception):
-    """The peer sent what AMQP 0-9-1, or what was agreed with it, does not allow."""
+    """The broker sent something that AMQP 0-9-1, or the agreement at login, does not allow."""
 
 
 class Message:
-    """A message that was delivered to us, or one of ours that the broker returned as unroutable."""
+    """A delivered message, or a published message that the broker returned as unroutable."""
 
     __slots__ = ("body", "correlation_id", "delivery_tag", "returned")
 
@@ -49,22 +49,22 @@ Received = base.Frame | Message
 
 
 class _Content:
-    """A message of which parts are still to come."""
+    """A message that has not arrived completely."""
 
-    __slots__ = ("chunks", "left", "message", "oversize")
+    __slots__ = ("bytes_left", "chunks", "message", "oversize")
 
     def __init__(self, message: Message) -> None:
         self.message = message
         self.chunks: list[bytes] = []
-        self.left = -1  # before its header came, nobody knows
+        self.bytes_left = -1  # unknown until the header has arrived
         self.oversize = False
 
 
 class Decoder:
-    """Turns what a socket gives into methods and whole messages, each with its channel.
+    """Turns bytes from a socket into methods and complete messages, each with its channel number.
 
-    Holds at most one unfinished frame of `frame_max` bytes, and one message of MAX_BODY_BYTES bytes for
-    each of `channels`.
+    Holds at most one incomplete frame of `frame_max` bytes, and one message of MAX_BODY_BYTES for each of
+    the open `channels`.
     """
 
     def __init__(self, frame_max: int) -> None:
@@ -74,35 +74,35 @@ class Decoder:
         self._unfinished: dict[int, _Content] = {}
 
     def feed(self, data: bytes) -> Iterator[tuple[int, Received]]:
-        """Yields what became complete with `data`. Raises ProtocolError. Run it to its end."""
+        """Yield whatever `data` completes. Raises ProtocolError. Iterate to the end, or data is lost."""
         if self._rest:
             data = self._rest + data
         start, end = 0, len(data)
         while end - start >= 7:
             kind, channel, size = _head.unpack_from(data, start)
-            if kind == 0x41:  # "A": the broker refuses our version by sending its own protocol header
-                raise ProtocolError(f"no AMQP 0-9-1 there: {data[start : start + 8]!r}")
+            if kind == 0x41:  # "A": a broker that refuses version 0-9-1 sends its own protocol header
+                raise ProtocolError(f"the peer does not speak AMQP 0-9-1: {data[start : start + 8]!r}")
             if size + 8 > self.frame_max:
-                raise ProtocolError(f"a frame of {size} bytes where {self.frame_max} was agreed")
+                raise ProtocolError(f"a frame of {size} bytes, where at most {self.frame_max} were agreed")
             stop = start + 7 + size
             if stop >= end:
                 break
             if data[stop] != END:
-                raise ProtocolError("a frame without its end mark")
+                raise ProtocolError("a frame without an end octet")
             if kind != HEARTBEAT:
                 if channel not in self.channels:
                     raise ProtocolError(f"a frame for channel {channel}, which is not open")
                 try:
-                    item = self._frame(kind, channel, data, start + 7, stop)
+                    received = self._frame(kind, channel, data, start + 7, stop)
                 except (struct.error, IndexError, UnicodeDecodeError) as error:
-                    raise ProtocolError(f"a frame that cannot be read: {error}") from error
-                if item is not None:
-                    yield channel, item
+                    raise ProtocolError(f"an unreadable frame: {error}") from error
+                if received is not None:
+                    yield channel, received
             start = stop + 1
         self._rest = data[start:]
 
     def forget(self, channel: int) -> None:
-        """The channel was closed: what had begun to arrive on it never ends."""
+        """Drop the incomplete message of a channel that was closed."""
         self.channels.discard(channel)
         self._unfinished.pop(channel, None)
 
@@ -121,14 +121,14 @@ class Decoder:
             return _method(data[start - 7 : stop + 1])
         content = self._unfinished.get(channel)
         if content is None:
-            raise ProtocolError("content without a method before it")
+            raise ProtocolError("content without a preceding method")
         if kind == HEADER:
             self._header(content, data, start)
         elif kind == BODY:
             self._body(content, data, start, stop)
         else:
             raise ProtocolError(f"a frame of unknown kind {kind}")
-        if content.left:
+        if content.bytes_left:
             return None
         del self._unfinished[channel]
         message = content.message
@@ -138,16 +138,16 @@ class Decoder:
 
     @staticmethod
     def _header(content: _Content, data: bytes, at: int) -> None:
-        if content.left >= 0:
+        if content.bytes_left >= 0:
             raise ProtocolError("a second header for one message")
-        _, _, content.left, flags = _content_header.unpack_from(data, at)
-        content.oversize = content.left > MAX_BODY_BYTES
+        _, _, content.bytes_left, flags = _content_header.unpack_from(data, at)
+        content.oversize = content.bytes_left > MAX_BODY_BYTES
         at += _content_header.size
         more = flags
         while more & 1:
             (more,) = _short.unpack_from(data, at)
             at += 2
-        # The properties come in the order of their flags; those after the correlation id do not matter.
+        # The properties come in the order of their flags. Those after the correlation id are not needed.
         if flags & 0x8000:  # content type
             at += 1 + data[at]
         if flags & 0x4000:  # content encoding
@@ -160,9 +160,9 @@ class Decoder:
 
     @staticmethod
     def _body(content: _Content, data: bytes, start: int, stop: int) -> None:
-        if not 0 < stop - start <= content.left:
+        if not 0 < stop - start <= content.bytes_left:
             raise ProtocolError("a message longer than its header says")
-        content.left -= stop - start
+        content.bytes_left -= stop - start
         if not content.oversize:
             content.chunks.append(data[start:stop])
 
@@ -171,7 +171,7 @@ def _method(data: bytes) -> base.Frame:
     try:
         _, _, method = frame.unmarshal(data)
     except (UnmarshalingException, ValueError, TypeError, KeyError) as error:
-        raise ProtocolError(f"a method that cannot be read: {error}") from error
+        raise ProtocolError(f"an unreadable method: {error}") from error
     if not isinstance(method, base.Frame):
-        raise ProtocolError("a method frame that holds no method")
+        raise ProtocolError("a method frame without a method")
     return method

@@ -1,4 +1,4 @@
-"""The calls that were sent and not yet answered, on the connection of the moment."""
+"""Sends requests, and matches replies to the calls that wait for them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from nameko_mesh.errors import (
 
 
 class PendingCalls:
-    """Sends requests and matches replies by correlation id; no task and no queue for a call.
+    """The calls in flight on the current connection, by correlation id.
 
-    A reply for which nobody waits any more is ignored.
+    A call costs no task and no queue. A reply without a waiting call is ignored, because its caller has
+    given up.
     """
 
     def __init__(self, name: str, exchange: str) -> None:
@@ -43,10 +44,10 @@ class PendingCalls:
         return len(self._pending)
 
     async def attach(self, connection: Connection) -> Channel:
-        """Consumes replies on this connection from now on, and sends on it, until the channel has closed.
+        """Send and receive on this connection until the returned channel has closed.
 
-        The queue has a new name each time: while the broker has not noticed that the connection before
-        is dead, the old one is still locked. Raises Unavailable; the caller bounds the wait.
+        The reply queue gets a new name each time: until the broker notices that the previous connection is
+        dead, the previous queue stays locked. The caller bounds the wait. Raises Unavailable.
         """
         channel = await connection.open_channel()
         reply_to = str(uuid4())
@@ -58,28 +59,29 @@ class PendingCalls:
         await channel.request(
             Queue.Bind(queue=queue, exchange=self._exchange, routing_key=reply_to), Queue.BindOk
         )
-        channel.on_message = self._received
+        channel.on_message = self._on_reply
         await channel.request(Basic.Consume(queue=queue, no_ack=True, exclusive=True), Basic.ConsumeOk)
         self._loop = asyncio.get_running_loop()
         self._encoder = RequestEncoder(channel.number, connection.frame_max, self._exchange, reply_to)
         self._write = connection.write
-        channel.closed.add_done_callback(lambda closed: self._detached(channel, closed.result()))
+        channel.closed.add_done_callback(lambda closed: self._detach(connection, closed.result()))
         return channel
 
-    async def ask(
+    async def call(
         self,
         service: str,
         method: str,
         body: bytes,
-        until: float,
+        *,
+        loop_deadline: float,
         deadline: float,
-        left: float,
+        seconds_left: float,
         context: Mapping[str, Any] | None,
     ) -> Any:
-        """Sends one request and waits for its result.
+        """Send one request and return its result.
 
-        The same moment three times: `until` on the loop's clock, `deadline` in Unix seconds for the service,
-        `left` in seconds for the broker, which drops the request after it.
+        The same moment three times: `loop_deadline` on the loop's clock, `deadline` in Unix seconds for the
+        service, `seconds_left` for the broker, which drops an expired request.
         """
         correlation_id = f"{self._prefix}{next(self._numbers):x}"
         request = self._encoder.encode(
@@ -88,17 +90,17 @@ class PendingCalls:
             correlation_id,
             f"{self._name}.{service}.{correlation_id}",
             deadline,
-            max(1, int(left * 1000)),
+            max(1, int(seconds_left * 1000)),
             context,
         )
-        # Failures are results of this future too: as exceptions, those of a call that is cancelled in
-        # the same moment would be reported as never retrieved.
-        answer: asyncio.Future[Message | MeshError] = self._loop.create_future()
-        self._pending[correlation_id] = answer
-        timer = self._loop.call_at(until, self._expire, answer, service, method)
+        # Failures are results of the future too. As exceptions, asyncio would report those of a call that is
+        # cancelled at the same moment as never retrieved.
+        reply: asyncio.Future[Message | MeshError] = self._loop.create_future()
+        self._pending[correlation_id] = reply
+        timer = self._loop.call_at(loop_deadline, self._expire, reply, service, method)
         self._write(request)
         try:
-            outcome = await answer
+            outcome = await reply
         finally:
             timer.cancel()
             self._pending.pop(correlation_id, None)
@@ -108,32 +110,32 @@ class PendingCalls:
             raise UnknownService(f"no queue takes messages for {service!r}")
         return _result(outcome.body)
 
-    def _received(self, message: Message) -> None:
-        answer = self._pending.pop(message.correlation_id, None)
-        if answer is not None and not answer.done():
-            answer.set_result(message)
+    def _on_reply(self, message: Message) -> None:
+        reply = self._pending.pop(message.correlation_id, None)
+        if reply is not None and not reply.done():
+            reply.set_result(message)
 
-    def _expire(self, answer: asyncio.Future[Message | MeshError], service: str, method: str) -> None:
-        if not answer.done():
-            answer.set_result(DeadlineExceeded(f"{service}.{method}: no answer in time"))
+    def _expire(self, reply: asyncio.Future[Message | MeshError], service: str, method: str) -> None:
+        if not reply.done():
+            reply.set_result(DeadlineExceeded(f"{service}.{method}: no answer in time"))
 
-    def _detached(self, channel: Channel, reason: Unavailable) -> None:
-        for answer in self._pending.values():
-            if not answer.done():
-                answer.set_result(Disconnected(str(reason)))
+    def _detach(self, connection: Connection, reason: Unavailable) -> None:
+        for reply in self._pending.values():
+            if not reply.done():
+                reply.set_result(Disconnected(str(reason)))
         self._pending.clear()
-        channel.connection.fail(reason)  # without this channel the rest of the connection is of no use
+        connection.fail(reason)  # the rest of the connection is useless without this channel
 
 
 def _result(body: bytes) -> Any:
-    """What a reply says, decoded where its caller waits: one that cannot be read concerns nobody else."""
+    """Decode a reply in its caller's task, so that an unreadable reply fails this caller alone."""
     try:
         reply = orjson.loads(body)
         result, error = reply["result"], reply["error"]
     except (ValueError, TypeError, KeyError) as cause:
-        raise RemoteFault("a reply that cannot be read", repr(body[:80])) from cause
+        raise RemoteFault("an unreadable reply", repr(body[:80])) from cause
     if error is None:
         return result
     if not isinstance(error, dict):
-        raise RemoteFault("an error that cannot be read", repr(body[:80]))
+        raise RemoteFault("an unreadable error", repr(body[:80]))
     raise from_wire(error)

@@ -1,10 +1,9 @@
-"""Keeps one connection to the broker, through whatever ends it."""
+"""Keeps a connection to the broker, and reconnects with back-off whenever it is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import cycle
@@ -12,55 +11,56 @@ from itertools import cycle
 from nameko_mesh.aio.amqp.address import Address
 from nameko_mesh.aio.amqp.connection import Connection
 from nameko_mesh.aio.amqp.decoder import ProtocolError
+from nameko_mesh.backoff import back_off
 from nameko_mesh.errors import Disconnected, Unavailable
 
 CONNECT_TIMEOUT_SECONDS = 10.0
-"""Seconds for each of: the socket with the login, and what is declared after it."""
+"""The timeout of connecting with login, and of the declarations after it, each."""
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.05, 5.0
+STABLE_SECONDS = MAX_BACKOFF_SECONDS
+"""A connection that lasted longer than this resets the back-off.
+
+Otherwise a broker that accepts connections and drops them at once would be flooded with attempts.
+"""
 
 log = logging.getLogger(__name__)
 
 
-def backoff(attempt: int) -> float:
-    """Seconds to wait before try number `attempt` (0 is the first): exponential, with full jitter.
-
-    The jitter keeps clients that lost one broker together from coming back together
-    (M. Brooker, "Exponential Backoff And Jitter", 2015).
-    """
-    return random.uniform(0.0, min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt, 16)))
+def reconnect_delay(failures: int) -> float:
+    """Return the seconds to wait after so many failures in a row."""
+    return back_off(failures, FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
 
 
 async def open_connection(
-    address: Address, *, name: str, heartbeat: int, tls: ssl.SSLContext | None, within: float
+    address: Address, *, name: str, heartbeat: int, tls: ssl.SSLContext | None, timeout_seconds: float
 ) -> Connection:
-    """A connection that is logged in. Times in seconds.
+    """Connect and log in. `heartbeat` is in seconds.
 
-    Raises Unavailable, whatever went wrong, within that time.
+    Raises Unavailable for every failure, within the timeout.
     """
     loop = asyncio.get_running_loop()
     context = (tls or ssl.create_default_context()) if address.tls else None
     connection: Connection | None = None
     try:
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(timeout_seconds):
             _, connection = await loop.create_connection(Connection, address.host, address.port, ssl=context)
             await connection.handshake(address, name, heartbeat)
             return connection
     except BaseException as error:
         if connection is not None:
-            connection.fail(Disconnected("given up before it was ready"))
+            connection.fail(Disconnected("the connection attempt failed"))
         if isinstance(error, TimeoutError):
-            raise Unavailable(f"no answer from {address} within {within:g} s") from None
-        if isinstance(error, (OSError, ProtocolError, Unavailable)):  # TLS failures are OSErrors too
+            raise Unavailable(f"no answer from {address} within {timeout_seconds:g} s") from None
+        if isinstance(error, (OSError, ProtocolError, Unavailable)):  # TLS errors are OSErrors
             raise Unavailable(f"{address}: {error}") from error
         raise
 
 
 class ReconnectingConnection:
-    """Connects, calls `attach`, and does it again with back-off whenever the connection is lost.
+    """Connects, calls `attach`, and starts again with back-off whenever the connection is lost.
 
-    A connection is only ready after `attach`, which declares and consumes what its owner needs;
-    when it raises Unavailable the connection counts as failed. Of several addresses the next is tried
-    each time.
+    A connection is ready only after `attach`, which declares and consumes what its owner needs. If `attach`
+    raises Unavailable, the connection counts as failed. Each attempt takes the next address.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ReconnectingConnection:
     ) -> None:
         self.connection: Connection | None = None
         self.problem = "not connected yet"
-        """Why there was no connection when there last was none."""
+        """The reason why the last attempt failed or the last connection was lost."""
         self._addresses = addresses
         self._attach = attach
         self._name = name
@@ -84,42 +84,47 @@ class ReconnectingConnection:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{self._name}: broker link")
+        self._task = asyncio.get_running_loop().create_task(
+            self._run(), name=f"{self._name}: broker connection"
+        )
 
     async def stop(self) -> None:
-        """Closes the connection and never connects again. Takes about two seconds at most."""
+        """Close the connection and stop reconnecting. Takes about two seconds at most."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     async def ready(self) -> Connection:
-        """The connection, when there is one; the caller bounds the wait."""
+        """Wait for the connection and return it. The caller bounds the wait."""
         while self.connection is None:
             await self._up.wait()
         return self.connection
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        attempt = 0
+        failures = 0
         for address in cycle(self._addresses):
-            began, told = loop.time(), self.problem
+            began, last_problem = loop.time(), self.problem
             try:
                 await self._connect_once(address)
             except Unavailable as error:
                 self.problem = str(error)
-            except Exception as error:  # a defect of ours must not leave the client disconnected for ever
-                log.exception("%s: the connection failed in an unforeseen way", self._name)
+            except Exception as error:  # a defect here must not leave the client disconnected for ever
+                log.exception("%s: unexpected error of the broker connection", self._name)
                 self.problem = repr(error)
-            # One that a broker accepts and drops again and again must not reset the back-off.
-            attempt = 0 if loop.time() - began > MAX_BACKOFF_SECONDS else attempt + 1
-            level = logging.DEBUG if self.problem == told else logging.WARNING
+            failures = 0 if loop.time() - began > STABLE_SECONDS else failures + 1
+            level = logging.DEBUG if self.problem == last_problem else logging.WARNING
             log.log(level, "%s: no connection to the broker: %s", self._name, self.problem)
-            await asyncio.sleep(backoff(attempt))
+            await asyncio.sleep(reconnect_delay(failures))
 
     async def _connect_once(self, address: Address) -> None:
-        """Returns never; raises Unavailable when the connection failed or was lost."""
+        """Connect and wait until the connection is lost. Always raises Unavailable."""
         connection = await open_connection(
-            address, name=self._name, heartbeat=self._heartbeat, tls=self._tls, within=CONNECT_TIMEOUT_SECONDS
+            address,
+            name=self._name,
+            heartbeat=self._heartbeat,
+            tls=self._tls,
+            timeout_seconds=CONNECT_TIMEOUT_SECONDS,
         )
         try:
             await self._prepare(connection, address)
@@ -138,5 +143,5 @@ class ReconnectingConnection:
                 await self._attach(connection)
         except TimeoutError:
             raise Unavailable(
-                f"{address} left declarations unanswered for {CONNECT_TIMEOUT_SECONDS:g} s"
+                f"{address} did not answer the declarations within {CONNECT_TIMEOUT_SECONDS:g} s"
             ) from None

@@ -1,4 +1,4 @@
-"""Nameko requests as bytes: what is the same for every call is encoded once."""
+"""Encodes Nameko requests as AMQP frames. The constant parts are encoded once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLAGS = (
 _JSON = frames.short("application/json") + frames.short("utf-8")
 _DEADLINE = b"\x0fnameko.deadlined"
 _STACK = b"\x14nameko.call_id_stackA"
-_OURS = frozenset({"call_id_stack", "deadline"})
+_RESERVED = frozenset({"call_id_stack", "deadline"})
 
 _long = Struct("!I")
 _double = Struct("!d")
@@ -47,9 +47,10 @@ class RequestEncoder:
         expiration_ms: int,
         context: Mapping[str, Any] | None,
     ) -> bytes:
-        """One request, ready for the socket. `deadline` is Unix seconds.
+        """Return the frames of one request, ready for the socket. `deadline` is in Unix seconds.
 
-        Raises ValueError for a name of more than 255 bytes, and for headers that fill a whole frame.
+        Raises ValueError for a name of more than 255 bytes, for headers that do not fit in one frame, and
+        for a context that holds the client's own headers.
         """
         stack_entry = call_id.encode()
         size = len(stack_entry)
@@ -84,7 +85,8 @@ class RequestEncoder:
 def _context_fields(context: Mapping[str, Any]) -> bytes:
     parts: list[bytes] = []
     for key, value in context.items():
-        if key in _OURS:  # a call_id_stack that is no list ends every instance of a stock service it reaches
-            raise ValueError(f"{key!r} in the context of a call is the client's own")
+        # A call_id_stack that is not a list crashes every instance of a stock service that receives it.
+        if key in _RESERVED:
+            raise ValueError(f"a call's context must not contain {key!r}: the client sets it")
         parts += (frames.short(f"nameko.{key}"), frames.value(value))
     return b"".join(parts)

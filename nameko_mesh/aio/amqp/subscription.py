@@ -1,4 +1,4 @@
-"""Events of Nameko services, as they happen."""
+"""A subscription to the events of a Nameko service."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from nameko_mesh.aio.amqp.channel import Channel
 from nameko_mesh.aio.amqp.decoder import Message, ProtocolError
 from nameko_mesh.aio.amqp.reconnecting import (
     CONNECT_TIMEOUT_SECONDS,
-    MAX_BACKOFF_SECONDS,
+    STABLE_SECONDS,
     ReconnectingConnection,
-    backoff,
+    reconnect_delay,
 )
 from nameko_mesh.amqp import frames
 from nameko_mesh.errors import Unavailable
 
 MAX_QUEUED_EVENTS = 10_000
-"""Events that the broker keeps for a subscriber who does not keep up; then the oldest are dropped."""
+"""The broker keeps this many events for a slow subscriber. Beyond that it drops the oldest."""
 
 Callback = Callable[[Any], Awaitable[None] | None]
 
@@ -32,12 +32,13 @@ log = logging.getLogger(__name__)
 
 
 class Subscription:
-    """Hands events to `callback`, plain or async, one after the other in the order of their arrival.
+    """Passes events to `callback`, plain or async, one at a time in the order of their arrival.
 
-    For what lives in this process (a browser's stream, a cache), not for work that must be done: the queue is
-    this connection's own, so what is published while there is none is missed. `on_flowing` is called
-    when events begin to flow, at first and after each such time: read the state then. A callback that
-    raises is logged and the next event follows; one that hangs holds up this subscription alone.
+    Meant for state of this process, such as a browser's stream or a cache, not for work that must be done:
+    the queue lives as long as the connection, so events published during an interruption are missed.
+    `on_flowing` is called when events begin to flow, at first and after each interruption. Read the state
+    then. An error of the callback is logged, and the next event follows. A callback that hangs blocks this
+    subscription alone.
     """
 
     def __init__(
@@ -69,18 +70,18 @@ class Subscription:
         )
 
     async def bound(self) -> None:
-        """Waits until events arrive; the caller bounds the wait."""
+        """Wait until events flow. The caller bounds the wait."""
         await self._bound.wait()
 
     async def close(self) -> None:
-        """No event is handed over after this; a callback that is running is cancelled."""
+        """Stop passing events. A callback that is running is cancelled."""
         self._ended(self)
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        attempt = 0
+        failures = 0
         loop = asyncio.get_running_loop()
         while True:
             connection = await self._reconnecting.ready()
@@ -91,30 +92,33 @@ class Subscription:
                     channel = await connection.open_channel()
                     inbox = await self._bind(channel)
                 self._bound.set()
-                self._tell_flowing()
+                self._notify_flowing()
                 await self._consume(channel, inbox)
             except (Unavailable, TimeoutError) as error:
-                log.warning("%s: no events of %s for now: %s", self._name, self.source, error or "no answer")
+                log.warning(
+                    "%s: the events of %s are interrupted: %s", self._name, self.source, error or "timeout"
+                )
             finally:
                 self._bound.clear()
                 if channel is not None:
                     channel.close(Unavailable("the subscription ended"))
-            attempt = 0 if loop.time() - began > MAX_BACKOFF_SECONDS else attempt + 1
-            await asyncio.sleep(backoff(attempt))
+            failures = 0 if loop.time() - began > STABLE_SECONDS else failures + 1
+            await asyncio.sleep(reconnect_delay(failures))
 
     async def _bind(self, channel: Channel) -> asyncio.Queue[Message | None]:
-        """Declares as Nameko does and begins to consume. The inbox gets None when the channel has ended.
+        """Declare the queue as Nameko does, and consume it into the returned inbox.
 
-        A channel for each subscription, so that a source whose exchange is declared in another way fails
-        alone; a new queue name each time, because a dead connection's queue stays locked for a while.
+        The inbox gets None when the channel has ended. Each subscription has a channel of its own, so that a
+        source whose exchange has other properties fails alone. The queue gets a new name each time, because
+        the queue of a dead connection stays locked for a while.
         """
         exchange = f"{self.source}.events"
         queue = f"evt-{self.source}-{self._name}-{uuid4()}"
         inbox: asyncio.Queue[Message | None] = asyncio.Queue()
 
-        def received(message: Message) -> None:
+        def on_message(message: Message) -> None:
             if inbox.qsize() >= self._prefetch:
-                raise ProtocolError(f"more than {self._prefetch} events unacknowledged")
+                raise ProtocolError(f"more than {self._prefetch} unacknowledged events")
             inbox.put_nowait(message)
 
         await channel.request(
@@ -124,30 +128,35 @@ class Subscription:
             queue=queue, exclusive=True, auto_delete=True, arguments={"x-max-length": MAX_QUEUED_EVENTS}
         )
         await channel.request(declare, Queue.DeclareOk)
-        for kind in self._types:
-            await channel.request(Queue.Bind(queue=queue, exchange=exchange, routing_key=kind), Queue.BindOk)
+        for event_type in self._types:
+            await channel.request(
+                Queue.Bind(queue=queue, exchange=exchange, routing_key=event_type), Queue.BindOk
+            )
         await channel.request(Basic.Qos(prefetch_count=self._prefetch), Basic.QosOk)
-        channel.on_message = received
+        channel.on_message = on_message
         await channel.request(Basic.Consume(queue=queue, exclusive=True), Basic.ConsumeOk)
         channel.closed.add_done_callback(lambda closed: inbox.put_nowait(None))
         return inbox
 
     async def _consume(self, channel: Channel, inbox: asyncio.Queue[Message | None]) -> None:
-        """Ends with Unavailable, when the channel has. Acknowledgements only bound what is under way."""
+        """Run the callback for each event, until the channel ends. Then raises Unavailable.
+
+        An event is acknowledged whatever the callback does: acknowledgements only limit the prefetch.
+        """
         while (message := await inbox.get()) is not None:
             try:
-                handed = self._callback(orjson.loads(message.body))
-                if isawaitable(handed):
-                    await handed
+                outcome = self._callback(orjson.loads(message.body))
+                if isawaitable(outcome):
+                    await outcome
             except Exception:
-                log.exception("%s: an event of %s was not handled", self._name, self.source)
+                log.exception("%s: the callback for an event of %s failed", self._name, self.source)
             if not channel.closed.done():
-                channel.connection.write(frames.ack(channel.number, message.delivery_tag))
+                channel.write(frames.ack(channel.number, message.delivery_tag))
         raise Unavailable(str(channel.closed.result()))
 
-    def _tell_flowing(self) -> None:
+    def _notify_flowing(self) -> None:
         try:
             if self._on_flowing is not None:
                 self._on_flowing()
         except Exception:
-            log.exception("%s: what begins with the events of %s failed", self._name, self.source)
+            log.exception("%s: on_flowing for the events of %s failed", self._name, self.source)

@@ -12,7 +12,8 @@ from pamqp import commands
 from pamqp.heartbeat import Heartbeat
 
 from nameko_mesh import errors
-from nameko_mesh.aio import RpcClient, backoff
+from nameko_mesh.aio import RpcClient
+from nameko_mesh.aio.amqp.reconnecting import reconnect_delay
 from tests.unit.aio.fake_broker import FakeBroker
 from tests.unit.aio.test_aio_rpc_client import fails, started
 from tests.unit.aio.waiting import until
@@ -28,15 +29,15 @@ async def echoes(client: RpcClient, broker: FakeBroker, session: int) -> None:
         assert await call == "answered"
 
 
-def test_backoff_grows_to_its_limit_with_full_jitter() -> None:
-    def longest(attempt: int) -> float:
-        return max(backoff(attempt) for _ in range(2000))
+def test_reconnect_delay_grows_to_its_limit_with_full_jitter() -> None:
+    def longest(failures: int) -> float:
+        return max(reconnect_delay(failures) for _ in range(2000))
 
     assert 0.045 < longest(0) <= 0.05
     assert 0.35 < longest(3) <= 0.4
     assert 4.5 < longest(20) <= 5.0
     assert longest(10_000) <= 5.0
-    assert min(backoff(20) for _ in range(2000)) < 0.5
+    assert min(reconnect_delay(20) for _ in range(2000)) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,8 @@ async def test_a_broker_that_drops_each_connection_is_not_hammered(
 ) -> None:
     waits: list[int] = []
     monkeypatch.setattr(
-        "nameko_mesh.aio.amqp.reconnecting.backoff", lambda attempt: waits.append(attempt) or 0.001
+        "nameko_mesh.aio.amqp.reconnecting.reconnect_delay",
+        lambda failures: waits.append(failures) or 0.001,
     )
     broker.answers[commands.Connection.Open] = lambda: commands.Connection.Close(530, "NOT_ALLOWED", 0, 0)
     client = await connect(start=False)

@@ -127,7 +127,7 @@ async def test_a_late_answer_reaches_nobody(broker: FakeBroker, connect: Connect
 
     await fails(call, errors.DeadlineExceeded)
     assert client.in_flight == 0
-    assert len(client._calls) == 0  # no entry is kept for whom nobody waits
+    assert len(client._pending_calls) == 0  # no entry is kept for whom nobody waits
     late.answer("too late")
 
     following = started(client.call("s", "m"))
@@ -153,7 +153,7 @@ async def test_a_cancelled_call_leaves_nothing(broker: FakeBroker, connect: Conn
     with pytest.raises(asyncio.CancelledError):
         await call
     assert client.in_flight == 0
-    assert len(client._calls) == 0  # no entry is kept for whom nobody waits
+    assert len(client._pending_calls) == 0  # no entry is kept for whom nobody waits
     request.answer("to nobody")
     following = started(client.call("s", "m"))
     (await broker.request()).answer(2)
