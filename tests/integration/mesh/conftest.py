@@ -1,4 +1,4 @@
-"""Nameko containers over a real broker: every test has a virtual host of its own."""
+"""Fixtures for Nameko containers over a real broker. Each test has its own virtual host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nameko_mesh.sql import migrations, open_engine
 
 @pytest.fixture(scope="session", autouse=True)
 def _broker(rabbitmq_node: Any, request: pytest.FixtureRequest) -> None:
-    """Nameko's own fixtures take the broker from these options."""
+    """Set the options from which Nameko's own fixtures take the broker."""
     request.config.option.RABBIT_AMQP_URI = rabbitmq_node.amqp_uri
     request.config.option.RABBIT_API_URI = rabbitmq_node.management_url
 
@@ -35,7 +35,7 @@ def mesh_config(rabbit_config: None, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def outbox_store(tmp_path: Path) -> Iterator[OutboxStore]:
-    """The outbox of a service called `source`."""
+    """Return the outbox of a service called `source`."""
     url = f"sqlite:///{tmp_path}/source.db"
     migrations.upgrade(url, [sql.SCHEMA, outbox.SCHEMA])
     engine = open_engine(url)
@@ -45,7 +45,7 @@ def outbox_store(tmp_path: Path) -> Iterator[OutboxStore]:
 
 @pytest.fixture
 def queue_of(rabbit_manager: Any) -> Callable[[str], dict[str, Any]]:
-    """What the broker says of a queue."""
+    """Return a function that reads the state of a queue from the broker's management API."""
 
     def ask(name: str) -> dict[str, Any]:
         vhost = config["AMQP_URI"].rsplit("/", 1)[1]

@@ -1,4 +1,4 @@
-"""Events that are committed together travel together, and each is handled on its own account."""
+"""Bundles: events of one commit share a message, and each is handled and settled alone."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def some(count: int) -> list[Happened]:
     return [Happened(thing=f"t{number}", number=number) for number in range(count)]
 
 
-def test_a_bundle_is_one_message_for_the_mesh_and_many_for_others(outbox_store: Any, start: Any) -> None:
+def test_bundle_is_one_message_for_the_mesh_and_many_for_stock(outbox_store: Any, start: Any) -> None:
     start(Together, Stock)
     publish(outbox_store, *some(30))
     start(Source)
@@ -95,7 +95,7 @@ def test_a_bundle_is_one_message_for_the_mesh_and_many_for_others(outbox_store: 
     assert Together.lists == [list(range(30))]
 
 
-def test_each_event_of_a_bundle_is_handled_by_itself_and_in_order(outbox_store: Any, start: Any) -> None:
+def test_events_of_a_bundle_are_handled_one_by_one_in_order(outbox_store: Any, start: Any) -> None:
     start(OneByOne)
     publish(outbox_store, *some(30))
     start(Source)
@@ -103,7 +103,7 @@ def test_each_event_of_a_bundle_is_handled_by_itself_and_in_order(outbox_store: 
     assert OneByOne.heard == list(range(30))
 
 
-def test_nobody_sends_single_events_when_only_the_mesh_listens(outbox_store: Any, start: Any) -> None:
+def test_relay_sends_no_single_events_while_only_the_mesh_listens(outbox_store: Any, start: Any) -> None:
     start(Together)
     publish(outbox_store, *some(30))
     with Connection(config["AMQP_URI"]) as connection, connection.channel() as channel:
@@ -119,13 +119,13 @@ def test_nobody_sends_single_events_when_only_the_mesh_listens(outbox_store: Any
     eventually(lambda: Together.lists == [list(range(30))])
 
 
-def test_an_event_of_another_dispatcher_reaches_the_handlers_of_the_mesh(start: Any) -> None:
+def test_event_of_a_stock_dispatcher_reaches_handlers_of_the_mesh(start: Any) -> None:
     start(OneByOne, Together)
     event_dispatcher()("source", "happened", {"data": {"number": 7}})
     eventually(lambda: OneByOne.heard == [7] and Together.lists == [[7]])
 
 
-def test_an_awaited_bundle_that_only_a_stock_handler_takes_is_sent(outbox_store: Any, start: Any) -> None:
+def test_awaited_bundle_for_a_stock_handler_alone_is_sent(outbox_store: Any, start: Any) -> None:
     with Connection(config["AMQP_URI"]) as connection, connection.channel() as channel:
         plain = Exchange("source.events", type="topic", durable=True)
         queue = Queue("somebody", plain, "awaited", channel=channel, exclusive=True)
@@ -137,7 +137,7 @@ def test_an_awaited_bundle_that_only_a_stock_handler_takes_is_sent(outbox_store:
     assert heard == [0, 1, 2]
 
 
-def test_one_that_fails_is_tried_again_without_the_others(
+def test_failing_event_of_a_bundle_is_retried_without_the_others(
     outbox_store: Any, start: Any, queue_of: Any
 ) -> None:
     OneByOne.refused.add(3)
@@ -152,8 +152,8 @@ def test_one_that_fails_is_tried_again_without_the_others(
     assert others == dict.fromkeys((0, 1, 2, 4, 5), 1)
 
 
-def test_a_bundle_that_kills_is_taken_apart(outbox_store: Any, start: Any) -> None:
-    """The killing one, which hangs here until it is killed, loses its lives alone from then on."""
+def test_bundle_that_kills_the_process_is_requeued_event_by_event(outbox_store: Any, start: Any) -> None:
+    """The fatal event, which hangs until the kill, is redelivered alone from then on."""
     OneByOne.hanging.add(0)
     for life in range(1, handler.MAX_BUNDLE_DELIVERIES + 1):
         (container,) = start(OneByOne)
@@ -166,8 +166,8 @@ def test_a_bundle_that_kills_is_taken_apart(outbox_store: Any, start: Any) -> No
     eventually(lambda: sorted(OneByOne.heard) == [*[0] * (handler.MAX_BUNDLE_DELIVERIES + 1), 1, 2, 3, 4])
 
 
-def test_a_queue_of_an_older_version_gets_each_event_once(outbox_store: Any, start: Any) -> None:
-    """It was bound to the plain events, where the relay's are to be found as well while somebody listens."""
+def test_queue_of_an_older_version_gets_each_event_once(outbox_store: Any, start: Any) -> None:
+    """The old queue is bound to the plain exchange, which gets the same events while somebody listens."""
     start(Stock)
     (older,) = start(OneByOne)
     older.stop()
@@ -183,7 +183,7 @@ def test_a_queue_of_an_older_version_gets_each_event_once(outbox_store: Any, sta
 
 
 @pytest.mark.parametrize("body", [[], [{"data": {"number": 1}}, 7], [{"data": {"number": 1}}] * 101])
-def test_a_list_that_no_relay_would_send_is_parked(start: Any, body: Any) -> None:
+def test_list_that_no_relay_sends_is_parked(start: Any, body: Any) -> None:
     start(OneByOne)
     with Connection(config["AMQP_URI"]) as connection, connection.channel() as channel:
         connection.Producer(channel).publish(body, routing_key=QUEUE, serializer="json")

@@ -56,7 +56,7 @@ class Listener:
 
 
 class Gatherer:
-    """Takes what has come together; the first list waits until it is told to go on."""
+    """Takes lists of events. The first call waits for `go_on`."""
 
     name = "gatherer"
     lists: list[list[int]] = []
@@ -145,8 +145,8 @@ def test_an_envelope_says_what_when_and_of_whom(outbox_store, start):
     }
 
 
-def test_an_event_is_handled_however_late(start):
-    """A stock dispatcher sends along the deadline of the call in which it publishes."""
+def test_event_is_handled_after_the_deadline_of_its_publisher(start):
+    """A stock dispatcher sends the deadline of the call that publishes."""
     start(Listener)
     with Connection(config["AMQP_URI"]) as connection:
         producer = Producer(connection.channel(), Exchange("source.events"), auto_declare=False)
@@ -165,7 +165,7 @@ def test_an_awaited_event_waits_for_its_consumer(outbox_store, start):
     eventually(lambda: set(numbers()) >= {1, 2})
 
 
-def test_an_event_whose_handler_failed_comes_back(outbox_store, start):
+def test_event_is_retried_when_its_handler_fails(outbox_store, start):
     Listener.failures = 3
     start(Listener)
     publish(outbox_store, Happened(thing="a", number=1))
@@ -178,7 +178,7 @@ HAPPENED = "evt-source-happened--listener.on_happened"
 
 @pytest.fixture
 def parked():
-    """The message that gets into the queue of the parked."""
+    """Return the next message of the dead-letter queue."""
 
     def take():
         with Connection(config["AMQP_URI"]) as connection:
@@ -188,9 +188,7 @@ def parked():
     return take
 
 
-def test_an_event_that_always_fails_is_parked_with_the_reason_and_holds_up_no_other(
-    outbox_store, start, parked
-):
+def test_event_that_always_fails_is_parked_with_its_reason_and_blocks_no_other(outbox_store, start, parked):
     Listener.failures = handler.MAX_ATTEMPTS
     start(Listener)
     publish(outbox_store, Happened(thing="a", number=1))
@@ -204,7 +202,7 @@ def test_an_event_that_always_fails_is_parked_with_the_reason_and_holds_up_no_ot
     eventually(lambda: numbers() == [2])
 
 
-def test_an_event_that_must_be_handled_is_tried_for_ever(outbox_store, start):
+def test_for_ever_retries_beyond_the_last_attempt(outbox_store, start):
     Listener.failures = handler.MAX_ATTEMPTS * 2
     start(Listener)
     publish(outbox_store, Awaited(thing="a", number=1))
@@ -212,7 +210,7 @@ def test_an_event_that_must_be_handled_is_tried_for_ever(outbox_store, start):
     eventually(lambda: numbers() == [1])
 
 
-def test_a_failing_event_keeps_its_count_when_its_process_dies(outbox_store, start, parked):
+def test_failing_event_keeps_its_attempts_when_the_process_dies(outbox_store, start, parked):
     Listener.failures = 100
     listener = start(Listener)
     publish(outbox_store, Happened(thing="a", number=1))
@@ -225,7 +223,7 @@ def test_a_failing_event_keeps_its_count_when_its_process_dies(outbox_store, sta
     assert len(Listener.begun) <= 2 * handler.MAX_ATTEMPTS
 
 
-def test_an_event_that_can_not_be_read_is_parked_byte_for_byte(start, parked):
+def test_undecodable_event_is_parked_byte_for_byte(start, parked):
     listener = start(Listener)
     with Connection(config["AMQP_URI"]) as connection:
         connection.Producer().publish(
@@ -237,7 +235,7 @@ def test_an_event_that_can_not_be_read_is_parked_byte_for_byte(start, parked):
     assert not listener._died.ready()
 
 
-def test_an_event_waits_for_ever_for_what_is_unavailable(outbox_store, start):
+def test_event_is_retried_without_limit_while_something_is_unavailable(outbox_store, start):
     Listener.failure = Unavailable("the database is away")
     Listener.failures = handler.MAX_ATTEMPTS * 2
     start(Listener)
@@ -246,9 +244,7 @@ def test_an_event_waits_for_ever_for_what_is_unavailable(outbox_store, start):
     eventually(lambda: numbers() == [1])
 
 
-def test_an_event_outlives_any_number_of_restarts_while_the_database_is_away(
-    outbox_store, start, monkeypatch
-):
+def test_event_survives_any_number_of_restarts_while_the_database_is_down(outbox_store, start, monkeypatch):
     monkeypatch.setattr(handler, "MAX_DELIVERIES", 6)
     Listener.failure = Unavailable("the database is away")
     Listener.failures = 1_000
@@ -265,7 +261,7 @@ def test_an_event_outlives_any_number_of_restarts_while_the_database_is_away(
     eventually(lambda: numbers() == [1])
 
 
-def test_an_event_that_waits_is_given_back_when_the_service_stops(outbox_store, start, monkeypatch, queue_of):
+def test_waiting_event_is_requeued_when_the_service_stops(outbox_store, start, monkeypatch, queue_of):
     monkeypatch.setattr(handler, "back_off", lambda *_: 60.0)
     Listener.failure = Unavailable("the database is away")
     Listener.failures = 1
@@ -278,8 +274,8 @@ def test_an_event_that_waits_is_given_back_when_the_service_stops(outbox_store, 
     eventually(lambda: numbers() == [1])
 
 
-def test_an_event_that_kills_its_process_is_parked_by_the_broker(outbox_store, start, parked, monkeypatch):
-    """A kill closes the connection with the message unanswered, as the death of the process would."""
+def test_event_that_kills_its_process_is_parked_by_the_broker(outbox_store, start, parked, monkeypatch):
+    """A kill closes the connection with the message unsettled, as a dying process does."""
     monkeypatch.setattr(handler, "MAX_DELIVERIES", 3)
     Listener.hanging = True
     listener = start(Listener)
@@ -295,7 +291,7 @@ def test_an_event_that_kills_its_process_is_parked_by_the_broker(outbox_store, s
 
 
 def gather(outbox_store, start):
-    """The first event is in hand, the others have come meanwhile."""
+    """Publish events while the first is being handled."""
     start(Gatherer)
     for number in range(10):
         publish(outbox_store, Happened(thing=f"t{number}", number=number))
@@ -306,14 +302,14 @@ def gather(outbox_store, start):
     Gatherer.go_on.send()
 
 
-def test_events_that_came_meanwhile_are_handed_over_together(outbox_store, start):
+def test_events_that_arrive_during_a_call_are_handled_in_the_next(outbox_store, start):
     gather(outbox_store, start)
     eventually(lambda: sum(map(len, Gatherer.lists)) == 10)
     assert [number for numbers in Gatherer.lists for number in numbers] == list(range(10))
     assert len(Gatherer.lists) < 10
 
 
-def test_in_a_list_that_fails_each_event_is_on_its_own_account(outbox_store, start):
+def test_events_of_a_failing_list_are_handled_one_by_one(outbox_store, start):
     Gatherer.poison.add(5)
     gather(outbox_store, start)
     with Connection(config["AMQP_URI"]) as connection:
@@ -324,7 +320,7 @@ def test_in_a_list_that_fails_each_event_is_on_its_own_account(outbox_store, sta
     assert handled >= set(range(1, 10))
 
 
-def test_a_stock_listener_hears_too(outbox_store, start):
+def test_stock_handler_receives_events_too(outbox_store, start):
     start(StockListener)
     publish(outbox_store, Happened(thing="a", number=1))
     start(Source)
@@ -379,7 +375,7 @@ def test_what_was_sent_long_ago_is_forgotten_and_what_was_not_sent_never(outbox_
     assert left == [["new"], ["unsent"]]
 
 
-def test_a_message_that_is_no_event_kills_nobody(outbox_store, start):
+def test_message_that_is_no_event_leaves_the_handler_working(outbox_store, start):
     listener = start(Listener)
     with Connection(config["AMQP_URI"]) as connection:
         for body in ([], 7, "x", None):

@@ -1,4 +1,4 @@
-"""What a stranger can send must neither end a process nor hang one."""
+"""Hostile messages: they neither end nor hang a process."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def publish_raw(routing_key, body, **properties):
 
 
 @pytest.mark.parametrize("headers", HOSTILE_HEADERS, ids=str)
-def test_hostile_headers_end_nobody(victim, call, headers):
+def test_hostile_headers_leave_the_service_working(victim, call, headers):
     publish("nameko-rpc", "victim.echo", {"args": [], "kwargs": {"value": 1}}, headers=headers, reply_to="x")
     publish("stranger.events", "happened", {"a": 1}, headers=headers)
     eventually(lambda: Victim.heard == [{"a": 1}])
@@ -96,7 +96,7 @@ UNREADABLE = [
     {"body": b"\xff", "content_type": "application/json", "content_encoding": "utf-8"},
     {"body": "\u00e9".encode("utf-16"), "content_type": "application/json", "content_encoding": "utf-16"},
 ]
-NOT_BEGUN = [
+REJECTED = [
     ("victim.\ud800", {"args": [], "kwargs": {}}),  # a key that is no text
     ("victim.echo", {"args": []}),
     ("victim.echo", ["args", "kwargs"]),
@@ -108,7 +108,7 @@ NOT_BEGUN = [
 
 @pytest.fixture
 def answer_to():
-    """Send bytes as they are, and wait for the error in the answer."""
+    """Send raw bytes, and return the error of the reply."""
 
     def ask(routing_key, body, **properties):
         with Connection(config["AMQP_URI"]) as connection:
@@ -138,19 +138,19 @@ def parked(count=1):
 
 
 @pytest.mark.parametrize("properties", UNREADABLE, ids=lambda p: str(p["body"][:8]))
-def test_a_call_that_can_not_be_read_is_answered(victim, answer_to, properties):
+def test_undecodable_call_is_answered_with_an_error(victim, answer_to, properties):
     error = answer_to("victim.echo", **properties)
     assert error["exc_type"] == "MalformedRequest"
     assert not victim._died.ready()
 
 
-@pytest.mark.parametrize(("routing_key", "body"), NOT_BEGUN, ids=str)
-def test_a_call_that_no_method_can_take_is_answered(victim, answer_to, routing_key, body):
+@pytest.mark.parametrize(("routing_key", "body"), REJECTED, ids=str)
+def test_call_that_fits_no_method_is_answered_with_an_error(victim, answer_to, routing_key, body):
     error = answer_to(routing_key, body, serializer="json")
     assert error["exc_type"] in ("MalformedRequest", "IncorrectSignature", "MethodNotFound")
 
 
-def test_a_correlation_id_that_is_no_text_harms_nobody(victim, call):
+def test_invalid_correlation_id_leaves_the_service_working(victim, call):
     publish_raw(
         "victim.echo",
         body=b'{"args": [], "kwargs": {"value": 1}}',
@@ -163,18 +163,18 @@ def test_a_correlation_id_that_is_no_text_harms_nobody(victim, call):
     assert not victim._died.ready()
 
 
-def test_what_has_nobody_to_be_answered_is_parked_with_its_reason(victim, call):
+def test_rejected_call_without_reply_address_is_parked_with_its_reason(victim, call):
     for properties in UNREADABLE:
         publish_raw("victim.echo", **properties)
-    for routing_key, body in NOT_BEGUN:
+    for routing_key, body in REJECTED:
         publish("nameko-rpc", routing_key, body)
-    reasons = [message.headers["x-reason"] for message in parked(len(UNREADABLE) + len(NOT_BEGUN))]
+    reasons = [message.headers["x-reason"] for message in parked(len(UNREADABLE) + len(REJECTED))]
     assert all(reasons)
     assert call(value=7) == 7
 
 
-def test_a_call_that_kills_its_process_is_parked_after_its_lives(container_factory, monkeypatch):
-    """A kill closes the connection with the call unanswered, as the death of the process would."""
+def test_call_that_kills_its_process_is_parked_after_max_crashes(container_factory, monkeypatch):
+    """A kill closes the connection with the call unanswered, as a dying process does."""
     begun = []
 
     def hang(self, value):
@@ -195,7 +195,7 @@ def test_a_call_that_kills_its_process_is_parked_after_its_lives(container_facto
     assert message.headers["x-handler"] == "victim.hang"
 
 
-def test_a_container_that_dies_while_it_starts_does_not_hang():
+def test_container_killed_during_its_start_does_not_hang():
     class Doomed(Container):
         def spawn_managed_thread(self, fn, identifier=None):
             def fail():
@@ -208,7 +208,7 @@ def test_a_container_that_dies_while_it_starts_does_not_hang():
         container.start()
 
 
-def test_a_service_waits_for_a_broker_that_is_away(container_factory):
+def test_service_waits_for_an_unreachable_broker(container_factory):
     with config.patch({"AMQP_URI": f"pyamqp://guest:guest@127.0.0.1:{free_port()}//"}):
         container = container_factory(Victim)
         starting = eventlet.spawn(container.start)

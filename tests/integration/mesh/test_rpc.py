@@ -1,4 +1,4 @@
-"""RPC: errors that mean something, deadlines that hold, nothing executed twice, stock on the other side."""
+"""RPC over a real broker: errors, deadlines, draining, and stock Nameko as the peer."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Caller:
 
     @dummy
     def call_many(self, tokens):
-        """Five calls of `slow` at a time (Nameko's hook itself takes no two at once)."""
+        """Make five calls of `slow` at a time. Nameko's hook takes one call at a time."""
         pool = eventlet.GreenPool(5)
         return list(pool.imap(lambda token: self.target.slow(seconds=0.05, token=token), tokens))
 
@@ -111,25 +111,25 @@ def caller(container_factory):
 
 
 def publish(body, routing_key="target.echo", **properties):
-    """A message as anybody may send it."""
+    """Publish any body, as a foreign program might."""
     with Connection(config["AMQP_URI"]) as connection:
         producer = Producer(connection.channel(), Exchange("nameko-rpc", type="topic"), auto_declare=False)
         producer.publish(body, routing_key=routing_key, serializer="json", **properties)
 
 
-def test_a_call_is_answered(target, caller):
+def test_call_returns_the_result(target, caller):
     with entrypoint_hook(caller, "call") as call:
         assert call("echo", value={"a": [1, 2.5, None, "ü"]}) == {"a": [1, 2.5, None, "ü"]}
 
 
-def test_a_refusal_keeps_its_slug_field_and_message(target, caller):
+def test_refusal_keeps_slug_field_and_message(target, caller):
     with entrypoint_hook(caller, "call") as call, pytest.raises(errors.Refused, match="none left") as refused:
         call("refuse")
     assert (refused.value.slug, refused.value.field) == ("out-of-stock", "quantity")
 
 
 @pytest.mark.parametrize("method", ["break_down", "confuse", "unsendable"])
-def test_a_fault_tells_nothing_of_the_inside_and_kills_nobody(target, caller, method):
+def test_fault_hides_its_text_and_ends_no_process(target, caller, method):
     with entrypoint_hook(caller, "call") as call:
         with pytest.raises(errors.RemoteFault) as fault:
             call(method)
@@ -137,14 +137,14 @@ def test_a_fault_tells_nothing_of_the_inside_and_kills_nobody(target, caller, me
         assert call("echo", value=1) == 1
 
 
-def test_a_stock_client_gets_answers_and_errors(target):
+def test_stock_client_gets_results_and_errors(target):
     with ServiceRpcClient("target", timeout=5) as client:
         assert client.echo(value=1) == 1
         with pytest.raises(RemoteError, match="OutOfStock none left"):
             client.refuse()
 
 
-def test_a_stock_service_is_understood(container_factory, caller):
+def test_stock_service_is_understood(container_factory, caller):
     container_factory(StockTarget).start()
     with entrypoint_hook(caller, "call") as call:
         assert call("echo", value=1) == 1
@@ -154,18 +154,18 @@ def test_a_stock_service_is_understood(container_factory, caller):
             call("absent")
 
 
-def test_wrong_arguments_are_the_callers_fault(target, caller):
+def test_wrong_arguments_are_refused(target, caller):
     with entrypoint_hook(caller, "call") as call, pytest.raises(errors.Refused) as refused:
         call("echo", valeu=1)
     assert refused.value.slug == "validation-failed"
 
 
-def test_an_unknown_service_is_known_at_once(caller):
+def test_unknown_service_raises_without_waiting(caller):
     with entrypoint_hook(caller, "call_nobody") as call, pytest.raises(errors.UnknownService):
         call()
 
 
-def test_a_call_ends_in_time_and_leaves_nothing_behind(target, caller):
+def test_call_ends_at_its_timeout_and_leaves_no_pending_reply(target, caller):
     with entrypoint_hook(caller, "call") as call:
         started = time.monotonic()
         with pytest.raises(errors.DeadlineExceeded):
@@ -175,7 +175,7 @@ def test_a_call_ends_in_time_and_leaves_nothing_behind(target, caller):
     assert listener.pending == {}
 
 
-def test_the_deadline_of_the_request_is_the_deadline_of_its_calls(target, caller):
+def test_calls_inherit_the_deadline_of_the_request(target, caller):
     context = {"deadline": time.time() + 0.4}
     with entrypoint_hook(caller, "call", context_data=context) as call:
         started = time.monotonic()
@@ -184,7 +184,7 @@ def test_the_deadline_of_the_request_is_the_deadline_of_its_calls(target, caller
         assert time.monotonic() - started < 0.9
 
 
-def test_no_time_left_is_no_call(target, caller):
+def test_expired_deadline_makes_no_call(target, caller):
     just_enough_to_answer = {"deadline": time.time() + MIN_SPARE_SECONDS}
     hook = entrypoint_hook(caller, "call", context_data=just_enough_to_answer)
     with hook as call, pytest.raises(errors.DeadlineExceeded, match="no time"):
@@ -192,7 +192,7 @@ def test_no_time_left_is_no_call(target, caller):
     assert Target.executed == []
 
 
-def test_a_call_that_arrives_after_its_deadline_is_not_executed(target, caller):
+def test_call_that_arrives_after_its_deadline_is_not_executed(target, caller):
     body = {"args": [], "kwargs": {"seconds": 0, "token": "late"}}
     publish(body, "target.slow", headers={"nameko.deadline": time.time() - 1})
     with entrypoint_hook(caller, "call") as call:
@@ -200,7 +200,7 @@ def test_a_call_that_arrives_after_its_deadline_is_not_executed(target, caller):
     assert Target.executed == ["in time"]
 
 
-def test_a_call_that_waited_for_its_turn_past_its_deadline_is_not_executed(container_factory, caller):
+def test_call_whose_deadline_passes_before_a_worker_is_free_is_dropped(container_factory, caller):
     Target.executed.clear()
     with config.patch({"max_workers": 1}):
         container_factory(Target).start()
@@ -216,7 +216,7 @@ def test_a_call_that_waited_for_its_turn_past_its_deadline_is_not_executed(conta
     assert Target.executed == ["first", "patient"]
 
 
-def test_what_is_left_of_the_deadline_is_in_the_log(target, caller):
+def test_log_lines_end_with_the_remaining_milliseconds(target, caller):
     console = logging.StreamHandler(io.StringIO())
     console.setFormatter(Formatter("%(message)s"))
     log = logging.getLogger(__name__)
@@ -239,15 +239,15 @@ def test_what_is_left_of_the_deadline_is_in_the_log(target, caller):
     ids=["no reply address", "a call stack that is none", "a deadline that is none"],
 )
 @pytest.mark.parametrize("body", [{"args": [], "kwargs": {"value": 1}}, {"args": []}, [], None, 7])
-def test_a_hostile_message_kills_nobody(target, caller, queue_of, properties, body):
+def test_hostile_message_leaves_the_service_working(target, caller, queue_of, properties, body):
     publish(body, **properties)
     with entrypoint_hook(caller, "call") as call:
         assert call("echo", value=1) == 1
     assert not target._died.ready()
 
 
-def test_what_is_in_flight_is_finished_once_when_the_service_stops(container_factory, target, caller):
-    """Two instances: the one that is stopped answers, the other one executes nothing again."""
+def test_calls_in_flight_finish_once_when_the_service_stops(container_factory, target, caller):
+    """The stopping instance answers, so the other instance executes no call again."""
     with entrypoint_hook(caller, "call") as call:
         in_flight = eventlet.spawn(call, "slow", seconds=0.8, token="once")
         eventually(lambda: Target.executed == ["once"])
@@ -259,7 +259,7 @@ def test_what_is_in_flight_is_finished_once_when_the_service_stops(container_fac
     assert Target.executed == ["once"]
 
 
-def test_calls_made_while_an_instance_stops_are_answered_by_the_other(container_factory, target, caller):
+def test_calls_during_a_stop_are_answered_by_the_other_instance(container_factory, target, caller):
     heir = container_factory(Target)
     heir.start()
     tokens = [str(number) for number in range(40)]

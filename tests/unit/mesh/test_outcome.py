@@ -1,4 +1,4 @@
-"""One item's answer in a batch."""
+"""Outcomes of the items of a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def refuse(item: int) -> int:
     return item * 2
 
 
-def test_a_bad_item_spoils_no_other():
+def test_failing_item_leaves_the_others_alone():
     outcomes = Outcome.of_each(refuse, [1, -1, 2])
 
     assert [outcome.to_wire() for outcome in outcomes] == [
@@ -24,22 +24,22 @@ def test_a_bad_item_spoils_no_other():
     ]
 
 
-def test_what_was_not_meant_to_be_raised_is_not_an_outcome():
+def test_exception_without_a_slug_is_raised():
     with pytest.raises(ZeroDivisionError):
         Outcome.of(lambda: 1 // 0)
 
 
-def test_an_error_stays_an_error_on_the_way():
+def test_map_and_then_keep_an_error():
     refused = Outcome.of(lambda: refuse(-1))
     assert refused.then(refuse).map(str).error is refused.error
 
 
-def test_there_and_back_again():
+def test_outcome_survives_the_wire():
     for outcome in Outcome.of_each(refuse, [1, -1]):
         back = Outcome.from_wire(outcome.to_wire())
         assert back.to_wire() == outcome.to_wire()
 
 
-def test_to_unwrap_an_error_raises_it():
+def test_unwrapping_an_error_raises_it():
     with pytest.raises(Refused, match="less than nothing"):
         Outcome.of(lambda: refuse(-1)).unwrap()

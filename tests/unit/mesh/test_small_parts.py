@@ -1,4 +1,4 @@
-"""The small parts: amounts, pages, back-off, context, errors, events, settings."""
+"""Small modules: money, paging, backoff, context, errors, log, events, settings."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from services.orders.events import OrderPlaced
         (1, None, None, ""),
     ],
 )
-def test_amounts_have_the_digits_of_their_currency(minor, currency, number, text):
+def test_amount_has_the_digits_of_its_currency(minor, currency, number, text):
     assert money.major_units(minor, currency) == number
     assert money.amount(minor, currency) == text
 
 
-def test_pages_follow_each_other_without_gap_or_overlap():
+def test_pages_cover_all_rows_without_gap_or_overlap():
     rows = [f"{n:02}" for n in range(7)]
     seen, cursor = [], None
     while True:
         after = (decode_cursor(cursor) or [""])[0]
-        found = [row for row in rows if row > after][: 3 + 1]
-        answer = page(found, 3, lambda row: {"row": row}, lambda row: [row])
+        following = [row for row in rows if row > after][: 3 + 1]
+        answer = page(following, 3, lambda row: {"row": row}, lambda row: [row])
         seen += [item["row"] for item in answer["items"]]
         cursor = answer["next_cursor"]
         if cursor is None:
@@ -50,42 +50,42 @@ def test_pages_follow_each_other_without_gap_or_overlap():
 
 
 @pytest.mark.parametrize("cursor", ["%%%", "e30=", "WzFd", "", 7, "WyJhIiwiYiJd", "WyJcdWQ4MDAiXQ=="])
-def test_a_forged_cursor_is_refused(cursor):
+def test_forged_cursor_is_refused(cursor):
     with pytest.raises(errors.Refused) as refused:
         decode_cursor(cursor)
     assert refused.value.field == "cursor"
 
 
 @pytest.mark.parametrize("limit", [0, -1, 101, "10", True, None])
-def test_a_page_has_bounds(limit):
+def test_limit_outside_its_bounds_is_refused(limit):
     with pytest.raises(errors.Refused) as refused:
         checked_limit(limit)
     assert refused.value.field == "limit"
 
 
-def test_back_off_grows_to_its_bound_and_overflows_nothing():
+def test_back_off_grows_to_its_bound_without_overflow():
     assert all(0 <= back_off(n, first=0.1, longest=2) <= min(2, 0.1 * 2**n) for n in range(20))
     assert back_off(10**9, longest=2) <= 2
 
 
 @pytest.mark.parametrize("stack", [5, "a.b.c", [1], ["a"] * 101, {"a": 1}])
-def test_a_hostile_call_stack_is_dropped(stack):
+def test_malformed_call_stack_is_dropped(stack):
     assert validated_context({"nameko.call_id_stack": stack, "nameko.x": 1}) == {"nameko.x": 1}
 
 
-def test_a_sound_call_stack_is_kept():
+def test_valid_context_is_kept():
     headers = {"nameko.call_id_stack": ["a.b.1"], "nameko.deadline": 1.5}
     assert validated_context(headers) == headers
     assert validated_context(None) == {}
 
 
 @pytest.mark.parametrize("deadline", ["soon", True, -1, float("inf"), float("nan"), None])
-def test_a_hostile_deadline_is_none(deadline):
+def test_malformed_deadline_is_dropped(deadline):
     assert deadline_of({"deadline": deadline}) is None
     assert "nameko.deadline" not in validated_context({"nameko.deadline": deadline}) or deadline is None
 
 
-def test_only_an_error_with_a_slug_has_a_public_face():
+def test_only_an_error_with_a_slug_is_described():
     assert errors.describe(ValueError("secret")) is None
     assert errors.describe(errors.Refused("not-found", "gone", "id")) == {
         "code": "not-found",
@@ -102,20 +102,20 @@ def test_only_an_error_with_a_slug_has_a_public_face():
         ({"exc_type": "KeyError", "value": "'x'"}, errors.RemoteFault, "internal"),
     ],
 )
-def test_errors_from_the_wire(wire, kind, slug):
+def test_wire_error_becomes_the_matching_exception(wire, kind, slug):
     error = errors.from_wire(wire)
     assert type(error) is kind
     assert error.slug == slug
 
 
-def test_a_missing_setting_is_named():
+def test_missing_setting_is_named():
     with config.patch({"AMQP_URI": ""}, clear=True):
         with pytest.raises(settings.MissingSetting, match="AMQP_URI"):
             settings.required("AMQP_URI")
         assert settings.optional("AMQP_URI", "x") == "x"
 
 
-def test_the_log_keeps_faults_and_drops_refusals():
+def test_log_keeps_faults_and_drops_refusals():
     def kept(error):
         record = logging.makeLogRecord({"exc_info": (type(error), error, None)})
         return FaultFilter().filter(record)
@@ -126,12 +126,12 @@ def test_the_log_keeps_faults_and_drops_refusals():
     assert FaultFilter().filter(logging.makeLogRecord({}))
 
 
-def test_every_service_has_a_database_of_its_own():
+def test_database_url_contains_the_service_name():
     with config.patch({"DATABASE_URL": "sqlite:///{service}.db"}):
         assert settings.database_url("orders") == "sqlite:///orders.db"
 
 
-def test_every_event_has_a_random_uuid_of_its_own():
+def test_each_event_gets_its_own_random_uuid():
     event = OrderPlaced(order_id="O1", user_id="U1", status="pending", items=[])
     ids = [one["event_id"] for one in sealed([(event, 1)] * 1000, "2026-01-01T00:00:00.000000Z")]
 
