@@ -1,6 +1,6 @@
-"""Amounts for people. Whatever calculates uses whole minor units and the currency's code.
+"""Amounts of money for people to read. All calculations use integer minor units and a currency code.
 
-How many digits a minor unit has is in ISO 4217: two for most currencies, here are the others.
+ISO 4217 defines the digits of a minor unit: two for most currencies. `_DIGITS` has the other currencies.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DIGITS = {
 
 
 def major_units(minor: int | None, currency: str | None) -> float | None:
-    """120050 USD is 1200.5; None when either is not known."""
+    """Return the amount as a number: 120050 USD is 1200.5. Returns None if an argument is None."""
     if minor is None or currency is None:
         return None
     digits = _DIGITS.get(currency, 2)
@@ -41,9 +41,9 @@ def major_units(minor: int | None, currency: str | None) -> float | None:
 
 
 def amount(minor: int | None, currency: str | None) -> str:
-    """120050 USD is `1200.50 USD`; empty when either is not known."""
+    """Return the amount as text: 120050 USD is `1200.50 USD`. Returns "" if an argument is None."""
     if minor is None or currency is None:
         return ""
     digits = _DIGITS.get(currency, 2)
-    whole, rest = divmod(minor, 10**digits)
-    return f"{whole}.{rest:0{digits}d} {currency}" if digits else f"{whole} {currency}"
+    major, rest = divmod(minor, 10**digits)
+    return f"{major}.{rest:0{digits}d} {currency}" if digits else f"{major} {currency}"

@@ -1,8 +1,8 @@
-"""Keeping and sending mails.
+"""The use cases of notifications: keeping mails and sending them.
 
-An event becomes a row, and the row a mail: so an event that comes twice is one mail, and a mail
-server that is away delays mails and loses none. What a process has sent in its last NOTE_SECONDS is
-sent once more when it dies, under the same Message-ID.
+Each event becomes a row, and each row becomes a mail. So an event that is delivered twice leads to one mail,
+and a mail server that is down delays mails but loses none. Mails that a process has sent in its last
+MARK_SECONDS are sent again if it dies then, with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from services.notifications.store import MailsStore
 
 log = logging.getLogger(__name__)
 
-BATCH = 10
-"""At one turn, of two a second: a crowd of orders is confirmed at once and told of at this pace, for making
-a mail costs about as much as placing the order did."""
-NOTE_SECONDS = 0.1
-"""How long mails that were sent may wait to be noted together: a commit for each costs more than a mail."""
+BATCH_SIZE = 10
+"""Mails that are sent each half second. A mail costs about as much as placing the order, so a burst of orders
+is confirmed first, and its mails follow at this rate."""
+MARK_SECONDS = 0.1
+"""Sent mails wait for so long to be marked together, because a commit costs more than a mail."""
 LEASE = timedelta(seconds=15)
-LONGEST_DELAY = 60.0
+MAX_DELAY_SECONDS = 60.0
+"""Between two attempts to send a mail."""
 ALERT_ATTEMPTS = 10
-"""A mail that has failed so often is an error in the log; it is tried again all the same."""
+"""After so many attempts an unsent mail is an error in the log; it is tried again all the same."""
 
 
 @retry_on_conflict
 def keep_mails(store: MailsStore, events: Sequence[Mapping[str, Any]]) -> None:
-    """Keep the mails about events; the same event again changes nothing."""
+    """Keep a mail about each event. A repeated event changes nothing."""
     mails = [
         domain.mail_about(event, amount(event["data"]["total_minor"], event["data"]["currency"]))
         for event in events
@@ -45,43 +46,41 @@ def keep_mails(store: MailsStore, events: Sequence[Mapping[str, Any]]) -> None:
 
 
 def send_mails(store: MailsStore, send: Callable[[Mail], None]) -> int:
-    """Send what is due; what fails is put off, with back-off. Returns how many were sent.
+    """Send the mails that are due. A mail that fails is due again later. Returns the number of sent mails.
 
-    Stops when half of the lease is over, so that no mail is sent by two at once: a slow server
-    leaves the rest to the next one.
+    Stops when half of the lease is over, so that no other process sends the same mails: with a slow mail
+    server the rest is left to the next call.
     """
     with store.transaction() as tx:
-        leased = tx.lease_due(BATCH, LEASE)
-    began = time.monotonic()
-    sent, noted_at = 0, began
-    unnoted: list[str] = []
+        leased = tx.lease_due(BATCH_SIZE, LEASE)
+    began = marked_at = time.monotonic()
+    sent: list[str] = []
+    marked = 0
     for mail, attempts in leased:
         now = time.monotonic()
         if now > began + LEASE.total_seconds() / 2:
             break
-        if unnoted and now > noted_at + NOTE_SECONDS:
-            _note(store, unnoted)
-            noted_at = now
+        if now > marked_at + MARK_SECONDS:
+            _mark_sent(store, sent[marked:])
+            marked, marked_at = len(sent), now
         try:
             send(mail)
-        except Exception as error:  # whatever is wrong with one mail must not hold up the others
+        except Exception as error:  # any error, because a bad mail must not delay the other mails
             _put_off(store, mail, attempts, error)
         else:
-            sent += 1
-            unnoted.append(mail.id)
-    if unnoted:
-        _note(store, unnoted)
-    return sent
+            sent.append(mail.id)
+    _mark_sent(store, sent[marked:])
+    return len(sent)
 
 
-def _note(store: MailsStore, sent: list[str]) -> None:
-    with store.transaction() as tx:
-        tx.mark_sent(sent)
-    sent.clear()
+def _mark_sent(store: MailsStore, mail_ids: Sequence[str]) -> None:
+    if mail_ids:
+        with store.transaction() as tx:
+            tx.mark_sent(mail_ids)
 
 
 def _put_off(store: MailsStore, mail: Mail, attempts: int, error: Exception) -> None:
-    delay = timedelta(seconds=back_off(attempts, first=1.0, longest=LONGEST_DELAY))
+    delay = timedelta(seconds=back_off(attempts, first=1.0, longest=MAX_DELAY_SECONDS))
     level = logging.ERROR if attempts >= ALERT_ATTEMPTS else logging.WARNING
     kind = type(error).__name__
     log.log(level, "mail %s was not sent, attempt %d: %s: %s", mail.id, attempts, kind, error)

@@ -1,4 +1,4 @@
-"""What the customer is told, and in which words."""
+"""The rules of notifications: the mail that an event leads to."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """One mail for one event; `id` is the event's, so that the same event never makes a second one."""
+    """A mail about an event. `id` is the id of the event, so that a repeated event makes no second mail."""
 
     id: str
     recipient: str
@@ -18,7 +18,7 @@ class Mail:
 
 
 def mail_about(event: Mapping[str, Any], total: str) -> Mail:
-    """The mail for an order_confirmed or order_cancelled event; `total` is in words for people."""
+    """Return the mail about an order_confirmed or order_cancelled event. `total` is a text for people."""
     data = event["data"]
     number = data["order_id"]
     if event["type"] == "order_confirmed":

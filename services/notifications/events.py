@@ -1,1 +1,1 @@
-"""Notifications publishes nothing: it is where news ends."""
+"""Notifications publishes no events."""

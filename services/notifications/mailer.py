@@ -1,4 +1,4 @@
-"""How a mail leaves: by SMTP when SMTP_URL is set, else as a file that a mail program opens."""
+"""Sends mails: by SMTP if SMTP_URL is set, else as files that a mail program opens."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from nameko.extensions import DependencyProvider
 from nameko_mesh import settings
 from services.notifications.domain import Mail
 
-SMTP_SECONDS = 2.5
+SMTP_TIMEOUT_SECONDS = 2.5
 _DOMAIN = "mycelium.invalid"
 
 
 class _Headers(HeaderRegistry):
-    """The standard library makes a class anew for every header of every message."""
+    """Caches the class of each header, which the standard library creates again for every message."""
 
-    @cache  # noqa: B019 - there is one of it
+    @cache  # noqa: B019 - the process has one instance
     def __getitem__(self, name: str) -> type[Any]:
-        made: type[Any] = super().__getitem__(name)
-        return made
+        header_cls: type[Any] = super().__getitem__(name)
+        return header_cls
 
 
 _POLICY = EmailPolicy(header_factory=_Headers())
 
 
-class Postman(DependencyProvider):
-    """Injects `send(mail)`, which raises OSError when the mail did not leave.
+class Mailer(DependencyProvider):
+    """Injects `send(mail)`, which raises OSError if the mail was not sent.
 
-    SMTP_URL is smtp://[user:password@]host[:port], or smtps:// for TLS from the start; over smtp://
-    a password is sent only after STARTTLS.
+    SMTP_URL is smtp://[user:password@]host[:port], or smtps:// for TLS from the start. Over smtp:// a
+    password is sent only after STARTTLS.
     """
 
     def setup(self) -> None:
@@ -53,7 +53,7 @@ class Postman(DependencyProvider):
     def send(self, mail: Mail) -> None:
         message = EmailMessage(_POLICY)
         message["From"] = self.sender
-        # Taken apart here: a whole header would be searched for encoded words, which an address may imitate.
+        # As two parts, because a whole address would be searched for encoded words (RFC 2047).
         user, _, domain = mail.recipient.rpartition("@")
         message["To"] = Address(username=user, domain=domain)
         message["Subject"] = mail.subject
@@ -69,7 +69,7 @@ class Postman(DependencyProvider):
         secure = server.scheme == "smtps"
         connect = smtplib.SMTP_SSL if secure else smtplib.SMTP
         port = server.port or (465 if secure else 25)
-        with connect(server.hostname or "localhost", port, timeout=SMTP_SECONDS) as smtp:
+        with connect(server.hostname or "localhost", port, timeout=SMTP_TIMEOUT_SECONDS) as smtp:
             if server.username:
                 if not secure:
                     smtp.starttls(context=ssl.create_default_context())

@@ -1,4 +1,4 @@
-"""The entrypoints of notifications: decode, delegate."""
+"""The entrypoints of notifications: delegate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nameko_mesh.events import batch_handler
 from nameko_mesh.runtime import Presence
 from nameko_mesh.sql import Database, Pruning
 from services.notifications import commands
-from services.notifications.mailer import Postman
+from services.notifications.mailer import Mailer
 from services.notifications.store import MailsStore
 from services.notifications.tables import mails
 
@@ -20,9 +20,9 @@ class NotificationsService:
     name = "notifications"
 
     store = Database(MailsStore, plans_by_index=True)
-    send = Postman()
+    send = Mailer()
     presence = Presence()
-    pruning = Pruning({mails.c.sent_at: timedelta(days=30)})  # each is the inbox row of its event
+    pruning = Pruning({mails.c.sent_at: timedelta(days=30)})  # a mail is the inbox row of its event, too
 
     @batch_handler("orders", "order_confirmed")
     def on_order_confirmed(self, events: list[dict[str, Any]]) -> None:

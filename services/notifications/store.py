@@ -1,4 +1,4 @@
-"""Reads and writes of the mails' table."""
+"""Reads and writes of the table of mails."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from nameko_mesh.sql import Store, Transaction, among, clock
+from nameko_mesh.sql import Store, Transaction, among, as_row, clock
 from services.notifications.domain import Mail
 from services.notifications.tables import mails, unsent
 
@@ -16,12 +16,12 @@ _columns = [mails.c[name] for name in Mail.__dataclass_fields__]
 
 class MailsTransaction(Transaction):
     def add(self, new: Iterable[Mail]) -> None:
-        """Keep the mails for sending, but for those that are kept already."""
-        rows = [{**vars(mail), "attempts": 0} for mail in sorted(new, key=lambda mail: mail.id)]
+        """Write mails to be sent, at the commit. A mail that is kept already stays as it is."""
+        rows = [{**as_row(mail), "attempts": 0} for mail in sorted(new, key=lambda mail: mail.id)]
         self.writes.insert(mails, rows, unless_there=True, due={"due_at": timedelta(0)})
 
     def lease_due(self, limit: int, lease: timedelta) -> list[tuple[Mail, int]]:
-        """Unsent mails that nobody is sending, now leased to the caller, with the attempts so far."""
+        """Lease unsent mails whose lease is over. Returns them with the attempts made so far."""
         now = self.now()
         due = (
             sa.select(mails.c.id)

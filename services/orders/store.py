@@ -10,7 +10,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from nameko_mesh.outbox import Handoff, PublishingStore, PublishingTransaction
-from nameko_mesh.sql import StaleWrite, Statement, as_row, document, insert_ignoring_conflicts, select_among
+from nameko_mesh.sql import (
+    StaleWrite,
+    Statement,
+    as_row,
+    document,
+    insert_ignoring_conflicts,
+    load_sql,
+    select_among,
+)
 from services.orders import domain
 from services.orders.cache import OrdersCache
 from services.orders.domain import Customer, Line, Order, Request
@@ -23,39 +31,16 @@ _columns = tuple(orders.c[name] for name in _FIELDS)
 
 @lru_cache
 def _add_pending(lease: timedelta) -> str:
-    """Return the statement that adds pending orders, leased for this time.
-
-    ORDER BY: two batches with the same orders wait for each other in one direction only. LIMIT: PostgreSQL
-    looks each customer up by id, even while its statistics call the table small.
-    """
-    return f"""
-        INSERT INTO orders (id, user_id, user_name, user_email, fingerprint, lines, status, version,
-                            created_at, attempts, due_at)
-        SELECT new.order_id, new.user_id, customer.name, customer.email, new.fingerprint, new.lines,
-               '{domain.PENDING}', {domain.FIRST_VERSION}, now(), 0,
-               clock_timestamp() + interval '{lease.total_seconds()} s'
-        FROM json_to_recordset({{0}}) AS new(order_id text, user_id text, fingerprint text, lines json),
-        LATERAL (SELECT name, email FROM customers WHERE customers.id = new.user_id LIMIT 1) AS customer
-        ORDER BY new.order_id
-        ON CONFLICT DO NOTHING
-        RETURNING id, user_name, user_email, created_at
-    """  # noqa: S608 - only constants of this module
+    return load_sql(
+        __package__,
+        "add_pending.sql",
+        pending=domain.PENDING,
+        first_version=domain.FIRST_VERSION,
+        lease_seconds=lease.total_seconds(),
+    )
 
 
-_ADD_CONFIRMED = f"""
-    INSERT INTO orders (id, user_id, user_name, user_email, fingerprint, lines, currency, status, version,
-                        created_at, confirmed_at, attempts)
-    SELECT id, user_id, user_name, user_email, fingerprint, lines, currency, '{domain.CONFIRMED}', version,
-           created_at, confirmed_at, 0
-    FROM json_to_recordset({{0}}) AS new(id text, user_id text, user_name text, user_email text,
-                                         fingerprint text, lines json, currency text, version int,
-                                         created_at timestamptz, confirmed_at timestamptz,
-                                         customer_version int)
-    WHERE (SELECT version FROM customers WHERE customers.id = new.user_id) = new.customer_version
-    ORDER BY id
-    ON CONFLICT DO NOTHING
-    RETURNING 1
-"""  # noqa: S608 - only constants of this module
+_ADD_CONFIRMED = load_sql(__package__, "add_confirmed.sql", confirmed=domain.CONFIRMED)
 _ADDED_ORDERS = "json_agg(json_build_array(id, user_name, user_email, created_at))"
 
 

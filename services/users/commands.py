@@ -1,4 +1,4 @@
-"""What can be done with users: each function is one transaction."""
+"""The use cases of users: each function is one transaction."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ from services.users.store import UsersStore, UsersTransaction
 
 
 def get_users(store: UsersStore, user_ids: list[Any]) -> list[Outcome[User]]:
-    """An outcome for each id, in the order asked for."""
+    """Return an outcome for each id, in the order of the ids."""
     checked = Outcome.of_each(partial(checked_id, field="user_id"), user_ids)
     with store.transaction(read_only=True) as tx:
-        found = tx.users(one.unwrap() for one in checked if not one.error)
+        users = tx.users(outcome.unwrap() for outcome in checked if not outcome.error)
 
     def lookup(user_id: str) -> User:
-        if user_id not in found:
+        if user_id not in users:
             raise domain.UnknownUser(f"there is no user {user_id}", "user_id")
-        return found[user_id]
+        return users[user_id]
 
-    return [one.then(lookup) for one in checked]
+    return [outcome.then(lookup) for outcome in checked]
 
 
 def authenticate_user(store: UsersStore, email: Any, password: Any) -> User:
-    """The user, or WrongCredentials."""
+    """Return the user with this e-mail address and password. Raises WrongCredentials."""
     try:
         address, secret = domain.normal_email(email), domain.checked_password(password)
     except Invalid:
         raise domain.WrongCredentials("the e-mail address or the password is wrong") from None
     with store.transaction(read_only=True) as tx:
-        known = tx.credentials(address)
-    if not matches(known and known[1], secret) or known is None:
+        credentials = tx.credentials(address)
+    user, password_hash = credentials or (None, None)
+    if not matches(password_hash, secret) or user is None:
         raise domain.WrongCredentials("the e-mail address or the password is wrong")
-    return known[0]
+    return user
 
 
 @retry_on_conflict
@@ -55,7 +56,10 @@ def register_user(
     role: str = domain.USER,
     command_id: str | None = None,
 ) -> User:
-    """`user_id` and `role` are for the operator (seeding, the first admin); RPC does not offer them."""
+    """Register a user. Raises Invalid or EmailTaken.
+
+    `user_id` and `role` are for seeding and for the first admin: RPC does not offer them.
+    """
     user = domain.new_user(
         user_id=user_id or uuid.uuid4().hex, name=name, email=email, role=role, now=datetime.now(UTC)
     )
@@ -80,6 +84,7 @@ def update_user(
     password: Any = None,
     command_id: str | None = None,
 ) -> User:
+    """Change the name, the e-mail address or the password. Raises Invalid, UnknownUser or EmailTaken."""
     checked_id(user_id, "user_id")
     if name is None and email is None and password is None:
         raise Invalid("nothing to change: expected name, email or password", "name")
@@ -106,9 +111,10 @@ def _check_email_free(tx: UsersTransaction, user: User) -> None:
 def _once(
     store: UsersStore, command_id: str | None, command: tuple[Any, ...], effect: Any, password: str | None
 ) -> User:
-    """The user, as the first answer told. Raises KeyReused when the same command came with another password.
+    """Execute a command, or repeat its first answer. Raises KeyReused if it came with another password.
 
-    No password is part of `command`, whose fingerprint is quick to guess: it is kept as the hash it has.
+    The password is not part of `command`, because the fingerprint of a command is a fast hash, which is easy
+    to guess. The answer has the slow hash of the password instead.
     """
 
     def answer() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The rules of users: who they are, and what a name, an address and a password may be."""
+"""The rules of users: their fields, and what an e-mail address and a password may be."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 8, 128
 
 USER, ADMIN = "user", "admin"
 
-# What is deliverable only the mail server knows: this refuses what can't be an address at all.
+# Only the mail server knows which addresses exist. This pattern refuses texts that cannot be an address.
 _EMAIL = re.compile(r"[^\s@<>\"(),:;\\\[\]\x00-\x1f]{1,64}@[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 
 
@@ -33,12 +33,12 @@ class KeyReused(Refusal):
 
 
 class WrongCredentials(Refusal):
-    """Which of the two is wrong is not told."""
+    """The e-mail address or the password is wrong. The message does not say which."""
 
     slug = "unauthenticated"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     id: str
     name: str
@@ -49,11 +49,12 @@ class User:
 
 
 def new_user(*, user_id: str, name: Any, email: Any, now: datetime, role: str = USER) -> User:
-    """A user from outside. Raises Invalid naming the first field that is wrong."""
+    """Make a user of unchecked input. Raises Invalid naming the first field that is wrong."""
     return User(id=user_id, name=checked_name(name), email=normal_email(email), role=role, created_at=now)
 
 
 def changed(user: User, *, name: Any = None, email: Any = None) -> User:
+    """Return the user with another name or e-mail address. Raises Invalid."""
     return replace(
         user,
         name=user.name if name is None else checked_name(name),
@@ -63,16 +64,19 @@ def changed(user: User, *, name: Any = None, email: Any = None) -> User:
 
 
 def normal_email(value: Any) -> str:
-    """One spelling for one mailbox. RFC 5321 lets the local part differ by case; no provider does."""
+    """Return the address in lower case. Raises Invalid.
+
+    RFC 5321 allows mailboxes that differ by case alone, but no provider has them.
+    """
     email = value.strip().lower() if _is_text(value) else ""
-    looks_encoded = "=?" in email  # RFC 2047: mail programs would read something else into it
+    looks_encoded = "=?" in email  # RFC 2047: mail programs would decode it into another address
     if not _EMAIL.fullmatch(email) or len(email) > MAX_EMAIL_LENGTH or ".." in email or looks_encoded:
         raise Invalid("email: expected an address like name@example.com", "email")
     return email
 
 
 def checked_password(value: Any) -> str:
-    """Length is the only rule (NIST SP 800-63B, section 5.1.1.2)."""
+    """Check the length, which is the only rule (NIST SP 800-63B, section 5.1.1.2). Raises Invalid."""
     if not _is_text(value) or not MIN_PASSWORD_LENGTH <= len(value) <= MAX_PASSWORD_LENGTH:
         raise Invalid(
             f"password: expected {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters", "password"
@@ -81,7 +85,7 @@ def checked_password(value: Any) -> str:
 
 
 def _is_text(value: Any) -> TypeGuard[str]:
-    """Whether it is a string that can be stored and sent: half a surrogate pair can't."""
+    """Tell whether the value is a string that PostgreSQL can store and UTF-8 can encode."""
     if not isinstance(value, str) or "\0" in value:
         return False
     return not any("\ud800" <= char <= "\udfff" for char in value)

@@ -1,4 +1,4 @@
-"""What users publishes. Published for ever: see tests/contracts/events."""
+"""The events of users. A published schema never changes: see tests/contracts/events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nameko_mesh.events import Event
 
 @dataclass(frozen=True, kw_only=True)
 class UserRegistered(Event):
-    """Awaited: orders keeps a copy of every customer."""
+    """A user has registered. Awaited: orders keeps a copy of every customer."""
 
     TYPE: ClassVar[str] = "user_registered"
     AGGREGATE: ClassVar[str] = "user_id"
@@ -23,7 +23,7 @@ class UserRegistered(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class UserUpdated(Event):
-    """The name or the address is another one now."""
+    """The name or the e-mail address has changed. Awaited: orders keeps a copy of every customer."""
 
     TYPE: ClassVar[str] = "user_updated"
     AGGREGATE: ClassVar[str] = "user_id"

@@ -1,7 +1,7 @@
 """Password hashes: argon2id, by the argon2-cffi library and its recommended parameters (RFC 9106).
 
-A hash takes tens of milliseconds of one core on purpose, so it is computed in eventlet's thread
-pool: the service goes on answering meanwhile.
+A hash takes tens of milliseconds of a core, on purpose. It is computed in eventlet's thread pool, so that the
+service answers other calls meanwhile.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from eventlet.semaphore import Semaphore
 
 _hasher = PasswordHasher()
 _cores = Semaphore(max(1, (os.cpu_count() or 1) - 1))
-"""A burst of log-ins waits here, not in the thread pool, which databases need too."""
-_NOBODY = _hasher.hash("the password of nobody")
+"""Bounds the hashes at one time, because databases need the thread pool too."""
+_UNKNOWN_USER = _hasher.hash("the password of an unknown user")
 
 
 def hash_password(password: str) -> str:
@@ -25,10 +25,10 @@ def hash_password(password: str) -> str:
 
 
 def matches(password_hash: str | None, password: str) -> bool:
-    """Whether the password is right. Takes as long for a user who does not exist."""
+    """Tell whether the password is right. An unknown user (no hash) takes as long as a known user."""
     try:
         with _cores:
-            tpool.execute(_hasher.verify, password_hash or _NOBODY, password)
+            tpool.execute(_hasher.verify, password_hash or _UNKNOWN_USER, password)
     except VerificationError:
         return False
     return password_hash is not None

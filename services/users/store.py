@@ -1,4 +1,4 @@
-"""Reads and writes of the users' tables."""
+"""Reads and writes of the tables of users."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _columns = [users.c[name] for name in User.__dataclass_fields__]
 
 class UsersTransaction(PublishingTransaction):
     def user(self, user_id: str, *, lock: bool = False) -> User:
-        """Raises UnknownUser."""
-        found = self.users([user_id], lock=lock)
-        if user_id not in found:
+        """Read a user. Raises UnknownUser."""
+        users_by_id = self.users([user_id], lock=lock)
+        if user_id not in users_by_id:
             raise UnknownUser(f"there is no user {user_id}", "user_id")
-        return found[user_id]
+        return users_by_id[user_id]
 
     def users(self, user_ids: Iterable[str], *, lock: bool = False) -> dict[str, User]:
-        """Those that exist, by id."""
+        """Read the users who exist, by id."""
         query = sa.select(*_columns).where(users.c.id.in_(sorted(set(user_ids)))).order_by(users.c.id)
         rows = self.connection.execute(query.with_for_update() if lock else query)
         return {row.id: User(**row._mapping) for row in rows}
 
     def credentials(self, email: str) -> tuple[User, str] | None:
-        """The user of this address and the hash of their password."""
+        """Read the user with this e-mail address and the hash of the password."""
         row = self.connection.execute(
             sa.select(*_columns, users.c.password_hash).where(users.c.email == email)
         ).one_or_none()
@@ -41,7 +41,7 @@ class UsersTransaction(PublishingTransaction):
         return User(**fields), password_hash
 
     def has_email(self, email: str, *, besides: str | None = None) -> bool:
-        """Whether another user than `besides` has the address."""
+        """Tell whether a user other than `besides` has the e-mail address."""
         query = sa.select(users.c.id).where(users.c.email == email)
         owner = self.connection.scalar(query)
         return owner is not None and owner != besides

@@ -14,7 +14,7 @@ from nameko import config
 
 from mycelium.servers import free_port
 from services.notifications.domain import Mail
-from services.notifications.mailer import Postman
+from services.notifications.mailer import Mailer
 
 MAIL = Mail(id="e-1", recipient="alice@example.com", subject="Your order o-1 is confirmed", body="Grüße\n")
 
@@ -43,15 +43,15 @@ def server(box):
     controller.stop()
 
 
-def postman(**settings):
+def mailer(**settings):
     with config.patch(settings, clear=True):
-        made = Postman()
+        made = Mailer()
         made.setup()
     return made.get_dependency(None)
 
 
 def test_a_mail_is_delivered_by_smtp(server, box):
-    postman(SMTP_URL=f"smtp://127.0.0.1:{server.port}", MAIL_FROM="shop@example.com")(MAIL)
+    mailer(SMTP_URL=f"smtp://127.0.0.1:{server.port}", MAIL_FROM="shop@example.com")(MAIL)
     ((recipients, message),) = box.received
     assert recipients == ["alice@example.com"]
     assert message["From"] == "shop@example.com"
@@ -62,12 +62,12 @@ def test_a_mail_is_delivered_by_smtp(server, box):
 
 def test_a_server_that_is_away_is_an_oserror():
     with pytest.raises(OSError, match="refused"):
-        postman(SMTP_URL=f"smtp://127.0.0.1:{free_port()}")(MAIL)
+        mailer(SMTP_URL=f"smtp://127.0.0.1:{free_port()}")(MAIL)
 
 
 def test_a_password_is_not_sent_in_the_clear(server, box):
     with pytest.raises(OSError, match="STARTTLS"):
-        postman(SMTP_URL=f"smtp://shop:secret@127.0.0.1:{server.port}")(MAIL)
+        mailer(SMTP_URL=f"smtp://shop:secret@127.0.0.1:{server.port}")(MAIL)
     assert box.received == []
 
 
@@ -113,7 +113,7 @@ def test_a_log_in_over_tls(box, tmp_path, monkeypatch):
     controller.start()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     try:
-        postman(SMTP_URL=f"smtp://shop:s%40cret@127.0.0.1:{controller.port}")(MAIL)
+        mailer(SMTP_URL=f"smtp://shop:s%40cret@127.0.0.1:{controller.port}")(MAIL)
     finally:
         controller.stop()
     assert seen == [(b"shop", b"s@cret")]
@@ -121,7 +121,7 @@ def test_a_log_in_over_tls(box, tmp_path, monkeypatch):
 
 
 def test_without_a_server_a_mail_is_a_file(tmp_path):
-    send = postman(OUTBOX_DIR=str(tmp_path / "outbox"))
+    send = mailer(OUTBOX_DIR=str(tmp_path / "outbox"))
     send(MAIL)
     send(MAIL)  # the same mail again is the same file
     (path,) = (tmp_path / "outbox").iterdir()
@@ -132,5 +132,5 @@ def test_without_a_server_a_mail_is_a_file(tmp_path):
 @pytest.mark.parametrize("recipient", ["=?utf-8?q?a=0a?=@example.com", "o'brien+tag@example.com"])
 def test_an_address_is_never_read_as_something_else(tmp_path, recipient):
     mail = Mail(id="e-2", recipient=recipient, subject="Hello", body="Hello")
-    postman(OUTBOX_DIR=str(tmp_path))(mail)
+    mailer(OUTBOX_DIR=str(tmp_path))(mail)
     assert recipient.partition("@")[2] in (tmp_path / "e-2.eml").read_text()
