@@ -32,7 +32,7 @@ from .basics import (
 
 router = APIRouter(tags=["orders"])
 
-_order = JsonBody[models.OrderOfLines | models.OrderOfOne](models.PlaceOrder)
+order_body = JsonBody[models.OrderOfLines | models.OrderOfOne](models.PlaceOrder)
 
 _UNKNOWN_OUTCOME = frozenset({"unavailable", "deadline-exceeded"})
 
@@ -53,12 +53,12 @@ _UNKNOWN_OUTCOME = frozenset({"unavailable", "deadline-exceeded"})
             *CHANGED,
         ),
     },
-    openapi_extra=_order.openapi,
+    openapi_extra=order_body.openapi,
 )
 async def place_order(
     caller: Caller,
     key: IdempotencyKey,
-    body: Annotated[models.OrderOfLines | models.OrderOfOne, Depends(_order)],
+    body: Annotated[models.OrderOfLines | models.OrderOfOne, Depends(order_body)],
     gateway: OfGateway,
     context: OfRequest,
 ) -> Response:
