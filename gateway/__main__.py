@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 import sys
-from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -16,7 +15,6 @@ from nameko_mesh.log import Formatter
 
 from .app import create_app
 from .settings import Settings, SettingsError, load_settings
-from .web.fast_path import DirectProtocol
 
 _BACKLOG = 2048
 
@@ -60,7 +58,7 @@ def main() -> int:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=partial(DirectProtocol, direct=app.state.direct),  # type: ignore[arg-type]  # it is called, no more
+        http="httptools",
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
 
 from nameko_mesh.aio.breaker import Breaker
 from nameko_mesh.aio.grpc.balancer import Balancer
@@ -23,17 +24,17 @@ from .clients.products import Products
 from .clients.stale_cache import Copies
 from .clients.users import Users
 from .consul import Registration
+from .fast_path import FastPath, refuse_other_middleware
 from .lifecycle import Lifecycle, Mesh
 from .metrics import Metered, Metrics
 from .order_events.feed import ORDER_EVENTS, OrderFeed
-from .routes import MOST_ASKED, ROUTERS, docs
+from .routes import ROUTERS, docs
 from .routes.dependencies import Gateway
 from .routes.responses import ANY_PROBLEM
 from .settings import Settings, load_settings
-from .web.fast_path import DirectRoutes
 from .web.json_body import add_schemas
 from .web.problems import HANDLERS
-from .web.request_limits import Edge
+from .web.request_limits import BodyLimit, Edge
 
 DESCRIPTION = """Takes orders for a mesh of Nameko services.
 
@@ -47,6 +48,20 @@ _FAILURES_OF_AN_INSTANCE = 3
 
 
 class _Application(FastAPI):
+    """FastAPI behind the fast path. Middleware is refused at start when the fast path would bypass it."""
+
+    fast_path: FastPath
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.middleware_stack is None and scope["type"] != "lifespan":
+            refuse_other_middleware(self.user_middleware)  # the server has no lifespan that could do it
+        scope["app"] = self
+        await self.fast_path(scope, receive, send)
+
+    async def without_fast_path(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """FastAPI alone, which answers all routes."""
+        await super().__call__(scope, receive, send)
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             self.openapi_schema = add_schemas(super().openapi())
@@ -57,8 +72,8 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     """The gateway, not yet connected: its lifespan does that. Raises SettingsError.
 
     `uvicorn --factory gateway.app:create_app` serves it as well as `python -m gateway`, which alone ends
-    followed orders on SIGTERM, leaves Consul before it drains, and takes the direct way
-    (gateway.web.fast_path).
+    followed orders on SIGTERM and leaves Consul before it drains. Both take the fast path
+    (gateway.fast_path), which refuses middleware that it does not know.
     """
     settings = settings or load_settings()
     mesh = mesh or connect(settings)
@@ -82,7 +97,8 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     metrics.watch(rpc, balancer)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        refuse_other_middleware(app.user_middleware)
         with ExitStack() as stack:
             if settings.GATEWAY_METRICS_PORT is not None:
                 stack.enter_context(
@@ -144,12 +160,11 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
         Edge, body_bytes=settings.GATEWAY_BODY_BYTES, body_seconds=settings.GATEWAY_BODY_SECONDS
     )
     app.add_middleware(Metered, metrics=metrics)
-    app.state.direct = DirectRoutes(
-        app,
-        MOST_ASKED,
-        handlers=HANDLERS,
+    app.fast_path = FastPath(
+        app.without_fast_path,
+        handlers=app.exception_handlers,  # type: ignore[arg-type]  # ours are coroutine functions
         metrics=metrics,
-        body_bytes=settings.GATEWAY_BODY_BYTES,
+        body=BodyLimit(settings.GATEWAY_BODY_BYTES, settings.GATEWAY_BODY_SECONDS),
         headers=[(b"vary", b"Origin")] if settings.GATEWAY_CORS_ORIGINS else [],
     )
     return app

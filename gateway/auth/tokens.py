@@ -98,12 +98,12 @@ def _rejected(detail: str) -> Problem:
     return Problem("unauthenticated", detail, headers={"WWW-Authenticate": challenge})
 
 
-_bearer = OAuth2PasswordBearer(
+bearer = OAuth2PasswordBearer(
     tokenUrl="auth/token", auto_error=False, description="A token from POST /auth/token"
 )
 
 
-async def caller(request: Request, token: Annotated[str | None, Depends(_bearer)]) -> Identity:
+async def caller(request: Request, token: Annotated[str | None, Depends(bearer)]) -> Identity:
     """Who calls. Raises Problem "unauthenticated" without a valid token."""
     if not token:
         raise Problem("unauthenticated", "this needs a bearer token in the header Authorization")

@@ -52,12 +52,12 @@ class Gateway:
         return Context(request_id, ends_at)
 
 
-async def _gateway(request: Request) -> Gateway:
+async def current_gateway(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
 
 
-async def _context(
+async def request_context(
     request: Request,
     seconds: Annotated[
         str | None,
@@ -89,7 +89,7 @@ def _path_id(field: str) -> Callable[[str], Awaitable[str]]:
     return checked
 
 
-async def _idempotency_key(
+async def idempotency_key(
     given: Annotated[
         str | None,
         Header(
@@ -103,13 +103,14 @@ async def _idempotency_key(
     return given
 
 
-OfGateway = Annotated[Gateway, Depends(_gateway)]
-OfRequest = Annotated[Context, Depends(_context)]
+OfGateway = Annotated[Gateway, Depends(current_gateway)]
+OfRequest = Annotated[Context, Depends(request_context)]
 """Starts the clock of the deadline: name it after the body, whose arrival is not to be counted."""
-ProductId = Annotated[str, Depends(_path_id("product_id"))]
+product_id = _path_id("product_id")
+ProductId = Annotated[str, Depends(product_id)]
 OrderId = Annotated[str, Depends(_path_id("order_id"))]
 UserId = Annotated[str, Depends(_path_id("user_id"))]
-IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
 Limit = Annotated[int, Query(ge=1, le=100, description="How many items a page has at most")]
 Cursor = Annotated[
     Annotated[str, StringConstraints(pattern=r"^[!-~]{1,512}$")] | None,

@@ -21,7 +21,7 @@ from .responses import BEHIND, CHANGED, answer, problems
 
 router = APIRouter(tags=["orders"])
 
-_order = JsonBody[requests.OrderOfLines | requests.OrderOfOne](requests.PlaceOrder)
+order_body = JsonBody[requests.OrderOfLines | requests.OrderOfOne](requests.PlaceOrder)
 
 _UNKNOWN_OUTCOME = frozenset({"unavailable", "deadline-exceeded"})
 
@@ -42,12 +42,12 @@ _UNKNOWN_OUTCOME = frozenset({"unavailable", "deadline-exceeded"})
             *CHANGED,
         ),
     },
-    openapi_extra=_order.openapi,
+    openapi_extra=order_body.openapi,
 )
 async def place_order(
     caller: Caller,
     key: IdempotencyKey,
-    body: Annotated[requests.OrderOfLines | requests.OrderOfOne, Depends(_order)],
+    body: Annotated[requests.OrderOfLines | requests.OrderOfOne, Depends(order_body)],
     gateway: OfGateway,
     context: OfRequest,
 ) -> Response:

@@ -110,20 +110,27 @@ def app(settings: Settings, mesh: FakeMesh) -> FastAPI:
 @pytest.fixture
 async def asgi(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """Asks the application itself, what no client would send over a wire included."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as client:
+    async with asking(app) as client:
         yield client
 
 
-@pytest.fixture(params=["asgi", "served"])
+@pytest.fixture(params=["fastapi", "asgi", "served"])
 async def http(
     app: FastAPI, asgi: httpx.AsyncClient, request: pytest.FixtureRequest
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Asks the application itself, and then through the server, which answers in its place at times."""
+    """Asks FastAPI without the fast path, then the application itself, and then through the server."""
     if request.param == "asgi":
         yield asgi
+    elif request.param == "fastapi":
+        async with asking(app.without_fast_path) as client:
+            yield client
     else:
         async with served(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             yield client
+
+
+def asking(app: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway")
 
 
 @pytest.fixture

@@ -11,16 +11,14 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.server import ServerState
 
-from gateway.web.fast_path import DirectProtocol
-
 
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[int]:
     """The port on which the application is served as `python -m gateway` does it, without its lifespan."""
-    config = uvicorn.Config(app, log_config=None)
+    config = uvicorn.Config(app, http="httptools", log_config=None)
     config.load()
     state = ServerState()
-    make = partial(DirectProtocol, config, state, {}, direct=app.state.direct)
+    make = partial(config.http_protocol_class, config, state, {})
     async with await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
     await asyncio.gather(*state.tasks)
