@@ -1,6 +1,6 @@
 """Publish batches of messages with publisher confirms (https://www.rabbitmq.com/docs/confirms).
 
-Nameko's publisher waits for a confirm after each message: one round trip, and often one disk write, per
+Nameko's publisher waits for a confirm after each message: a round trip, and often a disk write, per
 message. ConfirmedPublisher sends the whole batch first, then waits for all confirms together.
 """
 

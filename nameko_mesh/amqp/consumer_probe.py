@@ -74,8 +74,8 @@ class ConsumerProbe:
         Consumers that have never connected are not probed. Raises Unavailable when the broker takes no
         message, because the state of the consumers is then unknown.
         """
-        probed = [consumer for consumer in consumers if consumer.probe_queue]
         probe_id = str(uuid.uuid4())
+        probed = [consumer for consumer in consumers if consumer.probe_queue]
         arrivals = [consumer.expect(probe_id) for consumer in probed]
         try:
             with eventlet.Timeout(timeout, False):
@@ -83,7 +83,7 @@ class ConsumerProbe:
                 for arrived in arrivals:
                     arrived.wait()
                 return []
-            if self._connection is None:
+            if self._connection is None:  # the timeout interrupted the sending
                 raise Unavailable("the broker takes no messages")
             return [
                 consumer for consumer, arrived in zip(probed, arrivals, strict=True) if not arrived.is_set()

@@ -65,7 +65,7 @@ def count_in(headers: Mapping[str, Any], name: str) -> int:
 class DeadLetters:
     """The retry queue and the dead-letter queue of one queue. Bodies are copied byte for byte.
 
-    The caller acks the original message afterwards, so a crash may duplicate a message but never loses one.
+    The caller acks the original message afterwards, so a crash may duplicate the message, but never loses it.
     Each method waits for a confirm, at most CONFIRM_TIMEOUT_SECONDS, and raises the broker's errors.
     """
 

@@ -3,6 +3,10 @@
 This module encodes messages and acks, and decodes deliveries and their properties. py-amqp and pamqp
 interpret a general description of the protocol, which takes several times as long. They handle the rare
 frames.
+
+Gain: sending a message takes 6 µs in place of 12, and reading its properties 2.7 µs in place of 4.0
+(`python -m bench.tricks.amqp`). Unit tests compare the bytes with py-amqp. Delete this module when py-amqp is
+as fast.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Faster JSON for kombu, and message properties for py-amqp that cannot end the reading loop.
 
-`install()` registers both. The container and the extensions of nameko_mesh call it.
+`install()` registers both. The container and the extensions of nameko_mesh call it. Gain: encoding and
+decoding a call takes 2.4 µs in place of 16 (`python -m bench.tricks.amqp`). Delete this module when kombu
+uses orjson.
 
 JSON is orjson's, under kombu's name `json`. Values without a JSON type look as they do with stock kombu,
 except UUIDs, which become text, and integers beyond 64 bits, which are read as floats.

@@ -9,9 +9,9 @@ in one system call:
 A frame may therefore be written while another green thread reads the connection, which py-amqp's
 `basic_publish` forbids, because it reads incoming frames itself.
 
-The gain: `make bench ARGS='--only rpc'` serves about three times the calls of stock Nameko, of which this
-module is a part. Delete it when py-amqp coalesces reads and writes. Until then pyproject.toml pins py-amqp to
-its minor version, because these classes override `_setup_transport`, `_write` and `_on_basic_deliver`.
+Gain: a delivery and its ack take 3 µs in place of 20 (`python -m bench.tricks.amqp`). Delete this
+module when py-amqp coalesces reads and writes. Until then pyproject.toml pins py-amqp to its minor version,
+because these classes override `_setup_transport`, `_write` and `_on_basic_deliver`.
 """
 
 from __future__ import annotations

@@ -119,9 +119,7 @@ class Registrar:
         registered = reported = False
         while True:
             try:
-                if not registered or not self.is_known():
-                    self.register()
-                    log.info("registered with Consul as %s", self.instance.instance_id)
+                self._ensure_registered(registered)
                 registered, reported = True, False
             except _FAILURES as error:
                 if not reported:
@@ -129,3 +127,8 @@ class Registrar:
                 registered, reported = False, True
             if wait(VERIFY_SECONDS):
                 return
+
+    def _ensure_registered(self, registered: bool) -> None:
+        if not registered or not self.is_known():
+            self.register()
+            log.info("registered with Consul as %s", self.instance.instance_id)

@@ -92,7 +92,7 @@ class Watch:
     """Follows the instances of `service` whose checks pass, and calls `on_change` after each change.
 
     `endpoints` are the latest known instances, at first those of `static`. An empty list changes nothing,
-    because Consul also sends one after it lost its data or its connection to the services. Instances that
+    because Consul also sends an empty list after it lost its data or its view of the services. Instances that
     are really gone refuse connections, so keeping them does no harm.
     """
 

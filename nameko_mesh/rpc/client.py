@@ -95,12 +95,8 @@ class ReplyListener(stock.ReplyListener):
         The broker drops the message after `seconds`. While the broker is not connected, wait for it for half
         of `seconds`. Raises Disconnected, UnknownService, and the serializer's errors.
         """
-        content_type, content_encoding, body = kombu.serialization.dumps(
-            {"args": (), "kwargs": arguments}, self.container.serializer
-        )
-        if self.consumer.channel is None:
-            self.consumer.connected.wait(seconds / 2)
-        channel = self.consumer.channel
+        body, encoding = self._encode(arguments)
+        channel = self._wait_for_channel(seconds / 2)
         if channel is None:
             raise errors.Disconnected(f"no connection to the broker: {service}.{method} was not called")
         call_id = next(self._ids)
@@ -108,24 +104,32 @@ class ReplyListener(stock.ReplyListener):
         try:
             send(
                 channel,
-                body.encode(content_encoding) if isinstance(body, str) else body,
+                body,
                 exchange=self.queue.exchange.name,
                 routing_key=f"{service}.{method}",
-                content_type=content_type,
-                content_encoding=content_encoding,
                 headers=encode_to_headers(context),
                 mandatory=True,
                 reply_to=self.routing_key,
                 correlation_id=call_id,
                 expiration=str(max(1, int(seconds * 1000))),
+                **encoding,
             )
             return reply.wait()
         except (AMQPError, KombuError, OSError) as error:
-            raise errors.Disconnected(
-                f"lost the connection to the broker during {service}.{method}"
-            ) from error
+            raise errors.Disconnected(f"lost the broker during {service}.{method}") from error
         finally:
             self.pending.pop(call_id, None)
+
+    def _encode(self, arguments: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+        call = {"args": (), "kwargs": arguments}
+        content_type, encoding, body = kombu.serialization.dumps(call, self.container.serializer)
+        encoded = body.encode(encoding) if isinstance(body, str) else body
+        return encoded, {"content_type": content_type, "content_encoding": encoding}
+
+    def _wait_for_channel(self, timeout: float) -> Any:
+        if self.consumer.channel is None:
+            self.consumer.connected.wait(timeout)
+        return self.consumer.channel
 
     def handle_message(self, body: Any, message: Any) -> None:
         self._settle(message, lambda reply: reply.send(body))
@@ -189,10 +193,7 @@ class Caller:
     def _call(self, method: str, **arguments: Any) -> Any:
         service = self._provider.target_service
         now = time.time()
-        deadline = now + self._provider.timeout
-        if (inherited := deadline_of(self._context)) is not None:
-            spare = max(MIN_SPARE_SECONDS, min(self._provider.spare, (inherited - now) / 2))
-            deadline = min(deadline, inherited - spare)
+        deadline = self._deadline(now)
         seconds = deadline - now
         if seconds <= 0:
             raise errors.DeadlineExceeded(f"no time is left to call {service}.{method}")
@@ -204,3 +205,12 @@ class Caller:
         if reply.get("error"):
             raise errors.from_wire(reply["error"])
         return reply.get("result")
+
+    def _deadline(self, now: float) -> float:
+        """Return the Unix time by which a call that starts now has to end."""
+        deadline = now + self._provider.timeout
+        inherited = deadline_of(self._context)
+        if inherited is None:
+            return deadline
+        spare = max(MIN_SPARE_SECONDS, min(self._provider.spare, (inherited - now) / 2))
+        return min(deadline, inherited - spare)

@@ -127,14 +127,22 @@ class Container(ServiceContainer):
         uri = config.get("AMQP_URI")
         failures = 0
         while uri and not self._leaving.is_set():
-            try:
-                with Connection(
-                    uri, connect_timeout=CONNECT_TIMEOUT_SECONDS, ssl=config.get("AMQP_SSL")
-                ) as connection:
-                    connection.connect()
+            error = _connection_error(uri)
+            if error is None:
                 return
-            except (*Connection(uri).connection_errors, OSError) as error:
-                failures += 1
-                if failures == 1:
-                    log.warning("the broker does not answer, waiting for it: %s", error)
-                self._leaving.wait(back_off(failures))
+            failures += 1
+            if failures == 1:
+                log.warning("the broker does not answer, waiting for it: %s", error)
+            self._leaving.wait(back_off(failures))
+
+
+def _connection_error(uri: str) -> Exception | None:
+    """Connect to the broker once. Return the error, or None on success."""
+    options = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "ssl": config.get("AMQP_SSL")}
+    failures: tuple[type[Exception], ...] = (*Connection(uri).connection_errors, OSError)
+    try:
+        with Connection(uri, **options) as connection:
+            connection.connect()
+    except failures as error:
+        return error
+    return None

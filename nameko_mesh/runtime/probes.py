@@ -19,8 +19,8 @@ class Probes:
     """Probes the extensions of one container, whose `setup` has run by the first probe.
 
     The `consumer` of an extension is probed by a message. The method `probe()` of an extension queries its
-    database, and raises when the database does not answer; only the engine of `nameko_mesh.sql` has one. A
-    service without a database therefore needs neither DATABASE_URL nor SQLAlchemy.
+    database, and raises when the database does not answer; only the engine of `nameko_mesh.sql` has this
+    method. A service without a database therefore needs neither DATABASE_URL nor SQLAlchemy.
     """
 
     def __init__(self, container: Any) -> None:

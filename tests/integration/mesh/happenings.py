@@ -27,13 +27,13 @@ class Awaited(Happened):
 
 
 def publish(store: Any, *events: Event) -> None:
-    """In one transaction: events of one type make a bundle."""
+    """Publish the events in one transaction, so that events of one type make a bundle."""
     with store.transaction() as tx:
         tx.publish([(event, number) for number, event in enumerate(events, start=1)])
 
 
 def unsent(store: Any, *also: Any) -> int:
-    """How many bundles are, of those that also meet the conditions."""
+    """Return the number of unsent outbox rows that also meet the conditions."""
     with store.transaction(read_only=True) as tx:
         query = sa.select(sa.func.count()).where(outbox.c.sent_at.is_(None), *also)
         return int(tx.connection.scalar(query) or 0)

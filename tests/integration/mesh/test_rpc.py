@@ -171,7 +171,7 @@ def test_call_ends_at_its_timeout_and_leaves_no_pending_reply(target, caller):
         with pytest.raises(errors.DeadlineExceeded):
             call("slow", seconds=5)
         assert time.monotonic() - started < 3
-    (listener,) = [one for one in caller.extensions if hasattr(one, "pending")]
+    (listener,) = [extension for extension in caller.extensions if hasattr(extension, "pending")]
     assert listener.pending == {}
 
 

@@ -1,0 +1,1 @@
+"""Small benchmarks of single tricks, each beside the plain way. They need no server."""
