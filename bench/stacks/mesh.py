@@ -29,7 +29,8 @@ START_SECONDS = 180
 STOP_SECONDS = 60
 TRIES = 3
 SETTLE_SECONDS = 600
-_KEPT = "'products', 'users', 'customers', 'alembic_version'"
+_KEPT = "'products', 'users', 'customers', 'alembic_version', 'mesh_sql_version', 'mesh_outbox_version'"
+"""Tables that `clean` leaves as they are: the catalogue, the people, and the versions of all schemas."""
 
 
 class Mesh:

@@ -1,1 +1,1 @@
-"""Small benchmarks of single tricks, each beside the plain way. They need no server."""
+"""Small benchmarks of single tricks, each beside the plain way."""

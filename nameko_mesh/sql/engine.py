@@ -64,7 +64,7 @@ def autocommit_single_statement(connection: sa.Connection) -> None:
     """Send the next statement without BEGIN and COMMIT, if the transaction has sent nothing yet.
 
     Call it before the last statement of a transaction. PostgreSQL executes a single statement atomically, so
-    two round trips are saved.
+    two round trips are saved: an insert of one row takes a third of the time (`python -m bench.tricks.sql`).
     """
     driver_connection = connection.connection.driver_connection
     if isinstance(driver_connection, Connection) and driver_connection.is_idle:

@@ -1,4 +1,8 @@
-"""Read many rows by key, with statements that PostgreSQL prepares once for each connection."""
+"""Read many rows by key, with statements that PostgreSQL prepares once for each connection.
+
+Gain: to read 16 rows takes less than half of the time and of the CPU time of SQLAlchemy Core
+(`python -m bench.tricks.sql`). Delete it when SQLAlchemy prepares statements with psycopg2.
+"""
 
 from __future__ import annotations
 

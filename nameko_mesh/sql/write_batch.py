@@ -6,6 +6,9 @@
 PostgreSQL gets the rows as one JSON document, which it takes apart in C: one parameter for each value would
 cost this process more than the rest of the transaction. The statement is parsed once for each connection.
 SQLite runs in this process and has no round trips to save, so it gets the rows one by one.
+
+Gain: to insert and update 16 rows takes a third of the time of SQLAlchemy Core, and a quarter of its CPU time
+(`python -m bench.tricks.sql`). Delete it when SQLAlchemy sends rows as arrays or documents itself.
 """
 
 from __future__ import annotations
