@@ -1,6 +1,7 @@
 """Rules that the domains of several services share: refusals, ids and the lines of an order.
 
-A domain imports the standard library and this module; this module imports the standard library alone.
+A domain imports the standard library, this module and uuid_utils, a faster `uuid`. This module imports the
+standard library alone.
 """
 
 from __future__ import annotations

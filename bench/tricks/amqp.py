@@ -13,8 +13,6 @@ eventlet.monkey_patch()
 
 import socket  # noqa: E402
 import struct  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
 
 import amqp  # noqa: E402
@@ -22,37 +20,18 @@ from amqp import serialization, transport  # noqa: E402
 from kombu.utils import json as kombu_json  # noqa: E402
 from nameko import rpc as stock  # noqa: E402
 
+from bench.tricks.timing import STEPS, Steps, repeat, report  # noqa: E402
 from nameko_mesh.amqp import frames, publish  # noqa: E402
 from nameko_mesh.amqp.serialization import _dumps, _loads  # noqa: E402
 from nameko_mesh.amqp.transport import _TCPTransport  # noqa: E402
 from nameko_mesh.rpc.entrypoint import _Signature  # noqa: E402
 
-ROUNDS, STEPS = 5, 4000
 HEADERS = {"nameko.call_id_stack": ["gateway.1", "orders.2"], "nameko.deadline": 1763900000.25}
 PROPERTIES = {"content_type": "application/json", "content_encoding": "utf-8", "correlation_id": "c" * 36}
 BODY = kombu_json.dumps({"args": [], "kwargs": {"items": [{"id": f"P{n:03}", "count": n} for n in range(5)]}})
 
 
-def microseconds(steps: Callable[[], int]) -> float:
-    """Return the least CPU time of a step; `steps` runs a round and returns its number of steps."""
-    best = float("inf")
-    for _ in range(ROUNDS):
-        began = time.process_time()
-        count = steps()
-        best = min(best, (time.process_time() - began) / count)
-    return best * 1e6
-
-
-def repeat(step: Callable[[], Any]) -> Callable[[], int]:
-    def steps() -> int:
-        for _ in range(STEPS):
-            step()
-        return STEPS
-
-    return steps
-
-
-def messages_and_acks(cls: type) -> Callable[[], int]:
+def messages_and_acks(cls: type) -> Steps:
     """Read the three frames of each of 40 deliveries, as many as a prefetch allows, then ack each."""
     method, header, body = b"m" * 60, b"h" * 120, BODY.encode()
     delivery = b"".join(
@@ -123,29 +102,27 @@ def main() -> None:
     entrypoint.method_name = "method"
     signature = _Signature(Target.method)
     arguments = {"order_id": "o-1", "items": []}
-    lines: dict[str, tuple[Callable[[], int], Callable[[], int]]] = {
-        "transport: a delivery and its ack": (
-            messages_and_acks(transport.TCPTransport),
-            messages_and_acks(_TCPTransport),
-        ),
-        "frames: send a message": (repeat(send_with_py_amqp), repeat(send)),
-        "frames: read properties": (
-            repeat(lambda: serialization.decode_properties_basic(written, 0)),
-            repeat(lambda: frames.read_properties(written, 0)),
-        ),
-        "serialization: dump and load": (
-            repeat(lambda: kombu_json.loads(kombu_json.dumps(kombu_json.loads(BODY)))),
-            repeat(lambda: _loads(_dumps(_loads(BODY)))),
-        ),
-        "rpc: check the arguments": (
-            repeat(lambda: entrypoint.check_signature((), arguments)),
-            repeat(lambda: signature.certainly_accepts((), arguments)),
-        ),
-    }
-    print(f"{'':36}{'plain':>9}{'trick':>9}{'ratio':>8}")
-    for name, (plain, trick) in lines.items():
-        before, after = microseconds(plain), microseconds(trick)
-        print(f"{name:36}{before:9.2f}{after:9.2f}{before / after:8.1f}")
+    report(
+        {
+            "transport: a delivery and its ack": (
+                messages_and_acks(transport.TCPTransport),
+                messages_and_acks(_TCPTransport),
+            ),
+            "frames: send a message": (repeat(send_with_py_amqp), repeat(send)),
+            "frames: read properties": (
+                repeat(lambda: serialization.decode_properties_basic(written, 0)),
+                repeat(lambda: frames.read_properties(written, 0)),
+            ),
+            "serialization: dump and load": (
+                repeat(lambda: kombu_json.loads(kombu_json.dumps(kombu_json.loads(BODY)))),
+                repeat(lambda: _loads(_dumps(_loads(BODY)))),
+            ),
+            "rpc: check the arguments": (
+                repeat(lambda: entrypoint.check_signature((), arguments)),
+                repeat(lambda: signature.certainly_accepts((), arguments)),
+            ),
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -97,15 +97,7 @@ class ConsumerProbe:
             connection, self._connection = self._connection or self._open(timeout), None
             sent = False
             try:
-                producer = connection.Producer(auto_declare=False)
-                for queue in queues:
-                    producer.publish(
-                        "",
-                        routing_key=queue,
-                        correlation_id=probe_id,
-                        delivery_mode="transient",
-                        expiration=10,
-                    )
+                _publish_probes(connection, probe_id, queues)
                 sent = True
             except (*connection.connection_errors, *connection.channel_errors) as error:
                 raise Unavailable("the broker takes no messages") from error
@@ -134,3 +126,10 @@ class ConsumerProbe:
         if self._connection is not None:
             self._connection.collect()
             self._connection = None
+
+
+def _publish_probes(connection: Connection, probe_id: str, queues: Iterable[str]) -> None:
+    producer = connection.Producer(auto_declare=False)
+    properties = {"correlation_id": probe_id, "delivery_mode": "transient", "expiration": 10}
+    for queue in queues:
+        producer.publish("", routing_key=queue, **properties)

@@ -4,7 +4,7 @@ This module encodes messages and acks, and decodes deliveries and their properti
 interpret a general description of the protocol, which takes several times as long. They handle the rare
 frames.
 
-Gain: sending a message takes 6 µs in place of 12, and reading its properties 2.7 µs in place of 4.0
+Gain: sending a message takes 6 µs in place of 12; reading its properties takes 2.7 µs in place of 4.0
 (`python -m bench.tricks.amqp`). Unit tests compare the bytes with py-amqp. Delete this module when py-amqp is
 as fast.
 """
@@ -193,11 +193,15 @@ def _read_value(data: bytes, at: int) -> tuple[Any, int]:
     if kind == b"l":
         return _signed.unpack_from(data, at)[0], at + 8
     if kind == b"A":
-        end = at + 4 + _long.unpack_from(data, at)[0]
-        at += 4
-        array = []
-        while at < end:
-            item, at = _read_value(data, at)
-            array.append(item)
-        return array, at
+        return _read_array(data, at)
     raise UnsupportedProperty
+
+
+def _read_array(data: bytes, at: int) -> tuple[list[Any], int]:
+    end = at + 4 + _long.unpack_from(data, at)[0]
+    at += 4
+    array = []
+    while at < end:
+        item, at = _read_value(data, at)
+        array.append(item)
+    return array, at

@@ -4,8 +4,8 @@
 decoding a call takes 2.4 µs in place of 16 (`python -m bench.tricks.amqp`). Delete this module when kombu
 uses orjson.
 
-JSON is orjson's, under kombu's name `json`. Values without a JSON type look as they do with stock kombu,
-except UUIDs, which become text, and integers beyond 64 bits, which are read as floats.
+JSON is orjson's, under kombu's name `json`. Values without a JSON type look as they do with stock kombu.
+There are two exceptions: UUIDs become text, and integers beyond 64 bits are read as floats.
 """
 
 from __future__ import annotations

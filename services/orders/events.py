@@ -1,4 +1,4 @@
-"""What orders publishes. Published for ever: see tests/contracts/events."""
+"""The events of orders. A published schema never changes: see tests/contracts/events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OrderedLine(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderPlaced(Event):
-    """The order is recorded; what has become of it is told by the next event."""
+    """The order is recorded. Its next event says whether it is confirmed, rejected or cancelled."""
 
     TYPE: ClassVar[str] = "order_placed"
     AGGREGATE: ClassVar[str] = "order_id"
@@ -30,7 +30,7 @@ class OrderPlaced(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderConfirmed(Event):
-    """Published once for an order, in the transaction that confirmed it. Awaited: it mails the customer."""
+    """Published once for an order, in the transaction that confirms it. Awaited: the customer gets a mail."""
 
     TYPE: ClassVar[str] = "order_confirmed"
     AGGREGATE: ClassVar[str] = "order_id"
@@ -48,7 +48,7 @@ class OrderConfirmed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderRejected(Event):
-    """The order can't be had; `reason` is the public code."""
+    """The order was rejected. `reason` is the public error code."""
 
     TYPE: ClassVar[str] = "order_rejected"
     AGGREGATE: ClassVar[str] = "order_id"
@@ -62,7 +62,7 @@ class OrderRejected(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderCancelled(Event):
-    """Awaited: products gives the stock back on it, and the customer gets a mail."""
+    """The order was cancelled. Awaited: products gives the stock back, and the customer gets a mail."""
 
     TYPE: ClassVar[str] = "order_cancelled"
     AGGREGATE: ClassVar[str] = "order_id"

@@ -198,7 +198,9 @@ def reserve_and_settle(
     """
     orders = {order.id: order for order in pending}
     asked = {order.id for order in orders.values() if reservations.include(order)}
-    decisions = {order_id: one for order_id, one in reservations.decisions.items() if order_id in asked}
+    decisions = {
+        order_id: decision for order_id, decision in reservations.decisions.items() if order_id in asked
+    }
     others = [order for order in orders.values() if order.id not in asked]
     wanted = [remote.recorded_reservation(order.id, order.lines) for order in others]
     decisions |= remote.reserve(products, wanted)

@@ -156,7 +156,9 @@ def _reserve_locked(store: ProductsStore, requests: Sequence[ReservationRequest]
     for request in requests:
         by_order.setdefault(request.order_id, request)
     with store.transaction() as tx:
-        products = tx.products({one for request in requests for one in request.product_ids}, lock=True)
+        products = tx.products(
+            {product_id for request in requests for product_id in request.product_ids}, lock=True
+        )
         decided = tx.reservations(by_order)
         new = [request for order_id, request in by_order.items() if order_id not in decided]
         decisions, changed = reservations.reserve_all(products, new)

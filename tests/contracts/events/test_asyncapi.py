@@ -13,15 +13,15 @@ from mycelium import asyncapi
 GOLDEN = sorted(Path(__file__).parent.glob("*.json"))
 
 
-def test_the_document_is_what_the_events_give():
+def test_document_matches_the_event_classes():
     assert asyncapi.DOCUMENT.read_text() == asyncapi.rendered()
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_a_golden_event_obeys_its_schema(path):
+def test_golden_event_is_valid_by_its_schema(path):
     event = json.loads(path.read_text())
     channels = asyncapi.document()["channels"]
-    (channel,) = [one for name, one in channels.items() if name.endswith(f".{event['type']}")]
+    (channel,) = [channel for name, channel in channels.items() if name.endswith(f".{event['type']}")]
     Draft202012Validator(channel["messages"][event["type"]]["payload"]).validate(event)
 
 

@@ -38,7 +38,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: f"{event.TYPE}.v{event.VERSION}")
-def test_an_event_on_the_wire_is_its_golden_json(event):
+def test_event_is_encoded_as_its_golden_json(event):
     (envelope,) = sealed([(event, 2)], timestamp(NOON))
     envelope = orjson.loads(orjson.dumps(envelope)) | {"event_id": "e-1"}
     golden = json.loads((HERE / f"{event.TYPE}.v{event.VERSION}.json").read_text())

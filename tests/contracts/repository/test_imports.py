@@ -48,6 +48,25 @@ installed = state()
 install()
 print(stock != installed, installed == state(), kombu.serialization.dumps({"a": 1}, "json"))
 """
+_STOCK_CONTAINER = """
+import eventlet; eventlet.monkey_patch()
+import amqp.serialization
+from nameko import config
+from nameko.containers import ServiceContainer
+from nameko_mesh.amqp import frames
+from nameko_mesh.events import event_handler
+from nameko_mesh.rpc import ServiceClient, rpc
+
+class Service:
+    name = "service"
+    {extension}
+
+config["AMQP_URI"] = "pyamqp://nobody@127.0.0.1:1//"
+stock = amqp.serialization.PROPERTY_CLASSES[frames.BASIC]
+container = ServiceContainer(Service)
+container.extensions.all.setup()
+print(amqp.serialization.PROPERTY_CLASSES[frames.BASIC] is not stock)
+"""
 
 
 def run(program: str) -> str:
@@ -73,3 +92,15 @@ def test_importing_every_module_changes_no_registry():
 
 def test_second_install_of_the_serialization_changes_nothing():
     assert run(_INSTALL_TWICE) == "True True ('application/json', 'utf-8', b'{\"a\":1}')"
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        "method = rpc(lambda self: None)",
+        "method = event_handler('other', 'happened')(lambda self, event: None)",
+        "other = ServiceClient('other')",
+    ],
+)
+def test_extension_in_a_stock_container_installs_the_serialization(extension):
+    assert run(_STOCK_CONTAINER.format(extension=extension)) == "True"

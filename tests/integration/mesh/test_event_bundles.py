@@ -112,7 +112,7 @@ def test_relay_sends_no_single_events_while_only_the_mesh_listens(outbox_store: 
         witness.declare()
         start(Source)
         eventually(lambda: unsent(outbox_store) == 0)
-        # The witness is somebody who listens, so the relay sends all; each is marked.
+        # The witness listens to single events, so the relay sends all of them, each with its mark.
         heard = [witness.get(no_ack=True) for _ in range(31)]
     assert [message.payload["data"]["number"] for message in heard[:-1]] == list(range(30))
     assert heard[-1] is None

@@ -188,7 +188,7 @@ def parked():
     return take
 
 
-def test_event_that_always_fails_is_parked_with_its_reason_and_blocks_no_other(outbox_store, start, parked):
+def test_always_failing_event_is_parked_with_its_reason_and_blocks_no_other(outbox_store, start, parked):
     Listener.failures = handler.MAX_ATTEMPTS
     start(Listener)
     publish(outbox_store, Happened(thing="a", number=1))
@@ -219,7 +219,7 @@ def test_failing_event_keeps_its_attempts_when_the_process_dies(outbox_store, st
     listener.kill()
     start(Listener)
     assert parked().headers["x-attempts"] == handler.MAX_ATTEMPTS - 1
-    # Who dies between giving it back and its ack leaves it there twice: each of them goes on counting.
+    # A process that dies between the retry and the ack leaves two messages, and both keep counting.
     assert len(Listener.begun) <= 2 * handler.MAX_ATTEMPTS
 
 
@@ -298,7 +298,7 @@ def gather(outbox_store, start):
     start(Source)
     eventually(lambda: Gatherer.lists)
     eventually(lambda: unsent(outbox_store) == 0)
-    eventlet.sleep(0.2)  # they are on their way to the consumer, which nobody can be asked about
+    eventlet.sleep(0.2)  # time for the events to reach the consumer, which has no sign of it
     Gatherer.go_on.send()
 
 

@@ -20,6 +20,7 @@ from services.products import tables as products_tables
 from services.products.store import ProductsStore
 from services.users import tables as users_tables
 from services.users.store import UsersStore
+from tests.builders import a_customer
 
 SCHEMAS = {
     "products": products_tables.SCHEMAS,
@@ -75,7 +76,7 @@ def engines(database_url: str) -> Iterator[Callable[[str], sa.Engine]]:
 
 
 @pytest.fixture
-def bell() -> Handoff:
+def handoff() -> Handoff:
     return Handoff()
 
 
@@ -96,18 +97,22 @@ def empty_engine(engines: Callable[[str], sa.Engine]) -> Iterator[Callable[[str]
 
 
 @pytest.fixture
-def products_store(empty_engine: Any, bell: Handoff) -> ProductsStore:
-    return ProductsStore(empty_engine("products"), bell)
+def products_store(empty_engine: Any, handoff: Handoff) -> ProductsStore:
+    return ProductsStore(empty_engine("products"), handoff)
 
 
 @pytest.fixture
-def users_store(empty_engine: Any, bell: Handoff) -> UsersStore:
-    return UsersStore(empty_engine("users"), bell)
+def users_store(empty_engine: Any, handoff: Handoff) -> UsersStore:
+    return UsersStore(empty_engine("users"), handoff)
 
 
 @pytest.fixture
-def orders_store(empty_engine: Any, bell: Handoff) -> OrdersStore:
-    return OrdersStore(empty_engine("orders"), bell)
+def orders_store(empty_engine: Any, handoff: Handoff) -> OrdersStore:
+    """A store that has a copy of one customer, U001."""
+    store = OrdersStore(empty_engine("orders"), handoff)
+    with store.transaction() as tx:
+        tx.learn(a_customer())
+    return store
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""A stock grpcio client, in a process of its own: it must never run in a monkey-patched one.
+"""A stock grpcio client, in its own process because grpcio does not work in a monkey-patched one.
 
-Usage: grpc_client.py ADDRESS; prints what it saw as JSON.
+Usage: grpc_client.py ADDRESS. Prints the answers as JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a service has put into its outbox."""
+"""Reads the outbox of a service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nameko_mesh.outbox import outbox
 
 
 def published(store: Any) -> list[dict[str, Any]]:
-    """The envelopes in the outbox, in the order of their commits."""
+    """Return the envelopes in the outbox, in the sequence of their commits."""
     with store.transaction(read_only=True) as tx:
         bundles = tx.connection.scalars(sa.select(outbox.c.envelopes).order_by(outbox.c.seq))
         return [envelope for bundle in bundles for envelope in bundle]

@@ -1,4 +1,4 @@
-"""The database under a deadline: what is too late is not begun, what is under way is cancelled."""
+"""Statements under a deadline: a late statement is not begun, and a slow statement is cancelled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.waiting import eventually
 SHORT = 0.3
 FREEZE = 8
 LONG_AFTER = 4.0
-"""Less than any limit that stands without a deadline."""
+"""Seconds. Shorter than each timeout that holds without a deadline."""
 
 
 class SomeStore(Store[Transaction]):
@@ -30,7 +30,7 @@ class SomeStore(Store[Transaction]):
 
 
 def within(seconds, work, *args):
-    """What comes of work that has so much time, and how long it took."""
+    """Do work under a deadline. Returns its result or error, and the seconds that it took."""
 
     def run():
         deadline.start(time.time() + seconds)
@@ -45,7 +45,7 @@ def within(seconds, work, *args):
 
 
 def execute(store, statement):
-    """The rows that it returns."""
+    """Execute a statement, and return its rows."""
     with store.transaction() as tx:
         result = tx.connection.execute(sa.text(statement))
         return result.all() if result.returns_rows else []
@@ -78,7 +78,7 @@ def store(request):
 
 
 def sessions(store):
-    """Those of PostgreSQL that this process has, and which of them work."""
+    """The pid and state of each PostgreSQL session of this process."""
     query = (
         "SELECT pid, state FROM pg_stat_activity WHERE datname = 'budget' AND pid <> pg_backend_pid() "
         "ORDER BY pid"
@@ -87,19 +87,19 @@ def sessions(store):
         return [tuple(row) for row in tx.connection.execute(sa.text(query))]
 
 
-def test_what_is_too_late_is_not_begun(store):
+def test_statement_after_the_deadline_is_not_begun(store):
     error, took = within(-1, execute, store, "INSERT INTO things VALUES ('late')")
     assert isinstance(error, DeadlineExceeded)
     assert took < LONG_AFTER
     assert not execute(store, "SELECT name FROM things WHERE name = 'late'")
 
 
-def test_what_is_in_time_is_done(store):
+def test_statement_before_the_deadline_is_committed(store):
     within(60, execute, store, "INSERT INTO things VALUES ('in time')")
     assert execute(store, "SELECT name FROM things WHERE name = 'in time'")
 
 
-def test_a_slow_statement_is_cancelled_at_the_deadline(postgresql):
+def test_slow_statement_is_cancelled_at_the_deadline(postgresql):
     error, took = within(SHORT, execute, postgresql, "INSERT INTO things SELECT 'slow' FROM pg_sleep(9)")
     assert isinstance(error, DeadlineExceeded)
     assert took < LONG_AFTER
@@ -107,7 +107,7 @@ def test_a_slow_statement_is_cancelled_at_the_deadline(postgresql):
     assert not execute(postgresql, "SELECT name FROM things WHERE name = 'slow'")
 
 
-def test_so_is_the_wait_for_a_lock(postgresql):
+def test_wait_for_a_lock_is_cancelled_at_the_deadline(postgresql):
     with postgresql.transaction() as tx:
         tx.connection.execute(sa.text("UPDATE things SET name = 'mine'"))
         error, took = within(SHORT, execute, postgresql, "UPDATE things SET name = 'yours'")
@@ -116,7 +116,7 @@ def test_so_is_the_wait_for_a_lock(postgresql):
     assert execute(postgresql, "SELECT name FROM things") == [("mine",)]
 
 
-def test_a_connection_outlives_a_cancelled_statement(postgresql):
+def test_connection_survives_a_cancelled_statement(postgresql):
     def backend():
         return execute(postgresql, "SELECT pg_backend_pid()")
 
@@ -125,22 +125,22 @@ def test_a_connection_outlives_a_cancelled_statement(postgresql):
     assert backend() == before
 
 
-def test_others_go_on_while_one_is_cancelled(postgresql):
+def test_cancel_does_not_disturb_other_statements(postgresql):
     slow = [
         eventlet.spawn(within, SHORT, execute, postgresql, f"SELECT pg_sleep(9), {number}")
         for number in range(3)
     ]
-    while not all(one.dead for one in slow):
+    while not all(thread.dead for thread in slow):
         outcome, _ = within(60, execute, postgresql, "SELECT 7")
         assert outcome == [(7,)]
-    assert all(isinstance(one.wait()[0], DeadlineExceeded) for one in slow)
+    assert all(isinstance(thread.wait()[0], DeadlineExceeded) for thread in slow)
 
 
-def test_nobody_is_frozen_by_a_server_that_is_frozen(postgresql, postgresql_server):
-    """Its postmaster lets nobody in any more, not even who comes to have a statement cancelled."""
+def test_frozen_server_does_not_freeze_the_process(postgresql, postgresql_server):
+    """The frozen postmaster accepts no connection, not even the one that cancels a statement."""
     (postmaster,) = execute(postgresql, "SELECT pg_read_file('postmaster.pid')")
     pid = int(postmaster[0].split()[0])
-    thaw = subprocess.Popen(  # if we are frozen ourselves
+    thaw = subprocess.Popen(  # in case this process freezes, too
         ["sh", "-c", f"sleep {FREEZE}; kill -CONT {pid}"], start_new_session=True
     )
     beats = []
@@ -161,11 +161,11 @@ def test_nobody_is_frozen_by_a_server_that_is_frozen(postgresql, postgresql_serv
         os.killpg(thaw.pid, signal.SIGKILL)
         thaw.wait()
     assert isinstance(error, DeadlineExceeded)
-    assert is_frozen, "the server was thawed before anybody gave it up"
+    assert is_frozen, "the server thawed before the statement was given up"
     assert max(after - before for before, after in itertools.pairwise(beats)) < FREEZE / 2
 
 
-def test_all_statements_of_a_transaction_share_what_is_left(postgresql):
+def test_statements_of_a_transaction_share_the_deadline(postgresql):
     def three():
         with postgresql.transaction() as tx:
             for _ in range(3):
@@ -176,8 +176,8 @@ def test_all_statements_of_a_transaction_share_what_is_left(postgresql):
     assert 1.0 <= took < 1.7
 
 
-def test_a_commit_that_has_begun_is_let_end(postgresql):
-    """The check of a deferred constraint makes it a slow one."""
+def test_commit_in_progress_is_not_cancelled(postgresql):
+    """The check of a deferred constraint makes the commit slow."""
     for statement in (
         "CREATE OR REPLACE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$",
@@ -191,15 +191,15 @@ def test_a_commit_that_has_begun_is_let_end(postgresql):
     assert execute(postgresql, "SELECT name FROM things WHERE name = 'committed'")
 
 
-def test_connections_that_are_none_of_ours_work_beside_them(postgresql, postgresql_server):
-    """Migrations have an engine of their own, and the wait callback is that of the whole process."""
+def test_plain_engine_works_beside_the_green_one(postgresql, postgresql_server):
+    """Migrations have an engine of their own, while the wait callback serves the whole process."""
     plain = sa.create_engine(resolve_url(postgresql_server.url_for("budget")))
     with plain.begin() as connection:
         assert connection.execute(sa.text("SELECT name FROM things")).all() == [("one",)]
     plain.dispose()
 
 
-def test_without_a_deadline_the_standing_limits_hold(postgresql):
+def test_statement_without_a_deadline_has_the_default_timeout(postgresql):
     with postgresql.transaction() as tx:
         assert tx.connection.execute(sa.text("SHOW statement_timeout")).scalar_one() == "10s"
         tx.connection.execute(sa.text(f"SELECT pg_sleep({2 * SHORT})"))
@@ -214,20 +214,20 @@ def locked(tmp_path, sqlite):
     other.close()
 
 
-def test_on_sqlite_the_wait_for_another_process_ends_with_the_deadline(sqlite, locked):
+def test_sqlite_wait_for_another_process_ends_at_the_deadline(sqlite, locked):
     error, took = within(SHORT, execute, sqlite, "INSERT INTO things VALUES ('never')")
     assert isinstance(error, DeadlineExceeded)
     assert took < LONG_AFTER
 
 
-def test_so_does_the_wait_for_others_of_the_same_process(sqlite):
+def test_sqlite_wait_for_the_same_process_ends_at_the_deadline(sqlite):
     with sqlite.transaction():
         error, took = within(SHORT, execute, sqlite, "INSERT INTO things VALUES ('never')")
     assert isinstance(error, DeadlineExceeded)
     assert took < LONG_AFTER
 
 
-def test_who_has_no_deadline_waits_as_long_as_ever_on_the_same_connection(sqlite, locked):
+def test_deadline_does_not_shorten_later_waits_of_its_connection(sqlite, locked):
     within(SHORT, execute, sqlite, "INSERT INTO things VALUES ('never')")
     began = time.monotonic()
     with pytest.raises(Unavailable):

@@ -29,7 +29,7 @@ def stock(store, product_id="P001"):
     return commands.get_products(store, [product_id])[0].unwrap().stock
 
 
-def test_a_product_is_created_with_its_event(store):
+def test_product_is_created_with_its_event(store):
     product = stocked(store)
     assert commands.get_products(store, ["P001"])[0].unwrap() == product
     (event,) = published(store)
@@ -41,20 +41,20 @@ def test_a_product_is_created_with_its_event(store):
     assert event["data"]["stock"] == 10
 
 
-def test_a_taken_id_is_refused(store):
+def test_existing_product_id_is_refused(store):
     stocked(store)
     with pytest.raises(domain.ProductExists):
         stocked(store)
 
 
-def test_a_product_without_an_id_gets_one(store):
+def test_product_without_an_id_gets_one(store):
     product = commands.create_product(
         store, None, product_id=None, name="Pen", price_minor=1, currency="EUR", stock=1
     )
     assert len(product.id) == 32
 
 
-def test_a_repeated_command_has_one_effect_and_one_answer(store):
+def test_repeated_command_has_one_effect_and_one_answer(store):
     stocked(store, stock=1)
     first = commands.restock(store, "c-1", "P001", 5)
     second = commands.restock(store, "c-1", "P001", 5)
@@ -63,22 +63,22 @@ def test_a_repeated_command_has_one_effect_and_one_answer(store):
     assert types(store) == ["product_created", "stock_changed"]
 
 
-def test_an_update_changes_what_is_named(store):
+def test_update_changes_only_the_given_fields(store):
     stocked(store)
     assert commands.update_product(store, None, "P001", None, 99).price_minor == 99
     assert commands.update_product(store, None, "P001", "Notebook", None).name == "Notebook"
     assert types(store) == ["product_created", "product_updated", "product_updated"]
 
 
-def test_an_unknown_product_can_not_be_changed(store):
+def test_unknown_product_cannot_be_changed(store):
     with pytest.raises(domain.UnknownProduct):
         commands.restock(store, "c", "P404", 1)
 
 
-def test_unknown_and_malformed_ids_spoil_no_batch(store):
+def test_unknown_and_malformed_ids_leave_their_batch_alone(store):
     stocked(store)
-    found, unknown, malformed = commands.get_products(store, ["P001", "P404", 7])
-    assert found.unwrap().id == "P001"
+    known, unknown, malformed = commands.get_products(store, ["P001", "P404", 7])
+    assert known.unwrap().id == "P001"
     assert unknown.error.slug == "not-found"
     assert malformed.error.slug == "validation-failed"
 
@@ -93,14 +93,14 @@ def test_products_are_listed_in_id_order_and_searched_in_any_case(store):
     assert commands.list_products(store, "", 10, "%") == commands.list_products(store, "P001", 10, None)
 
 
-def test_all_products_come_page_by_page(store, monkeypatch):
+def test_all_products_are_read_in_pages(store, monkeypatch):
     monkeypatch.setattr(commands, "STREAM_PAGE_SIZE", 2)
     for number in range(5):
         stocked(store, f"P{number}")
     assert [product.id for product in commands.all_products(store)] == [f"P{number}" for number in range(5)]
 
 
-def test_a_reservation_takes_stock_and_tells(store):
+def test_reservation_takes_stock_and_publishes_it(store):
     stocked(store, stock=5)
     (reservation,) = commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
     assert reservation.status == reservations.RESERVED
@@ -108,36 +108,36 @@ def test_a_reservation_takes_stock_and_tells(store):
     assert published(store)[-1]["data"] == {"product_id": "P001", "stock": 3}
 
 
-@pytest.mark.parametrize("remembered", [True, False])
-def test_reservations_of_somebodys_orders_are_told_once_in_one_event(store, remembered):
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_reservations_of_customers_are_published_once_in_one_event(store, is_cached):
     stocked(store, stock=5)
-    if not remembered:
+    if not is_cached:
         store.cache.distrust()
     orders = [
         stock_request("o-1", {"P001": 2}, user_id="U001"),
         stock_request("o-2"),
         stock_request("o-3", user_id="U002"),
-        *([] if remembered else [stock_request("o-4", {"P001": 9}, user_id="U001")]),
+        *([] if is_cached else [stock_request("o-4", {"P001": 9}, user_id="U001")]),
     ]
     commands.reserve_stocks(store, orders)
     commands.reserve_stocks(store, orders)
-    (told,) = [event for event in published(store) if event["type"] == "stocks_reserved"]
-    assert told["aggregate_id"] == told["data"]["batch_id"]
-    assert told["data"]["orders"] == [
+    (published_event,) = [event for event in published(store) if event["type"] == "stocks_reserved"]
+    assert published_event["aggregate_id"] == published_event["data"]["batch_id"]
+    assert published_event["data"]["orders"] == [
         {"order_id": "o-1", "user_id": "U001", "items": [{"product_id": "P001", "quantity": 2}]},
         {"order_id": "o-3", "user_id": "U002", "items": [{"product_id": "P001", "quantity": 1}]},
     ]
 
 
-def test_a_malformed_user_of_an_order_is_refused():
+def test_malformed_user_id_is_refused():
     with pytest.raises(Invalid) as refused:
         stock_request(user_id="not an id")
     assert refused.value.field == "user_id"
 
 
-def test_another_order_under_an_id_gets_nothing_and_the_first_keeps_what_it_has(store):
+def test_reused_order_id_is_refused_and_the_first_reservation_stays(store):
     stocked(store, stock=5)
-    for items in ({"P001": 2}, {"P001": 9}):  # one that can be had, and one that can't
+    for items in ({"P001": 2}, {"P001": 9}):  # enough in stock, and too little
         order_id = f"o-{items['P001']}"
         (first,) = commands.reserve_stocks(store, [stock_request(order_id, items)])
         same, other = commands.reserve_stocks(
@@ -163,7 +163,7 @@ def test_another_order_under_an_id_gets_nothing_and_the_first_keeps_what_it_has(
     assert stock(store) == 2
 
 
-def test_a_repeated_order_reserves_once(store):
+def test_repeated_order_reserves_once(store):
     stocked(store, stock=5)
     first = commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
     second = commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
@@ -171,14 +171,14 @@ def test_a_repeated_order_reserves_once(store):
     assert stock(store) == 3
 
 
-def test_the_same_order_twice_in_one_batch_reserves_once(store):
+def test_same_order_twice_in_a_batch_reserves_once(store):
     stocked(store, stock=5)
-    one, other = commands.reserve_stocks(store, [stock_request(items={"P001": 2})] * 2)
-    assert one == other
+    first, second = commands.reserve_stocks(store, [stock_request(items={"P001": 2})] * 2)
+    assert first == second
     assert stock(store) == 3
 
 
-def test_a_refused_order_stays_refused_after_a_restock(store):
+def test_refused_order_stays_refused_after_a_restock(store):
     stocked(store, stock=1)
     (refused,) = commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
     commands.restock(store, "c", "P001", 10)
@@ -189,7 +189,7 @@ def test_a_refused_order_stays_refused_after_a_restock(store):
     assert stock(store) == 11
 
 
-def test_a_release_gives_back_once(store):
+def test_repeated_release_gives_back_once(store):
     stocked(store, stock=5)
     commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
     commands.release_stocks(store, ["o-1"])
@@ -197,14 +197,14 @@ def test_a_release_gives_back_once(store):
     assert stock(store) == 5
 
 
-def test_a_release_for_the_same_event_is_done_once(store):
+def test_release_by_a_repeated_event_gives_back_once(store):
     stocked(store, stock=5)
     commands.release_stocks(store, ["o-1"], ("on_order_cancelled", "e-1"))
     commands.release_stocks(store, ["o-1"], ("on_order_cancelled", "e-1"))
     assert stock(store) == 5
 
 
-def test_a_release_that_overtakes_its_reserve_leaves_a_tombstone(store):
+def test_release_before_its_reserve_leaves_a_tombstone(store):
     stocked(store, stock=5)
     commands.release_stocks(store, ["o-1"])
     (late,) = commands.reserve_stocks(store, [stock_request(items={"P001": 2})])
@@ -212,7 +212,7 @@ def test_a_release_that_overtakes_its_reserve_leaves_a_tombstone(store):
     assert stock(store) == 5
 
 
-def test_twenty_at_once_for_the_last_ten_are_exactly_ten(store):
+def test_twenty_concurrent_orders_sell_exactly_the_last_ten(store):
     stocked(store, stock=10)
     pool = eventlet.GreenPool(20)
     orders = [[stock_request(f"o-{number}")] for number in range(20)]
@@ -221,7 +221,7 @@ def test_twenty_at_once_for_the_last_ten_are_exactly_ten(store):
     assert stock(store) == 0
 
 
-def test_the_same_order_ten_times_at_once_reserves_once(store):
+def test_ten_concurrent_requests_of_one_order_reserve_once(store):
     stocked(store, stock=10)
     pool = eventlet.GreenPool(10)
     answers = list(pool.imap(lambda _: commands.reserve_stocks(store, [stock_request()])[0], range(10)))
@@ -229,7 +229,7 @@ def test_the_same_order_ten_times_at_once_reserves_once(store):
     assert stock(store) == 9
 
 
-def test_orders_in_opposite_order_do_not_deadlock(store):
+def test_lines_in_opposite_sequence_do_not_deadlock(store):
     stocked(store, "P001", stock=100)
     stocked(store, "P002", stock=100)
     pool = eventlet.GreenPool(20)
@@ -243,7 +243,7 @@ def test_orders_in_opposite_order_do_not_deadlock(store):
     assert (stock(store, "P001"), stock(store, "P002")) == (60, 60)
 
 
-def test_reserve_and_release_at_once_end_in_balance(store):
+def test_concurrent_reserves_and_releases_end_in_balance(store):
     stocked(store, stock=50)
     pool = eventlet.GreenPool(20)
 
@@ -258,7 +258,7 @@ def test_reserve_and_release_at_once_end_in_balance(store):
     assert stock(store) == 50
 
 
-def test_a_command_id_belongs_to_one_command(store):
+def test_command_id_of_another_command_is_refused(store):
     stocked(store, stock=1)
     commands.restock(store, "c-1", "P001", 5)
     for other in (
@@ -272,7 +272,7 @@ def test_a_command_id_belongs_to_one_command(store):
 
 
 @pytest.mark.parametrize("command_id", ["", "x" * 256, "ü", "two\nlines", 7, [], "\0", float("nan")])
-def test_a_bad_command_id_is_refused(store, command_id):
+def test_malformed_command_id_is_refused(store, command_id):
     stocked(store)
     with pytest.raises(Refused) as refused:
         commands.restock(store, command_id, "P001", 5)
@@ -280,7 +280,7 @@ def test_a_bad_command_id_is_refused(store, command_id):
 
 
 @pytest.mark.parametrize("product_id", [None, 7, "", "a b", "\ud800", "\0"])
-def test_a_bad_product_id_never_reaches_the_database(store, product_id):
+def test_malformed_product_id_never_reaches_the_database(store, product_id):
     with pytest.raises(Invalid):
         commands.restock(store, "c", product_id, 1)
     with pytest.raises(Invalid):
@@ -288,13 +288,13 @@ def test_a_bad_product_id_never_reaches_the_database(store, product_id):
 
 
 @pytest.mark.parametrize("batch", [None, 7, "P001", {"P001": 1}, ["P001"] * 1001])
-def test_what_is_no_batch_is_refused(store, batch):
+def test_malformed_batch_is_refused(store, batch):
     with pytest.raises(Refused) as refused:
         commands.get_products(store, batch)
     assert refused.value.slug == "validation-failed"
 
 
-def test_a_missing_table_is_a_fault_and_not_a_database_that_is_away(tmp_path):
+def test_missing_table_raises_an_error_other_than_unavailable(tmp_path):
     engine = open_engine(f"sqlite:///{tmp_path}/empty.db")
     with pytest.raises(OperationalError, match="no such table"):
         commands.get_products(ProductsStore(engine), ["P001"])
@@ -302,19 +302,19 @@ def test_a_missing_table_is_a_fault_and_not_a_database_that_is_away(tmp_path):
 
 
 def another_instance(store):
-    """Of products, over the same database."""
+    """A store of another instance, over the same database."""
     return ProductsStore(store._engine)
 
 
-def remembering(store):
-    """A store that remembers its product."""
+def cached(store):
+    """A store that has its product in the cache."""
     stocked(store)
     commands.reserve_stocks(store, [stock_request("before")])
     return store
 
 
-def test_what_another_instance_has_taken_is_not_taken_again(store):
-    other = remembering(another_instance(store))
+def test_stock_taken_by_another_instance_is_not_sold_again(store):
+    other = cached(another_instance(store))
     commands.reserve_stocks(store, [stock_request("o-1", {"P001": 8})])
     (refused,) = commands.reserve_stocks(other, [stock_request("o-2", {"P001": 2})])
     (reserved,) = commands.reserve_stocks(other, [stock_request("o-3", {"P001": 1})])
@@ -322,31 +322,31 @@ def test_what_another_instance_has_taken_is_not_taken_again(store):
     assert stock(store) == 0
 
 
-def test_a_price_that_another_instance_has_set_is_the_one_that_counts(store):
-    other = remembering(another_instance(store))
+def test_reservation_has_the_price_set_by_another_instance(store):
+    other = cached(another_instance(store))
     commands.update_product(store, None, "P001", None, 5)
     (reservation,) = commands.reserve_stocks(other, [stock_request("o-1")])
     assert reservation.lines[0].unit_price_minor == 5
 
 
-def test_nobody_is_refused_what_another_instance_has_restocked(store):
-    other = remembering(another_instance(store))
+def test_stock_added_by_another_instance_is_sold(store):
+    other = cached(another_instance(store))
     commands.restock(store, "c-1", "P001", 100)
     (reservation,) = commands.reserve_stocks(other, [stock_request("o-1", {"P001": 100})])
     assert reservation.status == reservations.RESERVED
     assert stock(store) == 9
 
 
-def test_a_repeated_order_among_new_ones_keeps_its_answer_and_takes_nothing_more(store):
-    remembering(store)
+def test_repeated_order_among_new_ones_keeps_its_answer(store):
+    cached(store)
     answers = commands.reserve_stocks(
         store, [stock_request("before"), stock_request("o-1"), stock_request("o-2")]
     )
-    assert [one.status for one in answers] == [reservations.RESERVED] * 3
+    assert [answer.status for answer in answers] == [reservations.RESERVED] * 3
     assert stock(store) == 7
 
 
-def test_many_instances_at_once_sell_what_there_is_and_no_more(store):
+def test_concurrent_instances_sell_exactly_the_stock(store):
     stocked(store, stock=20)
     instances = [another_instance(store) for _ in range(3)]
 

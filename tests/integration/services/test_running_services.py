@@ -1,4 +1,4 @@
-"""The real services in containers over a real broker: RPC, gRPC and events, all of it at once."""
+"""The real services in containers over a real broker: RPC, gRPC and events together."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def broker(rabbitmq_node, request):
 
 @pytest.fixture
 def containers(broker, container_factory, tmp_path):
-    """All four services on SQLite, by name."""
+    """Containers of all four services on SQLite, by name."""
     settings = {
         "DATABASE_URL": f"sqlite:///{tmp_path}/{{service}}.db",
         "OUTBOX_DIR": str(tmp_path / "outbox"),
@@ -60,7 +60,7 @@ def containers(broker, container_factory, tmp_path):
 
 @pytest.fixture
 def mesh(containers):
-    """A client of them all, and two products."""
+    """A client of all services, with two products created."""
     with ClusterRpcClient(timeout=10) as client:
         client.products.create_product(product_id="P001", name="Laptop", price_minor=120050, stock=10)
         client.products.create_product(product_id="P002", name="Keyboard", price_minor=7599, stock=50)
@@ -72,7 +72,7 @@ def alice(mesh):
     return mesh.users.register_user(name="Alice", email="alice@example.com", password="a long password")["id"]
 
 
-def test_an_order_from_placing_to_mail_to_cancel(mesh, alice, tmp_path):
+def test_order_is_placed_mailed_and_cancelled(mesh, alice, tmp_path):
     items = [{"product_id": "P001", "quantity": 2}]
     order = mesh.orders.place_order(user_id=alice, items=items, idempotency_key="k")
     assert (order["status"], order["total_minor"]) == ("confirmed", 240100)
@@ -87,7 +87,7 @@ def test_an_order_from_placing_to_mail_to_cancel(mesh, alice, tmp_path):
     assert mesh.orders.list_orders(user_id=alice)["items"][0]["order_id"] == order["order_id"]
 
 
-def test_stock_that_was_reserved_gets_its_order_though_orders_is_stopped_meanwhile(
+def test_abandoned_reservation_gets_its_order_while_orders_restarts(
     mesh, alice, containers, container_factory, monkeypatch
 ):
     items = [{"product_id": "P001", "quantity": 2}]
@@ -99,21 +99,21 @@ def test_stock_that_was_reserved_gets_its_order_though_orders_is_stopped_meanwhi
         eventlet.sleep(seconds)
 
     monkeypatch.setattr(recovery, "time", SimpleNamespace(sleep=wait))
-    reserved = {"order_id": "o-left-behind", "user_id": alice, "items": items, "exact": True}
+    reserved = {"order_id": "o-abandoned", "user_id": alice, "items": items, "exact": True}
     (answer,) = mesh.products.reserve_stocks(orders=[reserved])
     assert "ok" in answer
     eventually(lambda: waits)
 
-    containers["orders"].stop()  # lets the handler end
+    containers["orders"].stop()  # after the handler has ended
     containers["orders"] = container_factory(OrdersService)
     containers["orders"].start()
 
-    order = mesh.orders.get_order(order_id="o-left-behind")
+    order = mesh.orders.get_order(order_id="o-abandoned")
     assert (order["status"], order["total_minor"], len(waits)) == ("confirmed", 240100, 1)
     assert mesh.products.get_product(product_id="P001")["stock"] == 6
 
 
-def test_orders_keeps_up_with_its_customers(mesh, alice):
+def test_order_has_the_name_and_address_of_a_changed_user(mesh, alice):
     mesh.users.update_user(user_id=alice, name="Alicia", email="alicia@example.com")
     items = [{"product_id": "P002", "quantity": 1}]
 
@@ -123,7 +123,7 @@ def test_orders_keeps_up_with_its_customers(mesh, alice):
     eventually(lambda: placed() == {"id": alice, "name": "Alicia", "email": "alicia@example.com"})
 
 
-def test_batches_answer_each_item(mesh, alice):
+def test_batch_methods_answer_each_item(mesh, alice):
     orders = [
         {"user_id": alice, "items": [{"product_id": "P001", "quantity": 1}]},
         {"user_id": alice, "items": [{"product_id": "P404", "quantity": 1}]},
@@ -142,7 +142,7 @@ def test_batches_answer_each_item(mesh, alice):
     assert [list(answer) for answer in released] == [["ok"], ["error"]]
 
 
-def test_the_rest_of_the_methods(mesh, alice):
+def test_other_methods_answer_over_rpc(mesh, alice):
     assert mesh.users.authenticate_user(email="alice@example.com", password="a long password")["id"] == alice
     assert mesh.users.get_user(user_id=alice)["role"] == "user"
     assert mesh.products.update_product(product_id="P002", price_minor=1)["price"] == 0.01
@@ -159,7 +159,7 @@ def test_the_rest_of_the_methods(mesh, alice):
         mesh.products.reserve_stock(order_id="o-8", items=[{"product_id": "P001", "quantity": 1}])
 
 
-def test_a_stock_grpc_client_is_answered(mesh):
+def test_stock_grpc_client_gets_answers_and_errors(mesh):
     here = Path(__file__).parent
     command = [sys.executable, str(here / "grpc_client.py"), f"127.0.0.1:{config['GRPC_BIND_PORT']}"]
     done = subprocess.run(
@@ -189,8 +189,8 @@ def test_a_stock_grpc_client_is_answered(mesh):
     }
 
 
-def test_a_watcher_that_stays_does_not_hold_up_the_stop(mesh):
-    """The fixture stops every container: with a stream open that must still end."""
+def test_open_watch_does_not_delay_the_stop(mesh):
+    """The fixture stops every container, which must end although a stream is open."""
     client = (
         "import grpc, sys; from protos import product_pb2 as pb, product_pb2_grpc as g\n"
         "stub = g.ProductServiceStub(grpc.insecure_channel(sys.argv[1]))\n"

@@ -19,7 +19,7 @@ def register(store, **fields):
     return commands.register_user(store, **{**defaults, **fields})
 
 
-def test_a_user_is_registered_with_the_event_and_can_log_in(store):
+def test_registered_user_can_log_in_and_is_published(store):
     user = register(store, email="Alice@Example.com")
     assert commands.authenticate_user(store, "ALICE@example.com", "a long password") == user
     (event,) = published(store)
@@ -27,7 +27,7 @@ def test_a_user_is_registered_with_the_event_and_can_log_in(store):
     assert event["data"] == {"user_id": user.id, "name": "Alice", "email": "alice@example.com"}
 
 
-def test_a_password_is_kept_as_an_argon2id_hash_and_told_to_nobody(store):
+def test_password_is_kept_as_argon2id_hash_and_never_published(store):
     register(store)
     with store.transaction(read_only=True) as tx:
         _, password_hash = tx.credentials("alice@example.com")
@@ -45,26 +45,26 @@ def test_a_password_is_kept_as_an_argon2id_hash_and_told_to_nobody(store):
         (None, None),
     ],
 )
-def test_wrong_credentials_look_all_the_same(store, email, password):
+def test_all_wrong_credentials_raise_the_same_error(store, email, password):
     register(store)
     with pytest.raises(domain.WrongCredentials, match="address or the password is wrong"):
         commands.authenticate_user(store, email, password)
 
 
-def test_an_address_belongs_to_one_user(store):
+def test_email_of_another_user_is_refused(store):
     register(store)
     with pytest.raises(domain.EmailTaken):
         register(store, name="Mallory", email="ALICE@example.com")
     assert types(store) == ["user_registered"]
 
 
-def test_a_repeated_registration_is_the_same_user(store):
+def test_repeated_registration_gets_the_first_answer(store):
     first = register(store, command_id="c-1")
     commands.update_user(store, first.id, name="Somebody else")
     assert register(store, command_id="c-1") == first  # the first answer, whatever has happened since
 
 
-def test_a_command_with_another_password_is_another_command(store):
+def test_repeated_command_with_another_password_is_refused(store):
     user = register(store, command_id="c-1", password="the first password")
     with pytest.raises(domain.KeyReused):
         register(store, command_id="c-1", password="another password")
@@ -75,7 +75,7 @@ def test_a_command_with_another_password_is_another_command(store):
     assert commands.authenticate_user(store, user.email, "the second password")
 
 
-def test_an_update_tells_what_others_may_know(store):
+def test_update_publishes_the_new_name(store):
     user = register(store)
     changed = commands.update_user(store, user.id, name="Alicia")
     assert (changed.name, changed.version) == ("Alicia", 2)
@@ -83,7 +83,7 @@ def test_an_update_tells_what_others_may_know(store):
     assert types(store) == ["user_registered", "user_updated"]
 
 
-def test_a_new_password_is_nobodys_news(store):
+def test_password_change_publishes_nothing(store):
     user = register(store)
     commands.update_user(store, user.id, password="another password")
     assert types(store) == ["user_registered"]
@@ -92,23 +92,23 @@ def test_a_new_password_is_nobodys_news(store):
         commands.authenticate_user(store, user.email, "a long password")
 
 
-def test_an_address_can_not_be_taken_over(store):
+def test_update_to_the_email_of_another_user_is_refused(store):
     register(store)
     bob = register(store, name="Bob", email="bob@example.com")
     with pytest.raises(domain.EmailTaken):
         commands.update_user(store, bob.id, email="alice@example.com")
 
 
-def test_an_empty_or_unknown_update_is_refused(store):
+def test_update_without_a_field_or_user_is_refused(store):
     with pytest.raises(Invalid):
         commands.update_user(store, "U001")
     with pytest.raises(domain.UnknownUser):
         commands.update_user(store, "U001", name="X")
 
 
-def test_unknown_and_malformed_ids_spoil_no_batch(store):
+def test_unknown_and_malformed_ids_leave_their_batch_alone(store):
     user = register(store)
-    found, unknown, malformed = commands.get_users(store, [user.id, "U404", 7])
-    assert found.unwrap() == user
+    known, unknown, malformed = commands.get_users(store, [user.id, "U404", 7])
+    assert known.unwrap() == user
     assert unknown.error.slug == "not-found"
     assert malformed.error.slug == "validation-failed"

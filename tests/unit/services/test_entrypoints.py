@@ -20,7 +20,7 @@ from services.users.service import UsersService
 from tests.builders import NOON, a_pending_order, a_product, a_request, a_reservation, a_user
 
 
-def test_a_product_on_the_wire():
+def test_product_is_encoded_with_major_and_minor_price():
     service = worker_factory(ProductsService)
     with patch("services.products.commands.get_products", return_value=[Outcome(a_product())]):
         assert service.get_product("P001") == {
@@ -34,7 +34,7 @@ def test_a_product_on_the_wire():
         }
 
 
-def test_a_malformed_order_spoils_no_other_of_its_batch():
+def test_malformed_order_of_a_batch_leaves_the_others_alone():
     service = worker_factory(ProductsService)
     reserved = reservations.Reservation(
         order_id="o-2",
@@ -51,7 +51,7 @@ def test_a_malformed_order_spoils_no_other_of_its_batch():
     assert [order.order_id for order in reserve.call_args.args[1]] == ["o-2"]
 
 
-def test_a_late_reserve_meets_the_tombstone():
+def test_reserve_after_cancel_is_refused():
     service = worker_factory(ProductsService)
     tombstone = reservations.Reservation(order_id="o-1", status=reservations.RELEASED)
     with (
@@ -61,7 +61,7 @@ def test_a_late_reserve_meets_the_tombstone():
         service.reserve_stock("o-1", [{"product_id": "P001", "quantity": 1}])
 
 
-def test_a_user_on_the_wire_has_no_password():
+def test_user_is_encoded_without_the_password():
     service = worker_factory(UsersService)
     with patch("services.users.commands.get_users", return_value=[Outcome(a_user())]):
         assert service.get_user("U001") == {
@@ -74,7 +74,7 @@ def test_a_user_on_the_wire_has_no_password():
         }
 
 
-def test_a_pending_order_has_no_prices_yet():
+def test_pending_order_is_encoded_without_prices():
     service = worker_factory(OrdersService)
     with patch("services.orders.commands.get_order", return_value=a_pending_order()):
         order = service.get_order("o-1")
@@ -91,14 +91,14 @@ def test_a_pending_order_has_no_prices_yet():
 
 
 class FakeProducts:
-    """Products as the saga sees it."""
+    """Products with one answer to each request."""
 
     def __init__(self, answer):
         self.answer = answer
-        self.asked = []
+        self.requested = []
 
     def reserve_stocks(self, *, orders):
-        self.asked.append(orders)
+        self.requested.append(orders)
         if isinstance(self.answer, Exception):
             raise self.answer
         return [self.answer for _ in orders]
@@ -107,18 +107,18 @@ class FakeProducts:
 @pytest.mark.parametrize(
     "answer",
     [
-        Unavailable("products is away"),
+        Unavailable("products is down"),
         {"error": {"code": "unavailable", "message": "the database does not answer"}},
         {"error": {"code": "internal", "message": "internal error"}},
     ],
 )
-def test_an_order_that_products_did_not_decide_stays_pending(answer):
+def test_order_without_a_decision_of_products_stays_pending(answer):
     order = a_pending_order()
     after = saga.reserve_and_settle(None, FakeProducts(answer), [order])
     assert after == {order.id: order}
 
 
-def test_an_order_that_products_decided_is_settled():
+def test_order_with_a_decision_of_products_is_settled():
     order = a_pending_order(a_request())
     confirmed = orders.confirmed(order, a_reservation(order.id), order.created_at)
     with patch("services.orders.commands.settle", return_value={order.id: confirmed}) as settle:
@@ -127,54 +127,55 @@ def test_an_order_that_products_decided_is_settled():
     assert settle.call_args.args[2][order.id].unwrap() == a_reservation(order.id)
 
 
-def test_what_products_tells_of_is_placed_where_it_is_missing():
+def test_reserved_order_that_nobody_recorded_is_placed():
     service = worker_factory(OrdersService)
-    wanted = [a_request(key="k-1", items={"P001": 2, "P002": 1}), a_request(key="k-2")]
-    told = [
+    requests = [a_request(key="k-1", items={"P001": 2, "P002": 1}), a_request(key="k-2")]
+    reserved = [
         {
-            "order_id": one.order_id,
-            "user_id": one.user_id,
-            "items": [{"product_id": line.product_id, "quantity": line.quantity} for line in one.lines],
+            "order_id": request.order_id,
+            "user_id": request.user_id,
+            "items": [{"product_id": line.product_id, "quantity": line.quantity} for line in request.lines],
         }
-        for one in wanted
+        for request in requests
     ]
     moments = ("2026-01-02T12:00:00.000000Z", "2026-01-02T12:00:01.000000Z")
     events = [
-        {"occurred_at": moment, "data": {"orders": [one]}} for moment, one in zip(moments, told, strict=True)
+        {"occurred_at": moment, "data": {"orders": [order]}}
+        for moment, order in zip(moments, reserved, strict=True)
     ]
-    missing = {wanted[0].order_id}
+    missing = {requests[0].order_id}
     with (
         patch("services.orders.recovery.abandoned", return_value=missing) as abandoned,
         patch("services.orders.recovery.place_abandoned") as place_abandoned,
     ):
         service.on_stocks_reserved(events)
     _, ids, reserved_at = abandoned.call_args.args
-    assert set(ids) == {one.order_id for one in wanted}
+    assert set(ids) == {request.order_id for request in requests}
     assert reserved_at == NOON + timedelta(seconds=1)
-    assert place_abandoned.call_args.args[3] == [wanted[0]]
+    assert place_abandoned.call_args.args[3] == [requests[0]]
 
 
-def test_users_who_can_not_be_asked_are_not_unknown():
+def test_unavailable_users_does_not_make_a_customer_unknown():
     class Away:
         def get_users(self, *, user_ids):
-            raise Unavailable("users is away")
+            raise Unavailable("users is down")
 
     customers, failed = remote.fetch_customers(Away(), {0: a_request("U001")})
     assert customers == []
     assert isinstance(failed[0].error, Unavailable)
 
 
-def test_a_user_whom_nobody_knows_is_the_callers_mistake():
+def test_customer_whom_users_does_not_know_is_unknown():
     class Knowing:
         def get_users(self, *, user_ids):
-            return [{"error": {"code": "not-found", "message": "nobody"}}]
+            return [{"error": {"code": "not-found", "message": "there is no such user"}}]
 
     customers, failed = remote.fetch_customers(Knowing(), {3: a_request("U404")})
     assert customers == []
     assert isinstance(failed[3].error, orders.UnknownCustomer)
 
 
-def test_a_refused_placement_is_raised_with_its_slug():
+def test_place_order_raises_a_refusal_with_its_slug():
     service = worker_factory(OrdersService)
     refusal = Outcome(error=Refused("out-of-stock", "none left", "quantity"))
     with (
@@ -194,7 +195,7 @@ def test_a_refused_placement_is_raised_with_its_slug():
         ["2020-01-01T00:00:00Z", "a b"],
     ],
 )
-def test_a_forged_cursor_of_orders_is_refused(key):
+def test_forged_cursor_is_refused(key):
     with pytest.raises(Invalid) as refused:
         wire.position_from_cursor(key)
     assert refused.value.field == "cursor"

@@ -1,4 +1,4 @@
-"""What the customer is told."""
+"""The mails about events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from services.notifications.domain import mail_about
 from tests.builders import an_order_event
 
 
-def test_a_confirmation_names_the_order_its_lines_and_the_total():
+def test_confirmation_names_the_order_its_lines_and_the_total():
     mail = mail_about(an_order_event("order_confirmed"), "2401.00 USD")
 
     assert mail.recipient == "alice@example.com"
@@ -16,7 +16,7 @@ def test_a_confirmation_names_the_order_its_lines_and_the_total():
     assert "Total: 2401.00 USD" in mail.body
 
 
-def test_a_cancelled_order_that_was_never_priced_has_no_total():
+def test_mail_about_an_unpriced_order_has_no_total():
     items = [{"product_id": "P001", "name": None, "quantity": 1, "unit_price_minor": None}]
     mail = mail_about(an_order_event("order_cancelled", items=items, total_minor=None, currency=None), "")
 
@@ -25,6 +25,6 @@ def test_a_cancelled_order_that_was_never_priced_has_no_total():
     assert "Total" not in mail.body
 
 
-def test_one_event_is_one_mail():
+def test_mail_has_the_id_of_its_event():
     event = an_order_event()
     assert mail_about(event, "").id == event["event_id"]

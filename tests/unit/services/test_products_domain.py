@@ -12,7 +12,7 @@ from services.rules import MAX_QUANTITY, Invalid
 from tests.builders import a_product, by_id, stock_request
 
 
-def test_a_reservation_takes_every_line_at_todays_price():
+def test_reservation_takes_every_line_at_the_current_price():
     on_hand = by_id(a_product("P001", stock=10, price_minor=500), a_product("P002", stock=3, price_minor=70))
 
     (decision,), changed = reservations.reserve_all(on_hand, [stock_request(items={"P001": 2, "P002": 3})])
@@ -25,7 +25,7 @@ def test_a_reservation_takes_every_line_at_todays_price():
     assert {product.id: product.stock for product in changed.values()} == {"P001": 8, "P002": 0}
 
 
-def test_an_order_that_is_short_of_one_line_takes_none():
+def test_order_short_of_one_product_takes_nothing():
     on_hand = by_id(a_product("P001", stock=10), a_product("P002", stock=1))
 
     (decision,), changed = reservations.reserve_all(on_hand, [stock_request(items={"P001": 1, "P002": 2})])
@@ -35,7 +35,7 @@ def test_an_order_that_is_short_of_one_line_takes_none():
     assert changed == {}
 
 
-def test_orders_of_one_batch_share_the_stock_in_their_order():
+def test_orders_of_a_batch_take_stock_in_sequence():
     on_hand = by_id(a_product(stock=3))
     orders = [
         stock_request("o-1", {"P001": 2}),
@@ -53,7 +53,7 @@ def test_orders_of_one_batch_share_the_stock_in_their_order():
     assert changed["P001"].stock == 0
 
 
-def test_every_change_of_stock_is_a_new_version():
+def test_each_change_of_stock_raises_the_version():
     decisions, changed = reservations.reserve_all(
         by_id(a_product(stock=5, version=7)), [stock_request("o-1"), stock_request("o-2")]
     )
@@ -61,23 +61,23 @@ def test_every_change_of_stock_is_a_new_version():
     assert len(decisions) == 2
 
 
-def test_an_unknown_product_refuses_the_order():
+def test_order_of_an_unknown_product_is_refused():
     with pytest.raises(domain.UnknownProduct, match="P404"):
         reservations.reserve(by_id(a_product()), stock_request(items={"P404": 1}))
 
 
-def test_an_order_is_priced_in_one_currency():
+def test_order_in_two_currencies_is_refused():
     on_hand = by_id(a_product("P001", currency="USD"), a_product("P002", currency="EUR"))
     with pytest.raises(Invalid, match="EUR, USD"):
         reservations.reserve(on_hand, stock_request(items={"P001": 1, "P002": 1}))
 
 
-def test_the_same_product_twice_is_one_line():
+def test_two_lines_of_a_product_become_one():
     items = [{"product_id": "P001", "quantity": 2}, {"product_id": "P001", "quantity": 3}]
     assert reservations.new_request("o-1", items).lines == (reservations.Line("P001", 5),)
 
 
-def test_a_release_gives_back_what_was_reserved():
+def test_release_gives_the_stock_back():
     on_hand = by_id(a_product(stock=10))
     (decision,), changed = reservations.reserve_all(on_hand, [stock_request(items={"P001": 4})])
 
@@ -87,7 +87,7 @@ def test_a_release_gives_back_what_was_reserved():
 
 
 @pytest.mark.parametrize("status", [reservations.REFUSED, reservations.RELEASED])
-def test_what_is_not_reserved_gives_nothing_back(status):
+def test_unreserved_reservation_gives_no_stock_back(status):
     reservation = reservations.Reservation(order_id="o-1", status=status)
     assert reservations.release_all(by_id(a_product()), [reservation]) == {}
 
@@ -112,7 +112,7 @@ BAD_ITEMS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("items", "field"), BAD_ITEMS.values(), ids=BAD_ITEMS)
-def test_a_bad_line_is_refused_by_name(items, field):
+def test_malformed_line_is_refused_by_field(items, field):
     with pytest.raises(Invalid) as refused:
         reservations.new_request("o-1", items)
     assert refused.value.field == field
@@ -135,7 +135,7 @@ def test_a_bad_line_is_refused_by_name(items, field):
         ("id", "x" * 65),
     ],
 )
-def test_a_bad_product_is_refused_by_name(field, value):
+def test_malformed_product_is_refused_by_field(field, value):
     fields: dict[str, Any] = {"id": "P001", "name": "Laptop", "price_minor": 1, "currency": "USD", "stock": 1}
     fields[field] = value
     with pytest.raises(Invalid) as refused:
@@ -143,34 +143,34 @@ def test_a_bad_product_is_refused_by_name(field, value):
     assert refused.value.field == field
 
 
-def test_a_change_needs_something_to_change():
+def test_change_without_a_field_is_refused():
     with pytest.raises(Invalid):
         domain.changed(a_product())
 
 
-def test_a_change_is_a_new_version():
+def test_change_raises_the_version():
     product = domain.changed(a_product(version=3), price_minor=99)
     assert (product.price_minor, product.version) == (99, 4)
 
 
 @pytest.mark.parametrize("quantity", [0, -5, "3", 10**9])
-def test_a_restock_needs_a_quantity(quantity):
+def test_restock_of_a_bad_quantity_is_refused(quantity):
     with pytest.raises(Invalid):
         domain.restocked(a_product(), quantity)
 
 
-def test_a_restock_adds_up():
+def test_restock_adds_to_the_stock():
     assert domain.restocked(a_product(stock=1), 4).stock == 5
 
 
-def test_an_order_that_costs_more_than_json_can_tell_is_refused():
+def test_order_above_the_maximum_total_is_refused():
     dear = by_id(a_product(price_minor=domain.MAX_PRICE_MINOR, stock=MAX_QUANTITY))
     reservations.reserve(dear, stock_request(items={"P001": 9007}))
     with pytest.raises(Invalid):
         reservations.reserve(dear, stock_request(items={"P001": 9008}))
 
 
-def test_a_decision_is_repeated_whatever_is_asked_unless_that_is_to_be_exact():
+def test_repeated_request_keeps_its_decision_unless_an_exact_one_differs():
     products = by_id(a_product("P001", stock=5), a_product("P002", stock=0))
     orders = [stock_request("o-1", {"P001": 2}), stock_request("o-2", {"P002": 1})]
     reserved, refused = reservations.reserve_all(products, orders)[0]
@@ -187,6 +187,6 @@ def test_a_decision_is_repeated_whatever_is_asked_unless_that_is_to_be_exact():
         assert again.status == reservations.REFUSED
 
 
-def test_an_order_that_was_cancelled_first_is_cancelled_whatever_it_asks_for():
+def test_request_after_its_cancel_gets_the_tombstone():
     tombstone = reservations.Reservation(order_id="o-1", status=reservations.RELEASED)
     assert reservations.repeated(stock_request("o-1", {"P001": 9}, exact=True), tombstone) is tombstone

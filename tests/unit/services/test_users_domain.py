@@ -10,7 +10,7 @@ from tests.builders import NOON, a_user
 
 
 @pytest.mark.parametrize("email", ["alice@example.com", "  Alice@Example.COM ", "a.b+c@sub.example.org"])
-def test_an_address_has_one_spelling(email):
+def test_email_is_stripped_and_lowered(email):
     assert domain.normal_email(email) == email.strip().lower()
 
 
@@ -25,26 +25,26 @@ NO_ADDRESSES += [
 
 
 @pytest.mark.parametrize("email", [*NO_ADDRESSES, 7, None])
-def test_what_is_no_address_is_refused(email):
+def test_malformed_email_is_refused(email):
     with pytest.raises(Invalid) as refused:
         domain.normal_email(email)
     assert refused.value.field == "email"
 
 
 @pytest.mark.parametrize("password", ["short", "x" * 129, None, 12345678])
-def test_a_password_has_a_length(password):
+def test_password_of_a_wrong_length_is_refused(password):
     with pytest.raises(Invalid) as refused:
         domain.checked_password(password)
     assert refused.value.field == "password"
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 201, None, "two\nlines", "\ud800", "\0"])
-def test_a_name_is_one_line(name):
+def test_malformed_name_is_refused(name):
     with pytest.raises(Invalid) as refused:
         domain.new_user(user_id="U1", name=name, email="a@example.com", now=NOON)
     assert refused.value.field == "name"
 
 
-def test_a_change_is_a_new_version_and_keeps_the_rest():
+def test_change_raises_the_version_and_keeps_other_fields():
     user = domain.changed(a_user(version=1), email="New@Example.com")
     assert (user.name, user.email, user.version) == ("Alice", "new@example.com", 2)
