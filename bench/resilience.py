@@ -1,8 +1,8 @@
-"""`python -m bench.resilience`: three instances of products are read while they die, freeze, leave and come.
+"""Read from three instances of products while they are killed, frozen, removed and added.
 
-Reads begin at a steady rate, whatever became of those before (an open loop: who waits does not ask less).
-The client tries again what a client may: a read whose connection broke, or that was answered 503; after
-that it waits as long as it is told to.
+Run it with `python -m bench.resilience`. Reads start at a steady rate, and slow responses do not lower the
+rate (an open loop). The client retries a read after a broken connection. After a 503 it waits for
+`Retry-After` first.
 """
 
 from __future__ import annotations
@@ -34,23 +34,29 @@ from mycelium.diagnostics.instances import list_instances
 from mycelium.runner.supervisor import connect, pid_of
 from mycelium.state import ROOT
 
-TRIES = 4
+MAX_TRIES = 4
 PAUSE_SECONDS = 0.05
 SLOW_SECONDS = 0.3
-"""What a read takes at most that is asked of a second instance: recovery is over when none takes longer."""
-START_SECONDS = 60.0
+"""A read that switches to a second instance takes 0.3 s at most. Recovery ends with the last slower read."""
+START_TIMEOUT_SECONDS = 60.0
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
+    """A read with all its tries. `seconds` is the time until the last response."""
+
     began: float
     seconds: float
     statuses: tuple[int, ...]
-    """Of each try; 0 where the connection broke."""
+    """The status of each try; 0 for a broken connection."""
     is_copy: bool
-    """Of what was read some seconds ago, for nobody could be asked."""
+    """The response was a cached copy, because no instance answered."""
+
+    @property
+    def ended(self) -> float:
+        return self.began + self.seconds
 
     @property
     def failed(self) -> bool:
@@ -59,6 +65,8 @@ class Read:
 
 @dataclass(slots=True)
 class Phase:
+    """The reads during a fault, and a line of the table."""
+
     name: str
     reads: list[Read] = field(default_factory=list)
     facts: str = ""
@@ -66,20 +74,20 @@ class Phase:
     def row(self, fault_at: float) -> tuple[str, ...]:
         times = sorted(read.seconds for read in self.reads)
         failed = sum(read.failed for read in self.reads)
-        again = sum(len(read.statuses) > 1 for read in self.reads)
+        retried = sum(len(read.statuses) > 1 for read in self.reads)
         trouble = [
-            one.began + one.seconds - fault_at
-            for one in self.reads
-            if one.failed or (one.began + one.seconds > fault_at and one.seconds > SLOW_SECONDS)
+            read.ended - fault_at
+            for read in self.reads
+            if read.failed or (read.ended > fault_at and read.seconds > SLOW_SECONDS)
         ]
         median, p99 = (round(1000 * quantiles(times, n=100)[at]) for at in (49, 98))
         recovered = f"{max(trouble):.2f} s" if trouble else "at once"
-        figures = (len(times), failed, again, f"{median} ms", f"{p99} ms", f"{1000 * times[-1]:.0f} ms")
+        figures = (len(times), failed, retried, f"{median} ms", f"{p99} ms", f"{1000 * times[-1]:.0f} ms")
         return (self.name, *map(str, figures), recovered, self.facts)
 
 
 class Customer:
-    """Reads these paths of one mesh in turn, so many a second."""
+    """Reads paths of a mesh in turn, at `rate` reads per second."""
 
     def __init__(self, http: PlainHttp, rate: float, *paths: str, **headers: str) -> None:
         self._http = http
@@ -88,17 +96,17 @@ class Customer:
         self._paths = cycle(paths)
 
     async def during(self, phase: Phase, act: Callable[[], Awaitable[None]], seconds: float) -> float:
-        """Read until `act` is done and `seconds` are over. Returns when `act` began."""
+        """Read until `act` is done and `seconds` have passed. Return the time when `act` began."""
         reading: set[asyncio.Task[None]] = set()
         began = time.monotonic()
         acting = asyncio.create_task(act())
-        turn = 0
+        started = 0
         while time.monotonic() < began + seconds or not acting.done():
             task = asyncio.create_task(self._read(phase))
             reading.add(task)
             task.add_done_callback(reading.discard)
-            turn += 1
-            await asyncio.sleep(max(0.0, began + turn / self._rate - time.monotonic()))
+            started += 1
+            await asyncio.sleep(max(0.0, began + started / self._rate - time.monotonic()))
         await asyncio.gather(acting, *reading)
         return began
 
@@ -108,14 +116,14 @@ class Customer:
         statuses: list[int] = []
         is_copy = False
         pause = 0.0
-        while len(statuses) < TRIES:
+        while len(statuses) < MAX_TRIES:
             await asyncio.sleep(pause)
             pause = PAUSE_SECONDS * (len(statuses) + 1)
             try:
-                answer = await self._http.get(path, self._headers)
-                statuses.append(answer.status)
-                is_copy = "age" in answer.headers
-                pause = float(answer.headers.get("retry-after", pause))
+                response = await self._http.get(path, self._headers)
+                statuses.append(response.status)
+                is_copy = "age" in response.headers
+                pause = float(response.headers.get("retry-after", pause))
             except (OSError, EOFError, TimeoutError):
                 statuses.append(0)
             if statuses[-1] not in (0, 503):
@@ -124,7 +132,7 @@ class Customer:
 
 
 class Stage:
-    """The mesh, and what can be done to it."""
+    """A mesh, and the faults to inject into it."""
 
     def __init__(self, stack: Mesh) -> None:
         self._state = stack.state
@@ -141,11 +149,12 @@ class Stage:
         return act
 
     async def calls(self) -> Counter[str]:
-        """So far, by instance of products."""
-        seen = await asyncio.to_thread(list_instances, None, None, self._settings["METRICS_URL"])
-        return Counter({one.instance: one.calls or 0 for one in seen if one.connected is not None})
+        """Return calls so far, by instance of products."""
+        rows = await asyncio.to_thread(list_instances, None, None, self._settings["METRICS_URL"])
+        return Counter({row.instance: row.calls or 0 for row in rows if row.connected is not None})
 
-    async def frozen(self, seconds: float, *names: str) -> None:
+    async def freeze(self, seconds: float, *names: str) -> None:
+        """Stop processes with SIGSTOP for some seconds."""
         pids = [self.pid(name) for name in names]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -155,16 +164,17 @@ class Stage:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
 
-    async def without(self, program: str, seconds: float) -> None:
-        await self.told("stopProcess", program)
+    async def stop(self, program: str, seconds: float) -> None:
+        """Stop a program, and start it again after some seconds."""
+        await self.supervise("stopProcess", program)
         await asyncio.sleep(seconds)
-        await self.told("startProcess", program, False)
+        await self.supervise("startProcess", program, False)
 
-    async def added(self, program: str, phase: Phase) -> None:
-        """Start one more instance; how long after its check passes it has its first call."""
-        await self.told("startProcess", program, False)
+    async def add(self, program: str, phase: Phase) -> None:
+        """Start another instance, and note the time from its passing check to its first call."""
+        await self.supervise("startProcess", program, False)
         before = set(await self._passing())
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + START_TIMEOUT_SECONDS
         while not (new := set(await self._passing()) - before):
             await self._wait(end)
         passed_at = time.monotonic()
@@ -174,11 +184,12 @@ class Stage:
         phase.facts = f"in use {time.monotonic() - passed_at:.1f} s after its check passed"
 
     async def _passing(self) -> list[str]:
-        seen = await asyncio.to_thread(list_instances, self._settings["CONSUL_HTTP_ADDR"], None, None)
-        return [one.instance for one in seen if one.service == "products" and one.checks == "passing"]
+        rows = await asyncio.to_thread(list_instances, self._settings["CONSUL_HTTP_ADDR"], None, None)
+        return [row.instance for row in rows if row.service == "products" and row.checks == "passing"]
 
-    async def told(self, method: str, program: str, *more: Any) -> None:
-        await asyncio.to_thread(getattr(connect(self._state).supervisor, method), program, *more)
+    async def supervise(self, method: str, program: str, *arguments: Any) -> None:
+        """Call a method of the supervisor."""
+        await asyncio.to_thread(getattr(connect(self._state).supervisor, method), program, *arguments)
 
     async def _wait(self, end: float) -> None:
         if time.monotonic() > end:
@@ -188,11 +199,11 @@ class Stage:
 
 @app.command()
 def resilience(
-    rate: Annotated[float, typer.Option(min=1, help="Reads a second.")] = 200.0,
-    seconds: Annotated[float, typer.Option(min=3, help="Of each phase, at least.")] = 12.0,
-    away: Annotated[float, typer.Option(min=1, help="Seconds that Consul is away.")] = 60.0,
+    rate: Annotated[float, typer.Option(min=1, help="Reads per second.")] = 200.0,
+    seconds: Annotated[float, typer.Option(min=3, help="Seconds of each phase, at least.")] = 12.0,
+    away: Annotated[float, typer.Option(min=1, help="Seconds without Consul.")] = 60.0,
 ) -> None:
-    """Exits 1 when a read failed for good, or the load was spread more than 20 % from even."""
+    """Inject faults under load. Exits 1 if a read fails for good or the load is spread unevenly."""
     home = ROOT / ".mycelium" / "bench"
     home.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=home))
@@ -204,13 +215,15 @@ def resilience(
 
 
 async def _play(stage: Stage, token: str, rate: float, seconds: float, away: float) -> bool:
-    columns = ("", "reads", "failed", "tried again", "p50", "p99", "slowest", "last slow one", "")
+    columns = ("", "reads", "failed", "retried", "p50", "p99", "slowest", "last slow read", "")
     table = Table(*columns, box=None)
     failed = 0
     with closing(PlainHttp(stage.url)) as http:
-        readers = Customer(http, rate, *(f"/products/{one}" for one in PRODUCTS[:100]))
+        readers = Customer(http, rate, *(f"/products/{product}" for product in PRODUCTS[:100]))
         others = Customer(http, rate / 4, "/orders?limit=1", Authorization=f"Bearer {token}")
-        await asyncio.gather(*(one.during(Phase("warm"), _nothing, 3.0) for one in (readers, others)))
+        await asyncio.gather(
+            *(customer.during(Phase("warm"), _nothing, 3.0) for customer in (readers, others))
+        )
 
         async def play(phase: Phase, act: Callable[[], Awaitable[None]]) -> None:
             nonlocal failed
@@ -219,31 +232,35 @@ async def _play(stage: Stage, token: str, rate: float, seconds: float, away: flo
             table.add_row(*phase.row(fault_at))
 
         before = await stage.calls()
-        steady = Phase("nothing happens")
+        steady = Phase("no fault")
         await readers.during(steady, _nothing, seconds)
         share = _spread(await stage.calls() - before)
-        steady.facts = f"at most {100 * share:.0f} % from even"
+        steady.facts = f"{100 * share:.0f} % from an even spread at most"
         table.add_row(*steady.row(float("inf")))
 
-        await play(Phase("kill -9 of one"), stage.signal("products-1", signal.SIGKILL))
-        await play(Phase("SIGTERM of one"), stage.signal("products-2", signal.SIGTERM))
-        await play(Phase("SIGSTOP of one"), lambda: stage.frozen(seconds / 2, "products-3"))
-        await stage.told("stopProcess", "services:products-3")
-        added = Phase("one more")
-        await play(added, lambda: stage.added("services:products-3", added))
-        await play(Phase("Consul is away"), lambda: stage.without("server-consul:consul", away))
+        await play(Phase("kill -9 of an instance"), stage.signal("products-1", signal.SIGKILL))
+        await play(Phase("SIGTERM of an instance"), stage.signal("products-2", signal.SIGTERM))
+        await play(Phase("SIGSTOP of an instance"), lambda: stage.freeze(seconds / 2, "products-3"))
+        await stage.supervise("stopProcess", "services:products-3")
+        added = Phase("another instance")
+        await play(added, lambda: stage.add("services:products-3", added))
+        await play(Phase("without Consul"), lambda: stage.stop("server-consul:consul", away))
 
-        calm, busy, asleep = Phase("orders, meanwhile"), Phase("orders, meanwhile"), Phase("all asleep")
+        calm, during_freeze, frozen = (
+            Phase("orders, no fault"),
+            Phase("orders, all frozen"),
+            Phase("all frozen"),
+        )
         await asyncio.gather(
             readers.during(Phase("products"), _nothing, seconds), others.during(calm, _nothing, seconds)
         )
-        everybody = [f"products-{number}" for number in (1, 2, 3)]
-        fell_asleep, _ = await asyncio.gather(
-            readers.during(asleep, lambda: stage.frozen(seconds, *everybody), seconds),
-            others.during(busy, _nothing, seconds),
+        all_names = [f"products-{number}" for number in (1, 2, 3)]
+        frozen_at, _ = await asyncio.gather(
+            readers.during(frozen, lambda: stage.freeze(seconds, *all_names), seconds),
+            others.during(during_freeze, _nothing, seconds),
         )
-        asleep.facts = _shedding(asleep, fell_asleep)
-        for phase in (calm, asleep, busy):
+        frozen.facts = _shedding(frozen, frozen_at)
+        for phase in (calm, frozen, during_freeze):
             table.add_row(*phase.row(float("inf")))
     out.print(table)
     return not failed and share <= 0.2
@@ -253,7 +270,7 @@ def _shedding(phase: Phase, since: float) -> str:
     copies = [read for read in phase.reads if read.is_copy]
     shed = [read for read in phase.reads if 503 in read.statuses]
     first = min((read.began + read.seconds - since for read in [*copies, *shed]), default=float("nan"))
-    return f"{len(copies)} copies, {len(shed)} told 503, the first of them after {first:.1f} s"
+    return f"{len(copies)} copies and {len(shed)} with a 503, the first after {first:.1f} s"
 
 
 async def _nothing() -> None:
@@ -261,9 +278,9 @@ async def _nothing() -> None:
 
 
 def _spread(calls: Mapping[str, int]) -> float:
-    """How far the instance that is farthest from its fair share is from it, as a part of that."""
+    """Return the largest deviation from an even spread, as a part of the even share."""
     fair = sum(calls.values()) / max(1, len(calls))
-    return max((abs(one - fair) / fair for one in calls.values()), default=1.0)
+    return max((abs(count - fair) / fair for count in calls.values()), default=1.0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The mesh, started the way people start it: `mycelium run --db postgresql`, nothing switched off."""
+"""The mesh as its users start it, with `mycelium run --db postgresql` and nothing switched off."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from mycelium.servers import NotReady, free_port, wait_until
 from mycelium.servers.program import tied_to_parent
 from mycelium.state import ROOT, State
 
-START_SECONDS = 180
-STOP_SECONDS = 60
-TRIES = 3
-SETTLE_SECONDS = 600
+START_TIMEOUT_SECONDS = 180
+STOP_TIMEOUT_SECONDS = 60
+MAX_TRIES = 3
+SETTLE_TIMEOUT_SECONDS = 600
 _KEPT = "'products', 'users', 'customers', 'alembic_version'"
 
 
@@ -50,7 +50,7 @@ class Mesh:
         return load.reads(self._host)
 
     def roots(self) -> Mapping[str, int]:
-        members = {one["name"]: one["pid"] for one in processes(self.state) or () if one["pid"]}
+        members = {row["name"]: row["pid"] for row in processes(self.state) or () if row["pid"]}
         return {**members, "supervisor": self._pid}
 
     def clean(self) -> None:
@@ -65,12 +65,12 @@ class Mesh:
         self._before = (self._orders_by_status().get("confirmed", 0), self._stock())
 
     def check_books(self, answered: int, unknown: int) -> dict[str, float]:
-        """Every order confirmed, in the books of orders and of products, and its events handled."""
+        """Check that every order is confirmed, and that the stock fell by as many."""
         orders = self._orders_by_status()
         confirmed, stock = self._before
         confirmed, sold = orders.pop("confirmed", 0) - confirmed, stock - self._stock()
         if orders or not answered <= confirmed <= answered + unknown or confirmed != sold:
-            raise WrongBooks(f"the mesh: {answered} answers, {confirmed} confirmed, {orders}, {sold} sold")
+            raise WrongBooks(f"the mesh: {answered} responses, {confirmed} confirmed, {orders}, {sold} sold")
         ((late,),) = rows(self.database("orders"), "SELECT count(*) FROM orders WHERE attempts > 0")
         again = sum(max(0, times) for times in restarts(self.state).values())
         return {LATE: late, "restarts so far": again}
@@ -80,27 +80,27 @@ class Mesh:
 
     def settle(self) -> None:
         """Wait until no order is pending, and every event is sent and handled."""
-        wait_until(self._is_settled, SETTLE_SECONDS, "the mesh has not settled", log=self.state.logs)
+        wait_until(self._is_settled, SETTLE_TIMEOUT_SECONDS, "the mesh has not settled", log=self.state.logs)
 
     def database(self, service: str) -> str:
         return self._settings["DATABASE_URL"].replace("{service}", service)
 
     def _is_settled(self) -> bool:
         ((pending,),) = rows(self.database("orders"), "SELECT count(*) FROM orders WHERE status = 'pending'")
-        unsent = [rows(self.database(one), _UNSENT)[0][0] for one in ("products", "users", "orders")]
+        unsent = [rows(self.database(service), _UNSENT)[0][0] for service in ("products", "users", "orders")]
         return not pending and not any(unsent) and not self._waiting()
 
     def _waiting(self) -> int:
-        """Messages in the queues of the services. Raises WrongBooks when one of them was parked."""
-        found = 0
+        """Count messages in the services' queues. Raises WrongBooks when a message is parked."""
+        waiting = 0
         with Connection(self._settings["AMQP_URI"]) as connection:
             for name in [f"{queue}{suffix}" for queue in queue_names() for suffix in ("", ".retry", ".dead")]:
                 with suppress(NotFound), connection.channel() as channel:
                     count = Queue(name, channel=channel, no_declare=True).queue_declare(passive=True)[1]
                     if count and name.endswith(".dead"):
                         raise WrongBooks(f"{count} messages are parked in {name}")
-                    found += count
-        return found
+                    waiting += count
+        return waiting
 
     def _orders_by_status(self) -> dict[str, int]:
         return dict(rows(self.database("orders"), "SELECT status, count(*) FROM orders GROUP BY status"))
@@ -116,14 +116,14 @@ _UNSENT = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
 
 @contextmanager
 def mesh(folder: Path, *options: str) -> Iterator[Mesh]:
-    """`mycelium run` in a state folder of its own, and users and products in it."""
-    for number in range(TRIES):
+    """Run the mesh in a state folder of its own, with the benchmark's users and products."""
+    for number in range(MAX_TRIES):
         state, process = State(folder / f"state-{number}"), None
         try:
             process = _start(state, folder / f"output-{number}.txt", options)
             break
-        except NotReady:  # another mesh, started at the same moment, may have taken a port
-            if number == TRIES - 1:
+        except NotReady:  # another mesh that started at the same time may have taken a port
+            if number == MAX_TRIES - 1:
                 raise
     assert process is not None
     try:
@@ -133,8 +133,8 @@ def mesh(folder: Path, *options: str) -> Iterator[Mesh]:
 
 
 def _start(state: State, log: Path, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    own = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL")
-    environment = {name: value for name, value in os.environ.items() if name not in own}
+    servers = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL")
+    environment = {name: value for name, value in os.environ.items() if name not in servers}
     command = (
         sys.executable,
         "-m",
@@ -162,7 +162,9 @@ def _start(state: State, log: Path, options: tuple[str, ...]) -> subprocess.Pope
         return log.read_text()[-500:] if process.poll() is not None else None
 
     try:
-        wait_until(lambda: "Ctrl-C" in log.read_text(), START_SECONDS, "the mesh", log=log, failure=ended)
+        wait_until(
+            lambda: "Ctrl-C" in log.read_text(), START_TIMEOUT_SECONDS, "the mesh", log=log, failure=ended
+        )
     except BaseException:
         _stop(process)
         raise
@@ -171,4 +173,4 @@ def _start(state: State, log: Path, options: tuple[str, ...]) -> subprocess.Pope
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
-    process.wait(STOP_SECONDS)
+    process.wait(STOP_TIMEOUT_SECONDS)
