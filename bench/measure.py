@@ -108,7 +108,7 @@ def run(
 def say_sample(sample: Sample, options: Options) -> None:
     notes = {**sample.notes, "foreign cores": sample.foreign_cores, "errors": sample.bad}
     options.say(
-        f"{sample.suite} round {sample.round + 1}, {sample.clients:3} at once, {sample.stack}: "
+        f"{sample.suite} round {sample.round + 1}, {sample.clients:3} clients, {sample.stack}: "
         f"{sample.rate:.0f}/s, p50 {sample.p50:.2f} ms, p99 {sample.p99:.2f} ms, CPU {sample.cost:.0f} us"
         + "".join(f", {name} {value:.1f}" for name, value in notes.items() if value >= 0.1)
         + (" [yellow](noisy)[/yellow]" if sample.noisy else "")

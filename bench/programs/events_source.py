@@ -8,9 +8,8 @@ from typing import ClassVar
 from nameko.events import EventDispatcher
 
 from nameko_mesh.events import Event
-from nameko_mesh.outbox import OutboxRelay
+from nameko_mesh.outbox import OutboxRelay, PublishingDatabase, PublishingStore, PublishingTransaction
 from nameko_mesh.rpc import rpc
-from nameko_mesh.sql import Database, Store, Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +23,14 @@ class Happened(Event):
     text: str = "x" * 200
 
 
-class SourceStore(Store[Transaction]):
-    transaction_cls = Transaction
+class SourceStore(PublishingStore[PublishingTransaction]):
+    transaction_cls = PublishingTransaction
 
 
 class OutboxSource:
     name = "outbox_source"
 
-    store = Database(SourceStore)
+    store = PublishingDatabase(SourceStore)
     relay = OutboxRelay()
 
     @rpc

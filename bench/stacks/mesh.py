@@ -21,6 +21,7 @@ from bench.stacks.stock import execute, rows
 from mycelium.diagnostics.dead_letters import queue_names
 from mycelium.runner.process_plan import SERVICES
 from mycelium.runner.supervisor import processes, restarts
+from mycelium.seed import schemas_of
 from mycelium.servers import NotReady, free_port, wait_until
 from mycelium.servers.program import tied_to_parent
 from mycelium.state import ROOT, State
@@ -29,7 +30,7 @@ START_TIMEOUT_SECONDS = 180
 STOP_TIMEOUT_SECONDS = 60
 MAX_TRIES = 3
 SETTLE_TIMEOUT_SECONDS = 600
-_KEPT = "'products', 'users', 'customers', 'alembic_version'"
+_KEPT_TABLES = {"products", "users", "customers"}
 
 
 class Mesh:
@@ -56,8 +57,9 @@ class Mesh:
     def clean(self) -> None:
         self.settle()
         for service in SERVICES:
-            tables = [f'"{name}"' for (name,) in rows(self.database(service), _TABLES)]
-            execute(self.database(service), f"TRUNCATE {', '.join(tables)}", "VACUUM", "CHECKPOINT")
+            kept = _KEPT_TABLES | {schema.version_table for schema in schemas_of(service)}
+            emptied = [f'"{name}"' for (name,) in rows(self.database(service), _TABLES) if name not in kept]
+            execute(self.database(service), f"TRUNCATE {', '.join(emptied)}", "VACUUM", "CHECKPOINT")
         for mail in (self.state.home / "outbox").iterdir():
             mail.unlink(missing_ok=True)
 
@@ -110,7 +112,7 @@ class Mesh:
         return int(rows(self.database("products"), query)[0][0])
 
 
-_TABLES = f"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ({_KEPT})"
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 _UNSENT = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 
-import sqlalchemy as sa
-
 from bench import machine
 from bench.measure import Clock, turns
 from bench.options import Options
 from bench.results import Sample
 from bench.servers import BackendServers, backend_servers, mesh_service, pids
 from mycelium.servers import running
+from nameko_mesh import outbox, sql
 from nameko_mesh.aio import RpcClient
 from nameko_mesh.errors import MeshError
-from nameko_mesh.sql import tables
+from nameko_mesh.sql import migrations
 
 COUNT, QUICK_COUNT = 10_000, 1_000
 WARM_COUNT = 200
@@ -41,9 +40,7 @@ def events(options: Options) -> tuple[list[Sample], dict[str, float]]:
 
 def _make_outbox(base: BackendServers) -> None:
     base.database.create_database("outbox_source")
-    engine = sa.create_engine(base.database.url_for("outbox_source"))
-    tables.metadata.create_all(engine, tables=[tables.outbox])
-    engine.dispose()
+    migrations.upgrade(base.database.url_for("outbox_source"), (sql.SCHEMA, outbox.SCHEMA))
 
 
 async def _measure(base: BackendServers, roots: dict[str, int], options: Options) -> list[Sample]:
