@@ -1,4 +1,4 @@
-# Everything people do with this checkout; each target is a thin call of a real tool.
+# The tasks of this checkout. Each target calls a tool and does nothing else.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -14,11 +14,11 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
 
 .PHONY: run
-run: .venv/ready ## Start the mesh, place an order, run until Ctrl-C (SCALE=products=2,orders=2 PORT=8000 DB=postgresql)
+run: .venv/ready ## Start the mesh, place an order, and run until Ctrl-C (SCALE=products=2,orders=2 PORT=8000 DB=postgresql)
 	@exec $(BIN)/mycelium run $(RUN_OPTIONS)
 
 .PHONY: demo
-demo: .venv/ready ## Start the mesh, place an order, stop it all
+demo: .venv/ready ## Start the mesh, place an order, and stop the mesh
 	@exec $(BIN)/mycelium demo $(RUN_OPTIONS)
 
 .PHONY: ps
@@ -26,15 +26,15 @@ ps: .venv/ready ## List the processes of the running mesh
 	@$(BIN)/mycelium ps
 
 .PHONY: test
-test: .venv/ready ## Run every test against real servers of its own (ARGS='-k order')
+test: .venv/ready ## Run every test, against private servers (ARGS='-k order')
 	@$(BIN)/python -m tests $(ARGS)
 
 .PHONY: chaos
-chaos: .venv/ready ## Break everything on purpose and check the books, an hour (ARGS='--rows R1,R4 --short')
+chaos: .venv/ready ## Inject faults for an hour and check every order (ARGS='--rows R1,R4 --short')
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: bench
-bench: .venv/bench ## Measure the mesh beside what people have (ARGS='--quick')
+bench: .venv/bench ## Measure the mesh beside its baselines (ARGS='--quick')
 	@$(BIN)/python -m bench $(ARGS)
 
 .PHONY: check
@@ -47,7 +47,7 @@ check: .venv/ready ## Format, lint, types, import rules, generated code
 	$(BIN)/python -m mycelium.asyncapi --check
 
 .PHONY: format
-format: .venv/ready ## Format the code and mend what the linter can
+format: .venv/ready ## Format the code and apply the linter's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -57,7 +57,7 @@ protos: .venv/ready ## Generate the gRPC code and the description of the events
 	$(BIN)/python -m mycelium.asyncapi
 
 .PHONY: lock
-lock: .venv/ready ## Pin every dependency anew, with hashes
+lock: .venv/ready ## Upgrade and pin every dependency, with hashes
 	$(BIN)/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --python-version 3.11 --custom-compile-command 'make lock' --group dev -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
@@ -67,7 +67,7 @@ lock: .venv/ready ## Pin every dependency anew, with hashes
 	  --python-version 3.11 --custom-compile-command 'make lock' -o bootstrap.lock -
 
 .PHONY: forget
-forget: stopped ## Remove the data of the mesh, its mails, logs and passwords; the next run begins anew
+forget: stopped ## Remove the mesh's data, mails, logs and passwords
 	rm -rf .mycelium/data .mycelium/outbox .mycelium/logs .mycelium/secrets.json
 
 .PHONY: stopped
@@ -76,17 +76,17 @@ stopped:
 	  echo "a mesh is running: stop it first"; exit 1; fi
 
 .PHONY: clean
-clean: stopped ## Remove the environment and everything that a mesh has left: data, servers, logs
+clean: stopped ## Remove the environment, and the mesh's data, servers and logs
 	rm -rf .venv .mycelium .coverage* .pytest_cache .mypy_cache .ruff_cache
 
-# What the baselines of the benchmarks need, and nothing else does.
+# Packages that only the benchmarks' baselines need.
 .venv/bench: .venv/ready bench/requirements.lock
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r bench/requirements.lock || \
 	  $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r bench/requirements.lock
 	@touch $@
 
-# uv installs in seconds what takes pip half a minute; it comes from the package index, by hash.
-# Where uv does not get through (a mirror that only pip is configured for), pip does the work.
+# uv installs in seconds, pip in half a minute. pip takes over when uv cannot reach the package index, such as
+# a mirror that only pip is configured for.
 .venv/ready: requirements.lock bootstrap.lock pyproject.toml
 	@echo "  installing the Python packages"
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -94,7 +94,7 @@ clean: stopped ## Remove the environment and everything that a mesh has left: da
 	@python3 -m venv .venv || { echo "venv does not work here: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r bootstrap.lock
 	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock || \
-	  { echo "  uv did not get through, pip does it instead (half a minute)"; false; } || \
+	  { echo "  uv cannot reach the package index: using pip (half a minute)"; false; } || \
 	  $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
 	@$(BIN)/python -m compileall -q -j 0 .venv/lib || true

@@ -1,6 +1,7 @@
-"""The benchmarks: the real mesh beside its baselines, in one run, on one machine.
+"""Benchmarks of the real mesh beside its baselines, on one machine.
 
-    python -m bench --quick --only orders
+    python -m bench --quick --only orders    measure one suite
+    python -m bench --render                 write docs/performance.md from the figures that are there
 
-measures nothing but what a run has measured, and says which ratios were reached (bench.targets).
+`suites` holds what is measured, `stacks` and `baselines` what is compared, and `targets` the ratios to reach.
 """

@@ -1,4 +1,4 @@
-"""`python -m bench`."""
+"""Run the benchmarks with `python -m bench`."""
 
 from bench.cli import app
 

@@ -1,4 +1,4 @@
-"""A client program that measures calls, and the CPU of what it calls."""
+"""Run a client program that measures calls, and measure the CPU of the service that it calls."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench import machine
-from bench.measure import Clock, tell
+from bench.measure import Clock, say_sample
 from bench.options import Options
 from bench.programs.timing import WARM_SECONDS
 from bench.results import LOAD, Sample
 from mycelium.state import ROOT
 
-START_SECONDS = 60
+START_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What is measured under this name: a program of bench.programs, what it is told, and what serves it."""
+    """A client program of bench.programs, the service that it calls, and the processes behind the service."""
 
     name: str
     program: str
@@ -31,7 +31,10 @@ class Caller:
     environment: Mapping[str, str]
 
     def run(self, suite: str, in_flight: int, number: int, options: Options) -> Sample:
-        """The client warms up first; the CPU of the service in that second is taken out by its share."""
+        """Run the client and return its figures.
+
+        The client warms up for a second, and the service's CPU of that second is subtracted in proportion.
+        """
         quiet = machine.wait_until_quiet(options.quiet_seconds)
         command = [sys.executable, "-m", f"bench.programs.{self.program}", self.target]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -42,26 +45,26 @@ class Caller:
             env={**os.environ, "PYTHONWARNINGS": "ignore", **self.environment},
             capture_output=True,
             text=True,
-            timeout=options.seconds + WARM_SECONDS + START_SECONDS,
+            timeout=options.seconds + WARM_SECONDS + START_TIMEOUT_SECONDS,
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         foreign = clock.foreign_cores(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr[-2000:]}")
-        found = json.loads(done.stdout.splitlines()[-1])
+        measured = json.loads(done.stdout.splitlines()[-1])
         share = options.seconds / (options.seconds + WARM_SECONDS)
-        cpu = {name: share * seconds for name, seconds in clock.spent().items()} | {LOAD: found["cpu"]}
+        cpu = {name: share * seconds for name, seconds in clock.spent().items()} | {LOAD: measured["cpu"]}
         sample = Sample(
             suite=suite,
             stack=self.name,
             clients=in_flight,
             round=number,
-            rate=found["rate"],
-            p50=found["p50"],
-            p99=found["p99"],
+            rate=measured["rate"],
+            p50=measured["p50"],
+            p99=measured["p99"],
             foreign_cores=foreign,
             noisy=not quiet or foreign > machine.MAX_FOREIGN_CORES,
-            cpu_us={name: round(1e6 * seconds / found["calls"], 1) for name, seconds in cpu.items()},
+            cpu_us={name: round(1e6 * seconds / measured["calls"], 1) for name, seconds in cpu.items()},
         )
-        tell(sample, options)
+        say_sample(sample, options)
         return sample

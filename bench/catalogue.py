@@ -1,4 +1,4 @@
-"""What is bought by whom: the same for every stack, and for every run."""
+"""The products, users and purchases of the benchmark, the same for every stack and every run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SEED = 4
 
 
 def picks(users: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of user and product, in an order that looks random; a tenth of them want the hot product."""
-    chance = random.Random(_SEED)
+    """Return pairs of user and product in a pseudo-random order. A tenth of them buy the hot product."""
+    rng = random.Random(_SEED)
     return [
-        (chance.choice(users), HOT if chance.random() < HOT_SHARE else chance.choice(PRODUCTS[:-1]))
+        (rng.choice(users), HOT if rng.random() < HOT_SHARE else rng.choice(PRODUCTS[:-1]))
         for _ in range(PICKS)
     ]

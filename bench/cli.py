@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, print a table, say what was reached."""
+"""The command `python -m bench`: measure, write the report, and compare the figures with the targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -27,63 +28,87 @@ from mycelium.state import ROOT
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+REPORT = ROOT / "docs" / "performance.md"
+QUICK_SECONDS = 2
 
 
 @app.command()
 def bench(
-    rounds: Annotated[int, typer.Option(min=1)] = 3,
-    seconds: Annotated[int, typer.Option(min=1, help="Of load in each run.")] = 4,
-    clients: Annotated[str, typer.Option(help="How many at once, with commas between.")] = "1,16,64,256",
-    only: Annotated[str, typer.Option(help=f"Of {', '.join(SUITES)}.")] = "",
-    report: Annotated[Path, typer.Option(help="The report; .json and .svg beside it.")] = ROOT
-    / "docs/performance.md",
-    quick: Annotated[bool, typer.Option(help="Short and noisy: to see that it works.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; the report has their median.")] = 3,
+    seconds: Annotated[int, typer.Option(min=1, help="Seconds of load in each run.")] = 4,
+    clients: Annotated[str, typer.Option(help="Numbers of clients, separated by commas.")] = "1,16,64,256",
+    only: Annotated[str, typer.Option(help=f"Suites, separated by commas: {', '.join(SUITES)}.")] = "",
+    report: Annotated[
+        Path, typer.Option(help="The report. Its .json and .svg are written beside it.")
+    ] = REPORT,
+    quick: Annotated[bool, typer.Option(help="Run one short round, to see that everything works.")] = False,
+    render: Annotated[
+        bool, typer.Option(help="Write the report from the .json file without measuring.")
+    ] = False,
 ) -> None:
-    """Measure the mesh beside its baselines; exit 1 when a ratio falls short of what is wanted."""
+    """Measure the mesh beside its baselines. Exits 1 when a target is missed."""
+    figures = report.with_suffix(".json")
+    results = Results.load(figures)
+    suites = _chosen(only)
+    if render:
+        reports.write(results, report)
+        return
+    if quick:
+        rounds, seconds = 1, min(seconds, QUICK_SECONDS)
+    with _scratch() as folder:
+        counts = tuple(int(count) for count in clients.split(","))
+        options = Options(rounds, seconds, counts, quick, folder, _stopwatch())
+        results.machine = machine.describe(folder)
+        for name in suites:
+            samples, facts = SUITES[name](options)
+            arguments = f"--rounds {rounds} --seconds {seconds} --clients {clients} --only {name}"
+            command = f"{_date_and_commit()}  python -m bench {arguments}{' --quick' * quick}"
+            results.replace(name, samples, facts, command)
+            results.save(figures)
+            reports.write(results, report)
+    raise typer.Exit(_show(verdicts(results, suites)))
+
+
+def _chosen(only: str) -> list[str]:
     names = [name.strip() for name in only.split(",") if name.strip()] or list(SUITES)
     if unknown := set(names) - set(SUITES):
         raise typer.BadParameter(f"no such suite: {', '.join(sorted(unknown))}", param_hint="--only")
-    began = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # stop what was started
+    return names
 
-    def say(text: str) -> None:
-        out.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {text}", soft_wrap=True)
 
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Yield a folder for data and logs. It stays after an error, because its logs say what happened."""
+    # SIGTERM raises SystemExit, so that every `with` block stops the processes that it has started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     home = ROOT / ".mycelium" / "bench"
     home.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=home))
-    if quick:
-        rounds, seconds = 1, min(seconds, 2)
-    options = Options(rounds, seconds, tuple(int(one) for one in clients.split(",")), quick, folder, say)
-    results = Results.load(report.with_suffix(".json"))
-    results.machine = machine.describe(folder)
-    for name in names:
-        samples, facts = SUITES[name](options)
-        how = f"--rounds {rounds} --seconds {seconds} --clients {clients} --only {name}"
-        results.replace(name, samples, facts, f"{_today()}  python -m bench {how}{' --quick' * quick}")
-        results.save(report.with_suffix(".json"))
-        reports.write(results, report)
+    yield folder
     shutil.rmtree(folder, ignore_errors=True)
-    raise typer.Exit(_tell(verdicts(results, names)))
 
 
-def _today() -> str:
-    """The date and the commit; with a plus when files were changed since."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"], cwd=ROOT, capture_output=True, text=True
-    )
-    return f"{datetime.now(UTC):%Y-%m-%d} {found.stdout.strip()}"
+def _stopwatch() -> Callable[[str], None]:
+    """Return a function that prints a line with the seconds since now before it."""
+    started = time.monotonic()
+    return lambda text: out.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {text}", soft_wrap=True)
 
 
-def _tell(found: Iterable[tuple[Target, float, bool]]) -> int:
-    """The exit code: 1 when a ratio falls short."""
-    table = Table(
-        "ratio", Column("wanted", justify="right"), Column("reached", justify="right"), "", box=None
-    )
-    short = 0
-    for target, value, is_met in found:
-        short += not is_met
-        table.add_row(target.name, target.wish, f"{value:.2f}", "" if is_met else "[red]falls short[/red]")
+def _date_and_commit() -> str:
+    """Return the date and the commit, with a plus when the checkout has uncommitted changes."""
+    command: Sequence[str] = ("git", "describe", "--always", "--dirty=+")
+    described = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return f"{datetime.now(UTC):%Y-%m-%d} {described.stdout.strip()}"
+
+
+def _show(measured: Iterable[tuple[Target, float, bool]]) -> int:
+    """Print the targets. Return the exit code: 1 when a target is missed."""
+    right = {"justify": "right"}
+    table = Table("compared", Column("target", **right), Column("result", **right), "", box=None)
+    missed = 0
+    for target, value, is_met in measured:
+        missed += not is_met
+        table.add_row(target.name, target.limit, f"{value:.2f}", "" if is_met else "[red]missed[/red]")
     if table.row_count:
         out.print(table)
-    return 1 if short else 0
+    return 1 if missed else 0

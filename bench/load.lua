@@ -1,6 +1,6 @@
--- One request after the other from the templates that Python wrote (bench/load.py): head, key, tail.
--- The key is fresh for each request. With the argument "checked" every status is counted, which costs
--- the load generator time: for warming up alone.
+-- Sends the templates that bench/load.py has written, one after the other: head, key, tail.
+-- Each request gets a new key. The argument "checked" counts every status. Only warm-ups use it,
+-- because counting slows the load generator.
 
 local heads, tails, run, sent, codes
 
@@ -22,8 +22,8 @@ end
 
 function request()
   sent = sent + 1
-  local which = sent % #heads + 1
-  return heads[which] .. run .. string.format("%010d", sent) .. tails[which]
+  local index = sent % #heads + 1
+  return heads[index] .. run .. string.format("%010d", sent) .. tails[index]
 end
 
 function done(summary, latency, requests)

@@ -1,4 +1,4 @@
-"""What wrk sends: requests made beforehand, so that the load generator itself costs little."""
+"""Prepare the requests that wrk sends, so that the load generator itself uses little CPU."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bench.catalogue import picks
 
 _KEY_HEADER = "Idempotency-Key: "
 RUN_LENGTH = 22
-"""Of the part of the key that is the same in one run; ten digits follow."""
+"""Characters of the idempotency key that identify the run. Ten digits of a counter follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Where to send the templates to; between head and tail of each comes a key that is new each time."""
+    """Request templates for a host. wrk inserts a new key between the head and the tail of a template."""
 
     host: str
     templates: Sequence[tuple[str, str]]
@@ -28,15 +28,15 @@ class Load:
 
 
 def orders(host: str, tokens: Mapping[str, str], *, one_line: bool) -> Load:
-    """Orders of these users. `tokens` is empty text where a stack knows no tokens.
+    """Return orders of these users. A token is empty for a stack without tokens.
 
-    `one_line`: the product beside the user, as the tutorial has it, instead of in a list of lines.
+    With `one_line` the body names a single product, as the tutorial expects, instead of a list of lines.
     """
     templates = []
     for user, product in picks(list(tokens)):
         line = {"product_id": product, "quantity": 1}
-        wish = {"user_id": user, **line} if one_line else {"user_id": user, "items": [line]}
-        body = json.dumps(wish)
+        order = {"user_id": user, **line} if one_line else {"user_id": user, "items": [line]}
+        body = json.dumps(order)
         lines = [
             "POST /orders HTTP/1.1",
             f"Host: {host}",
@@ -50,7 +50,7 @@ def orders(host: str, tokens: Mapping[str, str], *, one_line: bool) -> Load:
 
 
 def reads(host: str) -> Load:
-    """Products, the hot one among them. The key goes where no stack looks, and costs all of them the same."""
+    """Return reads of products. The key goes into X-Request-Id, so that all stacks receive the same bytes."""
     templates = [
         (f"GET /products/{product} HTTP/1.1\r\nHost: {host}\r\nX-Request-Id: ", "\r\n\r\n")
         for _, product in picks(["nobody"])
@@ -59,5 +59,5 @@ def reads(host: str) -> Load:
 
 
 def _table(texts: Sequence[str]) -> str:
-    # What JSON escapes in these texts (quotes, CR, LF) Lua escapes alike.
+    # JSON and Lua escape the special characters of these texts (quotes, CR, LF) alike.
     return "{" + ",\n".join(json.dumps(text) for text in texts) + "}"

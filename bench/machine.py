@@ -1,4 +1,4 @@
-"""The machine that is measured on: what it is, and whether others keep it busy."""
+"""Describe the machine, and detect CPU that other processes use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.servers import CACHE
 from mycelium.servers import postgresql
 
 MAX_FOREIGN_CORES = 0.3
-"""Of CPU that others use: with more than that, figures are not to be trusted."""
+"""CPU that other processes may use during a run. Above this limit a round counts as noisy."""
 _PACKAGES = (
     "nameko", "nameko-grpc", "eventlet", "kombu", "sqlalchemy", "psycopg2-binary", "grpcio",
     "fastapi", "uvicorn", "django", "flask", "gunicorn",
@@ -25,9 +25,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def busy() -> float:
-    """Seconds of CPU that all processes have had so far, and what the host took from this machine.
+    """Return the CPU seconds of all processes so far, plus the time that the host has stolen.
 
-    Interrupts are left out: no process is charged for them.
+    Interrupts are left out, because no process is charged for them.
     """
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     user, nice, system, steal = fields[0], fields[1], fields[2], fields[7]
@@ -35,7 +35,7 @@ def busy() -> float:
 
 
 def wait_until_quiet(seconds: float) -> bool:
-    """Wait until all is idle, `seconds` at most. Returns whether it is."""
+    """Wait up to `seconds` until the machine is idle. Return whether it is."""
     end = time.monotonic() + seconds
     while True:
         before = busy()
@@ -47,7 +47,7 @@ def wait_until_quiet(seconds: float) -> bool:
 
 
 def describe(folder: Path) -> dict[str, str]:
-    """For the report. `folder` is where the databases lie: what its disk takes for an fsync is measured."""
+    """Describe the machine for the report. An fsync is timed in `folder`, where the databases lie."""
     return {
         "CPU": f"{os.cpu_count()} cores of {_cpu_model()}",
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GB",
@@ -62,15 +62,15 @@ def _versions() -> dict[str, str]:
     postgres = postgresql.find_or_fetch(CACHE, lambda text: None)
     command = [str(postgres.binaries / "postgres"), "--version"]
     environment = {**os.environ, **postgres.environment}
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    rabbits = [
-        found.name.rpartition("-")[2]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    rabbit_versions = [
+        path.name.rpartition("-")[2]
         for root in (Path("/"), CACHE / "roots/rabbitmq")
-        for found in root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*")
+        for path in root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*")
     ]
     return {
-        "PostgreSQL": answer.stdout.split()[2],
-        "RabbitMQ": rabbits[0] if rabbits else "unknown",
+        "PostgreSQL": done.stdout.split()[2],
+        "RabbitMQ": rabbit_versions[0] if rabbit_versions else "unknown",
         "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
     }
 

@@ -1,4 +1,4 @@
-"""One run of one stack, and the order of the runs: stacks take turns, and each round turns the order."""
+"""Run a load against a stack. Stacks take turns in a round, and each round reverses their order."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ T = TypeVar("T")
 
 WARM_SECONDS = 2
 WARM_CLIENTS = 8
-GIVEN_UP_SECONDS = 3.0
+ABANDONED_SECONDS = 3.0
 
 
 class Clock:
-    """CPU of the processes that are measured, and of everybody else, between two moments."""
+    """Measures the CPU of the stack's processes and of all other processes since its creation."""
 
     def __init__(self, roots: Mapping[str, int]) -> None:
         self._roots = roots
         self._began, self._busy, self._cpu = time.monotonic(), machine.busy(), processes.cpu(roots)
 
     def spent(self) -> Counter[str]:
-        """Seconds so far, by process."""
+        """Return CPU seconds by process."""
         now = processes.cpu(self._roots)
         return Counter({name: now[name] - self._cpu[name] for name in now})
 
     def foreign_cores(self, own: float) -> float:
-        """How many cores others kept busy; `own` is what our load generator used, in seconds."""
-        others = machine.busy() - self._busy - sum(self.spent().values()) - own
-        return max(0.0, others / (time.monotonic() - self._began))
+        """Return the cores that other processes used. `own` is the load generator's CPU in seconds."""
+        foreign = machine.busy() - self._busy - sum(self.spent().values()) - own
+        return max(0.0, foreign / (time.monotonic() - self._began))
 
 
 def turns(stacks: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
@@ -46,10 +46,10 @@ def turns(stacks: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
 
 
 def warm(stacks: Sequence[Stack], load: Callable[[Stack], Load], wrk: Wrk, options: Options) -> None:
-    """Every answer is looked at here: see load.lua."""
+    """Warm up the stacks. Only here every status is checked, see load.lua."""
     for stack in stacks:
-        answered = wrk.run(load(stack), WARM_CLIENTS, WARM_SECONDS, checked=True)
-        options.say(f"{stack.name} is warm: {answered.statuses}")
+        responses = wrk.run(load(stack), WARM_CLIENTS, WARM_SECONDS, checked=True)
+        options.say(f"{stack.name} is warm: {responses.statuses}")
 
 
 def run(
@@ -61,51 +61,54 @@ def run(
     number: int,
     options: Options,
     *,
-    name: str = "",
+    label: str = "",
     clean: bool = True,
 ) -> Sample:
-    """Orders are checked in the books afterwards, and what follows from them counts as their cost."""
+    """Run a load and return its figures.
+
+    Afterwards the stored orders are compared with the responses. An order's cost includes work that follows.
+    """
     if clean:
         stack.clean()
     stack.settle()
     stack.open_books()
     quiet = machine.wait_until_quiet(options.quiet_seconds)
     clock = Clock(stack.roots())
-    answered = wrk.run(load, clients, options.seconds)
-    foreign = clock.foreign_cores(answered.cpu)
+    responses = wrk.run(load, clients, options.seconds)
+    foreign = clock.foreign_cores(responses.cpu)
     ended = time.monotonic()
     stack.settle()
-    if answered.bad:  # what was given up by its client may still be on its way, until its deadline
-        time.sleep(GIVEN_UP_SECONDS)
+    if responses.bad:  # the mesh may still work on an abandoned request until its deadline
+        time.sleep(ABANDONED_SECONDS)
         stack.settle()
     notes = {"settled after": time.monotonic() - ended}
-    good = answered.requests - answered.bad
-    cpu_us = {one: round(1e6 * seconds / max(1, good), 1) for one, seconds in clock.spent().items()}
-    cpu_us[LOAD] = round(1e6 * answered.cpu / max(1, good), 1)
+    good = responses.requests - responses.bad
+    cpu_us = {name: round(1e6 * seconds / max(1, good), 1) for name, seconds in clock.spent().items()}
+    cpu_us[LOAD] = round(1e6 * responses.cpu / max(1, good), 1)
     if load.good_status == "201":
-        notes |= stack.check_books(good, clients + answered.bad)
+        notes |= stack.check_books(good, clients + responses.bad)
     sample = Sample(
         suite=suite,
-        stack=name or stack.name,
+        stack=label or stack.name,
         clients=clients,
         round=number,
-        rate=answered.rate,
-        p50=answered.p50,
-        p99=answered.p99,
-        bad=answered.bad,
+        rate=responses.rate,
+        p50=responses.p50,
+        p99=responses.p99,
+        bad=responses.bad,
         foreign_cores=foreign,
         noisy=not quiet or foreign > machine.MAX_FOREIGN_CORES,
         cpu_us=cpu_us,
         notes=notes,
     )
-    tell(sample, options)
+    say_sample(sample, options)
     return sample
 
 
-def tell(sample: Sample, options: Options) -> None:
-    notes = {**sample.notes, "foreign cores": sample.foreign_cores, "bad answers": sample.bad}
+def say_sample(sample: Sample, options: Options) -> None:
+    notes = {**sample.notes, "foreign cores": sample.foreign_cores, "errors": sample.bad}
     options.say(
-        f"{sample.suite} round {sample.round + 1}, {sample.clients:3} at once, {sample.stack}: "
+        f"{sample.suite} round {sample.round + 1}, {sample.clients:3} clients, {sample.stack}: "
         f"{sample.rate:.0f}/s, p50 {sample.p50:.2f} ms, p99 {sample.p99:.2f} ms, CPU {sample.cost:.0f} us"
         + "".join(f", {name} {value:.1f}" for name, value in notes.items() if value >= 0.1)
         + (" [yellow](noisy)[/yellow]" if sample.noisy else "")

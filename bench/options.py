@@ -1,4 +1,4 @@
-"""How much is measured, and where."""
+"""The options of a benchmark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`quiet_seconds` is how long to wait for a quiet machine before each run."""
+    """Rounds, seconds of load per run, numbers of clients, and a folder for data and logs."""
 
     rounds: int
     seconds: float
@@ -22,4 +22,5 @@ class Options:
 
     @property
     def quiet_seconds(self) -> float:
+        """Seconds to wait for a quiet machine before each run."""
         return 3 if self.quick else 60

@@ -1,4 +1,4 @@
-"""Bars of orders a second by stack, as SVG written by hand: no library for one picture."""
+"""Draw orders per second by stack as bars in SVG. A plotting library would be large for one picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OTHERS = "#a8adb4"
 
 
 def orders_plot(results: Results, stacks: list[str]) -> str | None:
-    """None where no orders were measured."""
+    """Return the SVG, or None when no orders were measured."""
     bars = [
         (clients, stack, rate)
         for clients in CLIENTS
@@ -23,14 +23,14 @@ def orders_plot(results: Results, stacks: list[str]) -> str | None:
     ]
     if not bars:
         return None
-    longest = max(rate for _, _, rate in bars) or 1
-    parts, y, before = [], TOP, None
+    highest = max(rate for _, _, rate in bars) or 1
+    parts, y, previous = [], TOP, None
     for clients, stack, rate in bars:
-        if clients != before:
-            y += _GAP if before is not None else 0
+        if clients != previous:
+            y += _GAP if previous is not None else 0
             parts.append(_text(16, y + 20, f"{clients} clients", weight="bold"))
-            before = clients
-        length = max(1.0, rate / longest * (WIDTH - LEFT - RIGHT))
+            previous = clients
+        length = max(1.0, rate / highest * (WIDTH - LEFT - RIGHT))
         colour = _COLOURS.get(stack, _OTHERS)
         parts.append(_text(LEFT - 10, y + 20, stack, anchor="end"))
         parts.append(
@@ -38,11 +38,11 @@ def orders_plot(results: Results, stacks: list[str]) -> str | None:
         )
         parts.append(_text(LEFT + length + 8, y + 20, f"{rate:,.0f}/s"))
         y += ROW
-    title = _text(16, 30, "Orders a second, every one committed where there is a database", size=17)
+    title = _text(16, 30, "Orders per second, each committed where the stack has a database", size=17)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 16}" '
         'font-family="system-ui, sans-serif" role="img">\n'
-        "<title>Orders a second by stack</title>\n"
+        "<title>Orders per second by stack</title>\n"
         f'<rect width="{WIDTH}" height="{y + 16}" fill="#ffffff"/>\n'
         + "\n".join([title, *parts])
         + "\n</svg>\n"

@@ -1,4 +1,4 @@
-"""CPU and memory by process, from /proc."""
+"""Read CPU and memory by process from /proc."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu(roots: Mapping[str, int]) -> Counter[str]:
-    """Seconds of CPU so far, by name: of the process with that pid and of all its descendants,
-    those included that have ended, down to where another name begins."""
+    """Return CPU seconds by name.
+
+    A name covers its root process and all descendants, ended ones included, except those below another root.
+    """
     spent: Counter[str] = Counter()
     for pid, name in _members(roots).items():
         if fields := _stat(pid):
@@ -21,7 +23,7 @@ def cpu(roots: Mapping[str, int]) -> Counter[str]:
 
 
 def memory(roots: Mapping[str, int]) -> Counter[str]:
-    """Megabytes, by name. What processes share is divided among them (PSS), so sums are right."""
+    """Return megabytes by name. Shared pages are divided among their processes (PSS), so sums are correct."""
     used: Counter[str] = Counter()
     for pid, name in _members(roots).items():
         used[name] += _pss_kb(pid) / 1024
@@ -29,17 +31,17 @@ def memory(roots: Mapping[str, int]) -> Counter[str]:
 
 
 def _members(roots: Mapping[str, int]) -> dict[int, str]:
-    """Every process below one of the roots, with the name of the nearest of them."""
-    parents = {int(one.name): _parent(int(one.name)) for one in Path("/proc").iterdir() if one.name.isdigit()}
+    """Return the name of the nearest root for every process below a root."""
+    parents = {int(entry.name): _parent(int(entry.name)) for entry in Path("/proc").glob("[0-9]*")}
     names = {pid: name for name, pid in roots.items()}
-    found = {}
+    members = {}
     for pid in parents:
-        above = pid
-        while above not in names and above in parents:
-            above = parents[above]
-        if above in names:
-            found[pid] = names[above]
-    return found
+        ancestor = pid
+        while ancestor not in names and ancestor in parents:
+            ancestor = parents[ancestor]
+        if ancestor in names:
+            members[pid] = names[ancestor]
+    return members
 
 
 def _parent(pid: int) -> int:
@@ -48,7 +50,7 @@ def _parent(pid: int) -> int:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on, the state; empty when the process has gone."""
+    """Return the fields of /proc/PID/stat from the third (the state) on; empty when the process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""What was measured, kept as JSON beside the report: a run of one suite leaves the others' figures alone."""
+"""The measured figures, kept as JSON beside the report. A run of a suite leaves other suites' figures."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 LOAD = "the load generator"
-LATE = "driven on by the sweeper"
-"""Orders that were not settled at the first try: answered with 202, or in flight when wrk stopped."""
+LATE = "settled by the sweeper"
+"""Orders that the first attempt did not settle: answered with 202, or in flight when wrk stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One stack, under one load, in one round. Latencies in milliseconds, CPU in seconds by process."""
+    """The figures of a stack under a load in a round. Latencies are in milliseconds."""
 
     suite: str
     stack: str
@@ -28,18 +28,18 @@ class Sample:
     foreign_cores: float = 0.0
     noisy: bool = False
     cpu_us: dict[str, float] = field(default_factory=dict)
-    """Microseconds of CPU for each answer, by process, until all that follows from it is done."""
+    """Microseconds of CPU per response, by process. Includes the work that follows from a response."""
     notes: dict[str, float] = field(default_factory=dict)
 
     @property
     def cost(self) -> float:
-        """Microseconds of CPU for each answer, without the load generator's."""
+        """Microseconds of CPU per response, without the load generator's."""
         return sum(value for name, value in self.cpu_us.items() if name != LOAD)
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a ratio: a field of the samples of a stack under a load."""
+    """A side of a ratio: a field in the samples of a stack under a load."""
 
     stack: str
     clients: int
@@ -48,7 +48,7 @@ class Side:
 
 @dataclass(slots=True)
 class Results:
-    """`facts` are figures of a suite that has no rounds."""
+    """All samples, and `facts`: figures of suites without rounds."""
 
     samples: list[Sample] = field(default_factory=list)
     facts: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -59,40 +59,41 @@ class Results:
     def load(cls, path: Path) -> Results:
         if not path.exists():
             return cls()
-        kept = json.loads(path.read_text())
-        return cls(**{**kept, "samples": [Sample(**one) for one in kept["samples"]]})
+        fields = json.loads(path.read_text())
+        return cls(**{**fields, "samples": [Sample(**sample) for sample in fields["samples"]]})
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     def replace(self, suite: str, samples: Iterable[Sample], facts: dict[str, float], command: str) -> None:
-        """What a suite has measured now instead of what it had measured before."""
-        self.samples = [one for one in self.samples if one.suite != suite] + list(samples)
+        """Replace a suite's figures, and record the command that measured them."""
+        self.samples = [sample for sample in self.samples if sample.suite != suite] + list(samples)
         self.facts[suite] = facts
         self.commands[suite] = command
 
     def of(self, suite: str, stack: str | None = None, clients: int | None = None) -> list[Sample]:
         return [
-            one
-            for one in self.samples
-            if one.suite == suite and stack in (None, one.stack) and clients in (None, one.clients)
+            sample
+            for sample in self.samples
+            if sample.suite == suite and stack in (None, sample.stack) and clients in (None, sample.clients)
         ]
 
     def median(self, suite: str, stack: str, clients: int, field: str) -> float | None:
-        """Over the quiet rounds; over all where none was quiet."""
-        found = self.of(suite, stack, clients)
-        values = [getattr(one, field) for one in ([one for one in found if not one.noisy] or found)]
+        """Return the median over the quiet rounds, or over all rounds if none was quiet."""
+        rounds = self.of(suite, stack, clients)
+        quiet = [sample for sample in rounds if not sample.noisy]
+        values = [getattr(sample, field) for sample in quiet or rounds]
         return statistics.median(values) if values else None
 
     def ratio(self, suite: str, ours: Side, theirs: Side) -> float | None:
-        """The median of the ratios within a round."""
-        mine = {one.round: one for one in self.of(suite, ours.stack, ours.clients)}
-        others = {one.round: one for one in self.of(suite, theirs.stack, theirs.clients)}
-        both = [(mine[number], others[number]) for number in sorted(mine.keys() & others.keys())]
+        """Return the median of the ratios within a round."""
+        left = {sample.round: sample for sample in self.of(suite, ours.stack, ours.clients)}
+        right = {sample.round: sample for sample in self.of(suite, theirs.stack, theirs.clients)}
+        both = [(left[number], right[number]) for number in sorted(left.keys() & right.keys())]
         quiet = [pair for pair in both if not (pair[0].noisy or pair[1].noisy)]
         ratios = [
-            getattr(one, ours.field) / getattr(other, theirs.field)
-            for one, other in quiet or both
-            if getattr(other, theirs.field)
+            getattr(our_sample, ours.field) / getattr(their_sample, theirs.field)
+            for our_sample, their_sample in quiet or both
+            if getattr(their_sample, theirs.field)
         ]
         return statistics.median(ratios) if ratios else None

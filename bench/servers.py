@@ -1,4 +1,4 @@
-"""Private servers under the baselines: RabbitMQ and PostgreSQL, as the mesh has them, of their own."""
+"""Private RabbitMQ and PostgreSQL for the baselines, configured as the mesh configures its own."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mycelium.servers.postgresql import PostgreSQL
 from mycelium.servers.rabbitmq import RabbitMQ
 from mycelium.state import ROOT
 
-READY_SECONDS = 90
+READY_TIMEOUT_SECONDS = 90
 BIN = Path(sys.executable).parent
 CACHE = Path(os.environ.get("MYCELIUM_CACHE", ROOT / ".mycelium" / "cache")).resolve()
 
 
 @dataclass(frozen=True, slots=True)
 class BackendServers:
-    """What runs, and where its logs are."""
+    """Running servers, their pids and the folder of their logs."""
 
     broker: RabbitMQ
     database: PostgreSQL
@@ -35,25 +35,24 @@ class BackendServers:
 
 @contextmanager
 def backend_servers(folder: Path, *, management: bool = False) -> Iterator[BackendServers]:
-    """Durable, like what the mesh runs on."""
-    say = _silent
-    broker = rabbitmq.find_or_fetch(CACHE, say).node(folder / "rabbitmq", management=management)
-    database = postgresql.find_or_fetch(CACHE, say).server(folder / "postgresql")
+    """Run a broker and a database, as durable as the mesh's, until the end of the block."""
+    broker = rabbitmq.find_or_fetch(CACHE, _ignore).node(folder / "rabbitmq", management=management)
+    database = postgresql.find_or_fetch(CACHE, _ignore).server(folder / "postgresql")
     with running(*broker.programs, *database.programs, log_dir=folder / "logs") as processes:
-        processes.wait_until(broker.is_ready, READY_SECONDS, "RabbitMQ")
-        processes.wait_until(database.is_ready, READY_SECONDS, "PostgreSQL")
+        processes.wait_until(broker.is_ready, READY_TIMEOUT_SECONDS, "RabbitMQ")
+        processes.wait_until(database.is_ready, READY_TIMEOUT_SECONDS, "PostgreSQL")
         yield BackendServers(broker, database, pids(processes), folder)
 
 
 def python_program(name: str, *arguments: str, **environment: str) -> Program:
-    """A Python program of this environment, started in the checkout: `python -m ...`."""
+    """Return `python -m ...` in the checkout, with this environment's interpreter."""
     return Program(
         name=name, command=(sys.executable, "-m", *arguments), directory=ROOT, environment=environment
     )
 
 
 def stock_service(name: str, module: str, **environment: str) -> Program:
-    """`nameko run` of one module, with Nameko's own defaults."""
+    """Return `nameko run` of a module with Nameko's defaults."""
     return Program(
         name=name,
         command=(str(BIN / "nameko"), "run", "--config", "bench/baselines/stock/config.yml", module),
@@ -63,7 +62,7 @@ def stock_service(name: str, module: str, **environment: str) -> Program:
 
 
 def mesh_service(name: str, module: str, **environment: str) -> Program:
-    """`nameko run` of one module, with the settings of the mesh."""
+    """Return `nameko run` of a module with the mesh's settings."""
     return Program(
         name=name,
         command=(str(BIN / "nameko"), "run", "--config", "config.yml", module),
@@ -76,5 +75,5 @@ def pids(processes: Processes) -> dict[str, int]:
     return {name: process.pid for name, process in processes.items()}
 
 
-def _silent(text: str) -> None:
-    """Of what is fetched nobody need hear."""
+def _ignore(message: str) -> None:
+    """Drop messages about fetched packages."""

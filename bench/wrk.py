@@ -1,4 +1,4 @@
-"""The load generator, as a process of its own: wrk, found on the machine or fetched from Debian."""
+"""Run the load generator wrk, installed or fetched from Debian."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from bench.load import RUN_LENGTH, Load
 from mycelium.servers import tool
 
 SCRIPT = Path(__file__).with_name("load.lua")
-TIMEOUT_SECONDS = 8
-"""wrk only counts the answers that took longer; it waits for them all the same."""
+SLOW_SECONDS = 8
+"""wrk counts slower responses as timeouts, but still waits for them."""
 
 
 class LoadFailed(Exception):
-    """The stack did not answer as it should, so there is nothing to compare."""
+    """The stack did not answer as expected, so the figures would mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """`bad` answers are those of 400 and above, and those that broke off.
+class Responses:
+    """The responses of a run. `bad` counts statuses of 400 and above, and broken connections.
 
-    Latencies are in milliseconds, the CPU of wrk itself in seconds.
+    Latencies are in milliseconds. `cpu` is wrk's own CPU in seconds.
     """
 
     requests: int
@@ -35,28 +35,31 @@ class Answered:
     p99: float
     bad: int
     statuses: str
-    """How often each status was seen, in a checked run."""
+    """The count of each status, in a checked run."""
     cpu: float
 
     @property
     def rate(self) -> float:
-        """Good answers a second."""
+        """Good responses per second."""
         return (self.requests - self.bad) / self.seconds
 
 
 class Wrk:
-    """Runs loads; their files lie in `folder`."""
+    """Runs loads. Their files lie in `folder`."""
 
     def __init__(self, cache: Path, folder: Path) -> None:
         self._tool = tool.find_or_fetch("wrk", cache, lambda text: None)
         self._folder = folder
 
-    def run(self, load: Load, clients: int, seconds: float, *, checked: bool = False) -> Answered:
-        """Raises LoadFailed when a connection failed, or, `checked`, when no answer was the one wanted."""
+    def run(self, load: Load, clients: int, seconds: float, *, checked: bool = False) -> Responses:
+        """Run a load.
+
+        Raises LoadFailed when a connection failed. With `checked` also when no response had the good status.
+        """
         templates = self._folder / "templates.lua"
         load.write(templates)
         run = f"bench-{secrets.token_hex(8)}"[:RUN_LENGTH]
-        options = ["-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", f"--timeout={TIMEOUT_SECONDS}s"]
+        options = ["-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", f"--timeout={SLOW_SECONDS}s"]
         arguments = [f"http://{load.host}/", str(templates), run, *(["checked"] if checked else [])]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
@@ -68,17 +71,17 @@ class Wrk:
             check=True,
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        found = json.loads(done.stdout.partition("RESULT ")[2])
-        if found["connect"] or found["write"]:
-            raise LoadFailed(f"{load.host}: {found}")
-        if checked and f"{load.good_status}=" not in found["statuses"]:
-            raise LoadFailed(f"{load.host}: no answer was {load.good_status}: {found}")
-        return Answered(
-            requests=found["requests"],
-            seconds=found["microseconds"] / 1e6,
-            p50=found["p50"] / 1000,
-            p99=found["p99"] / 1000,
-            bad=found["status"] + found["read"],
-            statuses=found["statuses"].strip(),
+        counts = json.loads(done.stdout.partition("RESULT ")[2])
+        if counts["connect"] or counts["write"]:
+            raise LoadFailed(f"{load.host}: {counts}")
+        if checked and f"{load.good_status}=" not in counts["statuses"]:
+            raise LoadFailed(f"{load.host}: no response had status {load.good_status}: {counts}")
+        return Responses(
+            requests=counts["requests"],
+            seconds=counts["microseconds"] / 1e6,
+            p50=counts["p50"] / 1000,
+            p99=counts["p99"] / 1000,
+            bad=counts["status"] + counts["read"],
+            statuses=counts["statuses"].strip(),
             cpu=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         )

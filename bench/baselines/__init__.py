@@ -1,1 +1,1 @@
-"""What the mesh is compared with, written by us in the spirit of what people start from."""
+"""The baselines, written for this comparison in the style of common tutorials."""

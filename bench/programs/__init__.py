@@ -1,1 +1,1 @@
-"""Small programs that are measured, or measure: each runs as a process of its own."""
+"""Services and clients of the RPC, gRPC and event suites. Each runs as a process of its own."""

@@ -1,4 +1,4 @@
-"""How many events a process has handled, and when the last one."""
+"""Count the events that a process has handled, and note the time of the last event."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from nameko.extensions import DependencyProvider
 
 
-class Counted(DependencyProvider):
+class EventCounter(DependencyProvider):
     def setup(self) -> None:
         self._count, self._last = 0, 0.0
 
-    def get_dependency(self, worker_ctx: Any) -> Counted:
+    def get_dependency(self, worker_ctx: Any) -> EventCounter:
         return self
 
-    def one(self) -> None:
+    def add(self) -> None:
         self._count += 1
         self._last = time.time()
 
-    def so_far(self) -> tuple[int, float]:
+    def count_and_last(self) -> tuple[int, float]:
         return self._count, self._last

@@ -1,4 +1,4 @@
-"""Publishers of events: through the mesh's outbox, and by Nameko's own dispatcher."""
+"""Publish events through the mesh's outbox, and with Nameko's own dispatcher."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nameko_mesh.rpc import rpc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happened(Event):
-    """As large as an event of an order."""
+    """An event as large as an order's."""
 
     TYPE: ClassVar[str] = "happened"
     AGGREGATE: ClassVar[str] = "thing_id"
@@ -35,7 +35,7 @@ class OutboxSource:
 
     @rpc
     def publish(self, count: int) -> None:
-        """All in one transaction: what is measured is the relay, not the commits."""
+        """Publish in one transaction, because the suite measures the relay and not the commits."""
         with self.store.transaction() as tx:
             tx.publish([(Happened(thing_id=f"thing-{number}"), 1) for number in range(count)])
 

@@ -1,4 +1,4 @@
-"""Counts events with stock handlers: those of the mesh's outbox, and those of stock Nameko."""
+"""Count events of the mesh's outbox and of stock Nameko's dispatcher, with stock handlers."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from typing import Any
 
 from nameko.events import event_handler
 
-from bench.programs.events_count import Counted
+from bench.programs.events_count import EventCounter
 from nameko_mesh.rpc import rpc
 
 
 class StockSink:
     name = "stock_sink"
 
-    counted = Counted()
+    counter = EventCounter()
 
     @event_handler("outbox_source", "happened")
     def on_happened(self, event: dict[str, Any]) -> None:
-        self.counted.one()
+        self.counter.add()
 
     @event_handler("stock_source", "happened")
     def on_stock_happened(self, event: dict[str, Any]) -> None:
-        self.counted.one()
+        self.counter.add()
 
     @rpc
     def received(self) -> tuple[int, float]:
-        return self.counted.so_far()
+        return self.counter.count_and_last()

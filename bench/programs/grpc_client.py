@@ -1,4 +1,4 @@
-"""grpcio's client over one channel: ADDRESS IN_FLIGHT SECONDS."""
+"""Call GetProduct with grpcio's client on one channel. Arguments: ADDRESS IN_FLIGHT SECONDS."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def main(address: str, in_flight: int, seconds: float) -> None:
         end = begin + seconds
         latencies: list[float] = []
 
-        async def one_after_the_other() -> None:
+        async def call_in_sequence() -> None:
             while (sent := time.perf_counter()) < end:
                 await products.GetProduct(pb.ProductRequest(product_id="P001"))
                 if sent >= begin:
@@ -31,8 +31,8 @@ async def main(address: str, in_flight: int, seconds: float) -> None:
             await asyncio.sleep(timing.WARM_SECONDS)
             return timing.cpu()
 
-        before, *_ = await asyncio.gather(cpu_at_begin(), *(one_after_the_other() for _ in range(in_flight)))
-        timing.tell(latencies, seconds, before)
+        before, *_ = await asyncio.gather(cpu_at_begin(), *(call_in_sequence() for _ in range(in_flight)))
+        timing.report(latencies, seconds, before)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The same GetProduct on the mesh's gRPC."""
+"""GetProduct from memory, on the mesh's gRPC entrypoint."""
 
 from nameko_mesh.grpc.entrypoint import Grpc
 from protos import product_pb2 as pb

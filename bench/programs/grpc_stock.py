@@ -1,4 +1,4 @@
-"""GetProduct by stock nameko-grpc, from memory."""
+"""GetProduct from memory, on stock nameko-grpc."""
 
 from nameko_grpc.entrypoint import Grpc
 

@@ -1,4 +1,4 @@
-"""Nameko's own client, one in each thread and kept open: SERVICE THREADS SECONDS."""
+"""Call an echo with Nameko's client, one open client per thread. Arguments: SERVICE THREADS SECONDS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(service: str, threads: int, seconds: float) -> None:
     all_connected = threading.Barrier(threads + 1)
     latencies: list[float] = []
 
-    def one_after_the_other() -> None:
+    def call_in_sequence() -> None:
         with ServiceRpcClient(service, uri=os.environ["AMQP_URI"]) as client:
             client.echo(value="P001")
             all_connected.wait()
@@ -26,7 +26,7 @@ def main(service: str, threads: int, seconds: float) -> None:
                 if sent >= begin:
                     latencies.append(time.perf_counter() - sent)
 
-    running = [threading.Thread(target=one_after_the_other) for _ in range(threads)]
+    running = [threading.Thread(target=call_in_sequence) for _ in range(threads)]
     for thread in running:
         thread.start()
     all_connected.wait()
@@ -34,7 +34,7 @@ def main(service: str, threads: int, seconds: float) -> None:
     before = timing.cpu()
     for thread in running:
         thread.join()
-    timing.tell(latencies, seconds, before)
+    timing.report(latencies, seconds, before)
 
 
 if __name__ == "__main__":

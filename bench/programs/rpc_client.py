@@ -1,4 +1,4 @@
-"""The mesh's asyncio client, against a service that echoes: SERVICE IN_FLIGHT SECONDS."""
+"""Call an echo with the mesh's asyncio client. Arguments: SERVICE IN_FLIGHT SECONDS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def main(service: str, in_flight: int, seconds: float) -> None:
         end = begin + seconds
         latencies: list[float] = []
 
-        async def one_after_the_other() -> None:
+        async def call_in_sequence() -> None:
             while (sent := time.perf_counter()) < end:
                 await client.call(service, "echo", {"value": "P001"})
                 if sent >= begin:
@@ -29,8 +29,8 @@ async def main(service: str, in_flight: int, seconds: float) -> None:
             await asyncio.sleep(timing.WARM_SECONDS)
             return timing.cpu()
 
-        before, *_ = await asyncio.gather(cpu_at_begin(), *(one_after_the_other() for _ in range(in_flight)))
-        timing.tell(latencies, seconds, before)
+        before, *_ = await asyncio.gather(cpu_at_begin(), *(call_in_sequence() for _ in range(in_flight)))
+        timing.report(latencies, seconds, before)
 
 
 if __name__ == "__main__":

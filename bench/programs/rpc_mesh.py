@@ -1,4 +1,4 @@
-"""The same echo on the mesh's RPC."""
+"""An echo on the mesh's RPC entrypoint."""
 
 from nameko_mesh.rpc import rpc
 

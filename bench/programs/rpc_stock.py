@@ -1,4 +1,4 @@
-"""An echo by stock Nameko."""
+"""An echo on stock Nameko's RPC entrypoint."""
 
 from nameko.rpc import rpc
 

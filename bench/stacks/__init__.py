@@ -1,4 +1,4 @@
-"""The stacks that are compared: each starts as people start it, and says what to send to it."""
+"""The stacks that are compared. Each starts as its users start it, and knows the requests to send."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from bench.load import Load
 
 
 class WrongBooks(Exception):
-    """What a stack has stored does not agree with what it has answered."""
+    """The stored orders do not match the responses."""
 
 
 class Stack(Protocol):
-    """A stack that runs."""
+    """A running stack."""
 
     name: str
 
@@ -22,24 +22,24 @@ class Stack(Protocol):
     def reads(self) -> Load: ...
 
     def roots(self) -> Mapping[str, int]:
-        """The pid of each of its processes, by name."""
+        """Return the pid of each process, by name."""
         ...
 
     def clean(self) -> None:
-        """Before a run: empty tables and queues, and nothing left to be done in the background."""
+        """Empty tables and queues, and finish background work, before a run."""
         ...
 
     def open_books(self) -> None:
-        """Note what is stored before a run."""
+        """Record what is stored before a run."""
         ...
 
     def settle(self) -> None:
-        """Wait until all that follows from the answers is done."""
+        """Wait until all work that follows from the responses is done."""
         ...
 
     def check_books(self, answered: int, unknown: int) -> dict[str, float]:
-        """That every order answered is stored, and no more beside than were in flight or failed.
+        """Check that every answered order is stored, plus at most `unknown` more (in flight or failed).
 
-        Returns what is worth knowing beside. Raises WrongBooks.
+        Returns notes for the report. Raises WrongBooks.
         """
         ...

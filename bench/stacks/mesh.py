@@ -1,4 +1,4 @@
-"""The mesh, started the way people start it: `mycelium run --db postgresql`, nothing switched off."""
+"""The mesh as its users start it, with `mycelium run --db postgresql` and nothing switched off."""
 
 from __future__ import annotations
 
@@ -21,16 +21,25 @@ from bench.stacks.stock import execute, rows
 from mycelium.diagnostics.dead_letters import queue_names
 from mycelium.runner.process_plan import SERVICES
 from mycelium.runner.supervisor import processes, restarts
+from mycelium.seed import schemas_of
 from mycelium.servers import NotReady, free_port, wait_until
 from mycelium.servers.program import tied_to_parent
 from mycelium.state import ROOT, State
 
+<<<<<<< HEAD
 START_SECONDS = 180
 STOP_SECONDS = 60
 TRIES = 3
 SETTLE_SECONDS = 600
 _KEPT = "'products', 'users', 'customers', 'alembic_version', 'mesh_sql_version', 'mesh_outbox_version'"
 """Tables that `clean` leaves as they are: the catalogue, the people, and the versions of all schemas."""
+=======
+START_TIMEOUT_SECONDS = 180
+STOP_TIMEOUT_SECONDS = 60
+MAX_TRIES = 3
+SETTLE_TIMEOUT_SECONDS = 600
+_KEPT_TABLES = {"products", "users", "customers"}
+>>>>>>> edc52e864a042a9ca5326c82c3e58f8e7c2465c1
 
 
 class Mesh:
@@ -51,14 +60,15 @@ class Mesh:
         return load.reads(self._host)
 
     def roots(self) -> Mapping[str, int]:
-        members = {one["name"]: one["pid"] for one in processes(self.state) or () if one["pid"]}
+        members = {row["name"]: row["pid"] for row in processes(self.state) or () if row["pid"]}
         return {**members, "supervisor": self._pid}
 
     def clean(self) -> None:
         self.settle()
         for service in SERVICES:
-            tables = [f'"{name}"' for (name,) in rows(self.database(service), _TABLES)]
-            execute(self.database(service), f"TRUNCATE {', '.join(tables)}", "VACUUM", "CHECKPOINT")
+            kept = _KEPT_TABLES | {schema.version_table for schema in schemas_of(service)}
+            emptied = [f'"{name}"' for (name,) in rows(self.database(service), _TABLES) if name not in kept]
+            execute(self.database(service), f"TRUNCATE {', '.join(emptied)}", "VACUUM", "CHECKPOINT")
         for mail in (self.state.home / "outbox").iterdir():
             mail.unlink(missing_ok=True)
 
@@ -66,12 +76,12 @@ class Mesh:
         self._before = (self._orders_by_status().get("confirmed", 0), self._stock())
 
     def check_books(self, answered: int, unknown: int) -> dict[str, float]:
-        """Every order confirmed, in the books of orders and of products, and its events handled."""
+        """Check that every order is confirmed, and that the stock fell by as many."""
         orders = self._orders_by_status()
         confirmed, stock = self._before
         confirmed, sold = orders.pop("confirmed", 0) - confirmed, stock - self._stock()
         if orders or not answered <= confirmed <= answered + unknown or confirmed != sold:
-            raise WrongBooks(f"the mesh: {answered} answers, {confirmed} confirmed, {orders}, {sold} sold")
+            raise WrongBooks(f"the mesh: {answered} responses, {confirmed} confirmed, {orders}, {sold} sold")
         ((late,),) = rows(self.database("orders"), "SELECT count(*) FROM orders WHERE attempts > 0")
         again = sum(max(0, times) for times in restarts(self.state).values())
         return {LATE: late, "restarts so far": again}
@@ -81,27 +91,27 @@ class Mesh:
 
     def settle(self) -> None:
         """Wait until no order is pending, and every event is sent and handled."""
-        wait_until(self._is_settled, SETTLE_SECONDS, "the mesh has not settled", log=self.state.logs)
+        wait_until(self._is_settled, SETTLE_TIMEOUT_SECONDS, "the mesh has not settled", log=self.state.logs)
 
     def database(self, service: str) -> str:
         return self._settings["DATABASE_URL"].replace("{service}", service)
 
     def _is_settled(self) -> bool:
         ((pending,),) = rows(self.database("orders"), "SELECT count(*) FROM orders WHERE status = 'pending'")
-        unsent = [rows(self.database(one), _UNSENT)[0][0] for one in ("products", "users", "orders")]
+        unsent = [rows(self.database(service), _UNSENT)[0][0] for service in ("products", "users", "orders")]
         return not pending and not any(unsent) and not self._waiting()
 
     def _waiting(self) -> int:
-        """Messages in the queues of the services. Raises WrongBooks when one of them was parked."""
-        found = 0
+        """Count messages in the services' queues. Raises WrongBooks when a message is parked."""
+        waiting = 0
         with Connection(self._settings["AMQP_URI"]) as connection:
             for name in [f"{queue}{suffix}" for queue in queue_names() for suffix in ("", ".retry", ".dead")]:
                 with suppress(NotFound), connection.channel() as channel:
                     count = Queue(name, channel=channel, no_declare=True).queue_declare(passive=True)[1]
                     if count and name.endswith(".dead"):
                         raise WrongBooks(f"{count} messages are parked in {name}")
-                    found += count
-        return found
+                    waiting += count
+        return waiting
 
     def _orders_by_status(self) -> dict[str, int]:
         return dict(rows(self.database("orders"), "SELECT status, count(*) FROM orders GROUP BY status"))
@@ -111,20 +121,20 @@ class Mesh:
         return int(rows(self.database("products"), query)[0][0])
 
 
-_TABLES = f"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ({_KEPT})"
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 _UNSENT = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
 
 
 @contextmanager
 def mesh(folder: Path, *options: str) -> Iterator[Mesh]:
-    """`mycelium run` in a state folder of its own, and users and products in it."""
-    for number in range(TRIES):
+    """Run the mesh in a state folder of its own, with the benchmark's users and products."""
+    for number in range(MAX_TRIES):
         state, process = State(folder / f"state-{number}"), None
         try:
             process = _start(state, folder / f"output-{number}.txt", options)
             break
-        except NotReady:  # another mesh, started at the same moment, may have taken a port
-            if number == TRIES - 1:
+        except NotReady:  # another mesh that started at the same time may have taken a port
+            if number == MAX_TRIES - 1:
                 raise
     assert process is not None
     try:
@@ -134,8 +144,8 @@ def mesh(folder: Path, *options: str) -> Iterator[Mesh]:
 
 
 def _start(state: State, log: Path, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    own = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL")
-    environment = {name: value for name, value in os.environ.items() if name not in own}
+    servers = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL")
+    environment = {name: value for name, value in os.environ.items() if name not in servers}
     command = (
         sys.executable,
         "-m",
@@ -163,7 +173,9 @@ def _start(state: State, log: Path, options: tuple[str, ...]) -> subprocess.Pope
         return log.read_text()[-500:] if process.poll() is not None else None
 
     try:
-        wait_until(lambda: "Ctrl-C" in log.read_text(), START_SECONDS, "the mesh", log=log, failure=ended)
+        wait_until(
+            lambda: "Ctrl-C" in log.read_text(), START_TIMEOUT_SECONDS, "the mesh", log=log, failure=ended
+        )
     except BaseException:
         _stop(process)
         raise
@@ -172,4 +184,4 @@ def _start(state: State, log: Path, options: tuple[str, ...]) -> subprocess.Pope
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
-    process.wait(STOP_SECONDS)
+    process.wait(STOP_TIMEOUT_SECONDS)

@@ -1,4 +1,4 @@
-"""Users and products of the benchmark in a mesh, put there over HTTP like anybody else's."""
+"""Create the benchmark's users and products in a mesh, over HTTP like any client."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import httpx
 
 from bench.catalogue import PRICE_MINOR, PRODUCTS, STOCK, USERS
 
-TRIES = 5
-CALL_SECONDS = 30
-AT_ONCE = 8
+MAX_TRIES = 5
+CALL_TIMEOUT_SECONDS = 30
+CONCURRENT_CALLS = 8
 
 
 def open_shop(url: str, admin_password: str) -> dict[str, str]:
-    """Fill the shelves and sign the users up. Returns a token for each user, by their ids."""
-    with httpx.Client(base_url=url, timeout=CALL_SECONDS) as http:
-        _fill_shelves(http, _token(http, "admin@example.com", admin_password))
+    """Create products and users. Return a token for each user's id."""
+    with httpx.Client(base_url=url, timeout=CALL_TIMEOUT_SECONDS) as http:
+        _create_products(http, _token(http, "admin@example.com", admin_password))
         return dict(_sign_up(http, name) for name in USERS)
 
 
@@ -30,12 +30,12 @@ def _sign_up(http: httpx.Client, name: str) -> tuple[str, str]:
     return _send(http, "GET", "/users/me", token)["id"], token
 
 
-def _fill_shelves(http: httpx.Client, admin: str) -> None:
+def _create_products(http: httpx.Client, admin: str) -> None:
     def create(product_id: str) -> None:
         product = {"id": product_id, "name": f"Product {product_id}", "price_minor": PRICE_MINOR}
         _send(http, "POST", "/products", admin, json={**product, "stock": STOCK})
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(CONCURRENT_CALLS) as pool:
         list(pool.map(create, PRODUCTS))
 
 
@@ -45,14 +45,16 @@ def _token(http: httpx.Client, email: str, password: str) -> str:
 
 
 def _send(http: httpx.Client, method: str, path: str, token: str = "", **body: Any) -> dict[str, Any]:
-    """Tried until it is answered: a machine that others keep busy may miss a deadline, and then what
-    was asked for may be there already."""
+    """Send a request until it is answered, because a busy machine may miss a deadline.
+
+    A conflict counts as success: an earlier try may have created the object.
+    """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    for _ in range(TRIES):
-        answer = http.request(method, path, headers=headers, **body)
-        if answer.status_code < 500:
+    for _ in range(MAX_TRIES):
+        response = http.request(method, path, headers=headers, **body)
+        if response.status_code < 500:
             break
-    if answer.status_code != HTTPStatus.CONFLICT:
-        answer.raise_for_status()
-    found: dict[str, Any] = answer.json()
-    return found
+    if response.status_code != HTTPStatus.CONFLICT:
+        response.raise_for_status()
+    body_of_response: dict[str, Any] = response.json()
+    return body_of_response

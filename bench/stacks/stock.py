@@ -1,4 +1,4 @@
-"""Stock Nameko on PostgreSQL, over private servers of its own."""
+"""Stock Nameko on PostgreSQL, on private servers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bench.servers import BackendServers, backend_servers, pids, stock_service
 from bench.stacks import WrongBooks
 from mycelium.servers import Processes, free_port, running
 
-READY_SECONDS = 60
+READY_TIMEOUT_SECONDS = 60
 GRACE_SECONDS = 2
-"""A request that comes before the queue of the replies is there ends a stock gateway."""
+"""A stock gateway ends when a request arrives before its reply queue exists."""
 _SERVICES = ("products", "users", "orders", "mailer", "gateway")
 
 
@@ -48,13 +48,13 @@ class Stock:
         execute(self._url("products"), f"UPDATE products SET stock = {STOCK}", "VACUUM products")
 
     def open_books(self) -> None:
-        """They are empty."""
+        """Nothing to record: `clean` has emptied the tables."""
 
     def placed(self) -> int:
         return int(rows(self._url("orders"), "SELECT count(*) FROM orders")[0][0])
 
     def settle(self) -> None:
-        """Its one consumer of events does nothing with them."""
+        """Nothing to wait for: the consumer of events does nothing."""
 
     def check_books(self, answered: int, unknown: int) -> dict[str, float]:
         orders = self.placed()
@@ -75,9 +75,9 @@ def stock(folder: Path, *, management: bool = False) -> Iterator[Stock]:
         environment = {**base.environment, "WEB_SERVER_ADDRESS": host}
         programs = [stock_service(name, f"bench.baselines.stock.{name}", **environment) for name in _SERVICES]
         with running(*programs, log_dir=folder / "logs") as processes:
-            processes.wait_until(lambda: _all_connected(processes), READY_SECONDS, "stock Nameko")
+            processes.wait_until(lambda: _all_connected(processes), READY_TIMEOUT_SECONDS, "stock Nameko")
             time.sleep(GRACE_SECONDS)
-            processes.wait_until(lambda: _takes_orders(host), READY_SECONDS, "stock Nameko")
+            processes.wait_until(lambda: _takes_orders(host), READY_TIMEOUT_SECONDS, "stock Nameko")
             yield Stock(base, pids(processes), host)
 
 
@@ -86,9 +86,9 @@ def _all_connected(processes: Processes) -> bool:
 
 
 def _takes_orders(host: str) -> bool:
-    wish = {"user_id": USERS[0], "items": [{"product_id": HOT, "quantity": 1}]}
+    order = {"user_id": USERS[0], "items": [{"product_id": HOT, "quantity": 1}]}
     try:
-        return httpx.post(f"http://{host}/orders", json=wish, timeout=5).status_code == 201
+        return httpx.post(f"http://{host}/orders", json=order, timeout=5).status_code == 201
     except httpx.HTTPError:
         return False
 
@@ -104,9 +104,10 @@ def _fill(base: BackendServers) -> None:
         tables.Base.metadata.create_all(engine, tables=[metadata[name] for name in names])
         engine.dispose()
     products = [
-        {"id": one, "name": f"Product {one}", "price_minor": PRICE_MINOR, "stock": STOCK} for one in PRODUCTS
+        {"id": product, "name": f"Product {product}", "price_minor": PRICE_MINOR, "stock": STOCK}
+        for product in PRODUCTS
     ]
-    users = [{"id": one, "name": one, "email": f"{one}@example.com"} for one in USERS]
+    users = [{"id": user, "name": user, "email": f"{user}@example.com"} for user in USERS]
     for service, values in (("products", products), ("users", users)):
         engine = sa.create_engine(base.database.url_for(service))
         with engine.begin() as connection:
@@ -115,7 +116,7 @@ def _fill(base: BackendServers) -> None:
 
 
 def execute(url: str, *statements: str) -> None:
-    """Each by itself, outside of a transaction, as VACUUM and CHECKPOINT want it."""
+    """Execute each statement outside of a transaction, as VACUUM and CHECKPOINT require."""
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         for statement in statements:
@@ -124,8 +125,9 @@ def execute(url: str, *statements: str) -> None:
 
 
 def rows(url: str, query: str) -> list[Any]:
+    """Return all rows of a query."""
     engine = sa.create_engine(url)
     with engine.connect() as connection:
-        found = list(connection.exec_driver_sql(query))
+        result = list(connection.exec_driver_sql(query))
     engine.dispose()
-    return found
+    return result

@@ -14,7 +14,7 @@ from bench.servers import pids, python_program
 from mycelium.servers import Processes, free_ports, running
 
 WORKERS = 4
-READY_SECONDS = 30
+READY_TIMEOUT_SECONDS = 30
 _BASELINE = "bench.baselines.tutorial"
 
 
@@ -35,32 +35,32 @@ class Tutorial:
         return self._roots
 
     def clean(self) -> None:
-        """It has neither tables nor queues."""
+        """Nothing to empty: the tutorial has neither tables nor queues."""
 
     def open_books(self) -> None:
-        """Nor books."""
+        """Nothing to record."""
 
     def settle(self) -> None:
-        """What is answered is done."""
+        """Nothing to wait for: a response ends all work."""
 
     def check_books(self, answered: int, unknown: int) -> dict[str, float]:
-        return {}  # each worker keeps its orders to itself
+        return {}  # each worker keeps its own orders
 
 
 @contextmanager
 def tutorial(folder: Path) -> Iterator[Tutorial]:
     orders, users, products = free_ports(3)
-    places = {"USERS_URL": f"http://127.0.0.1:{users}", "PRODUCTS_URL": f"http://127.0.0.1:{products}"}
+    urls = {"USERS_URL": f"http://127.0.0.1:{users}", "PRODUCTS_URL": f"http://127.0.0.1:{products}"}
     programs = (
         python_program("users", "gunicorn", *_gunicorn(users), f"{_BASELINE}.users:app"),
         python_program(
             "products", "uvicorn", "--port", str(products), "--no-access-log", f"{_BASELINE}.products:app"
         ),
-        python_program("orders", "gunicorn", *_gunicorn(orders), f"{_BASELINE}.orders:application", **places),
+        python_program("orders", "gunicorn", *_gunicorn(orders), f"{_BASELINE}.orders:application", **urls),
     )
     with running(*programs, log_dir=folder / "logs") as processes:
         for port, path in ((users, f"/users/{USERS[0]}"), (products, "/docs"), (orders, "/")):
-            processes.wait_until(lambda: _answers(port, path), READY_SECONDS, path)  # noqa: B023
+            processes.wait_until(lambda: _is_up(port, path), READY_TIMEOUT_SECONDS, path)  # noqa: B023
         yield Tutorial(processes, orders, products)
 
 
@@ -68,7 +68,7 @@ def _gunicorn(port: int) -> tuple[str, ...]:
     return ("--workers", str(WORKERS), "--bind", f"127.0.0.1:{port}")
 
 
-def _answers(port: int, path: str) -> bool:
+def _is_up(port: int, path: str) -> bool:
     try:
         return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5).status_code < 500
     except httpx.HTTPError:

@@ -1,4 +1,4 @@
-"""What can be measured, by name. A suite answers with its samples and its facts."""
+"""The suites by name. A suite returns its samples and its facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events a second, from the commit to their handlers: the mesh's outbox beside stock Nameko's dispatcher."""
+"""Events per second from commit to handler: the mesh's outbox beside stock Nameko's dispatcher."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from nameko_mesh.sql import migrations
 
 COUNT, QUICK_COUNT = 10_000, 1_000
 WARM_COUNT = 200
-READY_SECONDS, HANDLED_SECONDS = 30, 300
+READY_TIMEOUT_SECONDS, HANDLED_TIMEOUT_SECONDS = 30, 300
 _POLL_SECONDS = 0.1
-_WAYS = {
+_ROUTES = {
     "outbox to two handlers: mesh, stock": ("outbox_source", ("mesh_sink", "stock_sink")),
     "stock dispatcher to a stock handler": ("stock_source", ("stock_sink",)),
 }
 
 
 def events(options: Options) -> tuple[list[Sample], dict[str, float]]:
-    """The rate counts each event once, however many handlers it has."""
+    """Measure events per second. An event counts once, however many handlers receive it."""
     folder = options.folder / "events"
     with backend_servers(folder) as base:
         _make_outbox(base)
@@ -40,20 +40,22 @@ def events(options: Options) -> tuple[list[Sample], dict[str, float]]:
 
 def _make_outbox(base: BackendServers) -> None:
     base.database.create_database("outbox_source")
-    migrations.upgrade(base.database.url_for("outbox_source"), [sql.SCHEMA, outbox.SCHEMA])
+    migrations.upgrade(base.database.url_for("outbox_source"), (sql.SCHEMA, outbox.SCHEMA))
 
 
 async def _measure(base: BackendServers, roots: dict[str, int], options: Options) -> list[Sample]:
     count = QUICK_COUNT if options.quick else COUNT
-    async with RpcClient(base.broker.amqp_uri, name="bench", default_timeout=HANDLED_SECONDS) as client:
-        for way in _WAYS.values():
-            await _until_up(client, *way)
-            await _publish(client, *way, WARM_COUNT)
+    async with RpcClient(
+        base.broker.amqp_uri, name="bench", default_timeout=HANDLED_TIMEOUT_SECONDS
+    ) as client:
+        for route in _ROUTES.values():
+            await _until_up(client, *route)
+            await _publish(client, *route, WARM_COUNT)
         samples = []
-        for number, (name, way) in turns(list(_WAYS.items()), options.rounds):
+        for number, (name, route) in turns(list(_ROUTES.items()), options.rounds):
             quiet = machine.wait_until_quiet(options.quiet_seconds)
             clock = Clock(roots)
-            seconds = await _publish(client, *way, count)
+            seconds = await _publish(client, *route, count)
             foreign = clock.foreign_cores(0)
             sample = Sample(
                 suite="events",
@@ -65,7 +67,7 @@ async def _measure(base: BackendServers, roots: dict[str, int], options: Options
                 p99=0,
                 foreign_cores=foreign,
                 noisy=not quiet or foreign > machine.MAX_FOREIGN_CORES,
-                cpu_us={one: round(1e6 * spent / count, 1) for one, spent in clock.spent().items()},
+                cpu_us={process: round(1e6 * spent / count, 1) for process, spent in clock.spent().items()},
             )
             options.say(f"events round {number + 1}, {name}: {sample.rate:.0f}/s, CPU {sample.cost:.0f} us")
             samples.append(sample)
@@ -73,7 +75,7 @@ async def _measure(base: BackendServers, roots: dict[str, int], options: Options
 
 
 async def _until_up(client: RpcClient, source: str, sinks: tuple[str, ...]) -> None:
-    end = time.monotonic() + READY_SECONDS
+    end = time.monotonic() + READY_TIMEOUT_SECONDS
     for service, method, arguments in (
         (source, "publish", {"count": 0}),
         *((sink, "received", {}) for sink in sinks),
@@ -89,7 +91,7 @@ async def _until_up(client: RpcClient, source: str, sinks: tuple[str, ...]) -> N
 
 
 async def _publish(client: RpcClient, source: str, sinks: tuple[str, ...], count: int) -> float:
-    """Seconds from the commit (or, without one, the first publish) to the last event handled."""
+    """Publish events. Return the seconds from the commit, or the first publish, to the last event handled."""
     before = {sink: (await client.call(sink, "received"))[0] for sink in sinks}
     began = time.time()
     await client.call(source, "publish", {"count": count})

@@ -1,4 +1,4 @@
-"""Orders placed and products read over HTTP: the mesh, the tutorial and stock Nameko in turns."""
+"""Orders and reads over HTTP: the mesh, the tutorial and stock Nameko in turns."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from mycelium.runner.process_plan import GATEWAY
 
 GATEWAYS = {1: "1 gateway", 2: "2 gateways"}
 OVERLOAD_CLIENTS = (256, 1024)
-OVERLOAD_SECONDS = 6
-"""At least: the first seconds of an overload are not like the rest."""
+MIN_OVERLOAD_SECONDS = 6
+"""Shorter runs would measure only the start of an overload, which differs from the rest."""
 
 
 def orders(options: Options) -> tuple[list[Sample], dict[str, float]]:
@@ -34,11 +34,11 @@ def reads(options: Options) -> tuple[list[Sample], dict[str, float]]:
 
 
 def overload(options: Options) -> tuple[list[Sample], dict[str, float]]:
-    """Four times as many clients as it takes well: what it can't do it should refuse at once."""
+    """Measure four times as many clients as the mesh serves well. It should refuse the excess at once."""
     wrk = Wrk(CACHE, options.folder)
-    options = replace(options, seconds=max(options.seconds, OVERLOAD_SECONDS))
+    options = replace(options, seconds=max(options.seconds, MIN_OVERLOAD_SECONDS))
     with mesh(options.folder / "overload") as stack:
-        warm([stack], lambda one: one.orders(), wrk, options)
+        warm([stack], lambda stack: stack.orders(), wrk, options)
         return [
             run("overload", stack, stack.orders(), wrk, clients, number, options)
             for number, clients in turns(OVERLOAD_CLIENTS, options.rounds)
@@ -46,7 +46,7 @@ def overload(options: Options) -> tuple[list[Sample], dict[str, float]]:
 
 
 def gateways(options: Options) -> tuple[list[Sample], dict[str, float]]:
-    """The mesh beside itself, with one gateway at its port and with two."""
+    """Measure two meshes: one gateway on its port, and two gateways that share a port."""
     wrk, names, facts = Wrk(CACHE, options.folder), {}, {}
     loads: dict[str, Callable[[Mesh], Load]] = {"orders": Mesh.orders, "reads": Mesh.reads}
     with ExitStack() as running:
@@ -56,14 +56,16 @@ def gateways(options: Options) -> tuple[list[Sample], dict[str, float]]:
             names[running.enter_context(mesh(folder, "--scale", f"gateway={count}"))] = name
         warm([*names], lambda stack: stack.orders(), wrk, options)
         samples = [
-            run("gateways", stack, load(stack), wrk, clients, number, options, name=f"{what}, {names[stack]}")
+            run(
+                "gateways", stack, load(stack), wrk, clients, number, options, label=f"{what}, {names[stack]}"
+            )
             for clients in options.clients
             for what, load in loads.items()
             for number, stack in turns([*names], options.rounds)
         ]
         for stack, name in names.items():
             used = processes.memory(stack.roots())
-            facts[f"MB of {name}"] = sum(mb for one, mb in used.items() if one.startswith(GATEWAY))
+            facts[f"MB of {name}"] = sum(mb for process, mb in used.items() if process.startswith(GATEWAY))
     return samples, facts
 
 

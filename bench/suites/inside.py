@@ -1,8 +1,9 @@
-"""What the mesh costs inside: messages an order, memory over many orders, CPU as the tables grow."""
+"""Costs inside the mesh: messages per order, memory over many orders, and CPU as the tables grow."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -18,14 +19,15 @@ from bench.wrk import Wrk
 
 CLIENTS = 64
 STATISTICS_SECONDS = 12
-"""RabbitMQ's management collects every five seconds."""
+"""RabbitMQ's management updates its counters every five seconds."""
 ORDERS, QUICK_ORDERS = 100_000, 300
 STORED, QUICK_STORED = (10_000, 1_000_000), (1_000, 10_000)
+STORE_COPIES = Path(__file__).with_name("store_copies.sql").read_text()
 SERVERS = ("rabbitmq", "rabbitmq-epmd", "postgresql", "consul")
 
 
 def messages(options: Options) -> tuple[list[Sample], dict[str, float]]:
-    """Counted by the broker; its management plugin runs for this alone."""
+    """Count messages per order, in the broker's management statistics."""
     facts = {}
     folder = options.folder / "messages"
     with mesh(folder / "mesh", "--management") as ours, stock(folder / "stock", management=True) as theirs:
@@ -36,7 +38,7 @@ def messages(options: Options) -> tuple[list[Sample], dict[str, float]]:
 
 
 def _management(data: Path) -> str:
-    """Where the node's management answers, from its own files."""
+    """Return the URL of the node's management API, from the node's files."""
     settings = dict(line.split(" = ", 1) for line in (data / "rabbitmq.conf").read_text().splitlines())
     user, password = settings["default_user"], settings["default_pass"]
     return f"http://{user}:{password}@127.0.0.1:{settings['management.tcp.port']}"
@@ -45,15 +47,15 @@ def _management(data: Path) -> str:
 def _count_messages(stack: Mesh | Stock, url: str, wrk: Wrk, options: Options) -> dict[str, float]:
     def counts() -> dict[str, int]:
         time.sleep(STATISTICS_SECONDS)
-        found = httpx.get(f"{url}/api/overview", timeout=30).json()["message_stats"]
-        return {name: found.get(name, 0) for name in ("publish", "deliver_get")}
+        stats = httpx.get(f"{url}/api/overview", timeout=30).json()["message_stats"]
+        return {name: stats.get(name, 0) for name in ("publish", "deliver_get")}
 
     stack.clean()
     before = counts()
     wrk.run(stack.orders(), CLIENTS, options.seconds)
     stack.settle()
     after = counts()
-    orders = stack.placed()  # more than were answered: some were in flight when wrk stopped
+    orders = stack.placed()  # includes orders in flight when wrk stopped
     facts = {
         f"{stack.name}: messages {what} an order, {CLIENTS} clients": (after[name] - before[name]) / orders
         for name, what in (("publish", "published"), ("deliver_get", "delivered"))
@@ -63,12 +65,12 @@ def _count_messages(stack: Mesh | Stock, url: str, wrk: Wrk, options: Options) -
 
 
 def memory(options: Options) -> tuple[list[Sample], dict[str, float]]:
-    """PSS of all processes but the servers: after the start, and after a tenth and all of many orders."""
+    """Measure memory (PSS) without the servers: after the start, a tenth of the orders, and all orders."""
     wanted = QUICK_ORDERS if options.quick else ORDERS
     wrk, facts = Wrk(CACHE, options.folder), {}
     with mesh(options.folder / "memory") as stack:
 
-        def look(when: str) -> dict[str, float]:
+        def measure(when: str) -> dict[str, float]:
             stack.settle()
             used = {
                 name: megabytes
@@ -79,13 +81,13 @@ def memory(options: Options) -> tuple[list[Sample], dict[str, float]]:
             options.say(f"memory {when}: {sum(used.values()):.0f} MB")
             return used
 
-        look("after the start")
+        measure("after the start")
         placed = 0
         for goal, when in ((wanted // 10, "after a tenth of the orders"), (wanted, "after all orders")):
             while placed < goal:
-                answered = wrk.run(stack.orders(), CLIENTS, options.seconds)
-                placed += answered.requests - answered.bad
-            used = look(when)
+                responses = wrk.run(stack.orders(), CLIENTS, options.seconds)
+                placed += responses.requests - responses.bad
+            used = measure(when)
     facts |= {f"MB of {name} after all orders": megabytes for name, megabytes in sorted(used.items())}
     facts["orders"] = placed
     facts["growth"] = facts["MB after all orders"] / facts["MB after a tenth of the orders"]
@@ -93,7 +95,7 @@ def memory(options: Options) -> tuple[list[Sample], dict[str, float]]:
 
 
 def growth(options: Options) -> tuple[list[Sample], dict[str, float]]:
-    """The same load with few and with many orders stored, in turns."""
+    """Measure the same load with few and with many stored orders, in turns."""
     wrk, samples = Wrk(CACHE, options.folder), []
     sizes = QUICK_STORED if options.quick else STORED
     with mesh(options.folder / "growth") as stack:
@@ -104,28 +106,23 @@ def growth(options: Options) -> tuple[list[Sample], dict[str, float]]:
                 options.say(f"{size:,} orders are stored, {time.monotonic() - began:.0f} s")
                 name = f"{size:,} orders stored"
                 load = stack.orders()
-                sample = run("growth", stack, load, wrk, CLIENTS, number, options, name=name, clean=False)
+                sample = run("growth", stack, load, wrk, CLIENTS, number, options, label=name, clean=False)
                 samples.append(sample)
     return samples, {"few": sizes[0], "many": sizes[1]}
 
 
 def _store(stack: Mesh, size: int, wrk: Wrk) -> None:
-    """Copies of one real order and its reservation, each with an id and a time of its own."""
+    """Store copies of a real order and its reservation, with new ids and times."""
     stack.clean()
     wrk.run(stack.orders(), 1, 1)
     stack.settle()
-    others = {"created_at": "now() - number * interval '1 second'"}
-    for service, table, key, more in (
-        ("orders", "orders", "id", others),
-        ("products", "reservations", "order_id", {}),
-    ):
-        fields = {key: "md5(number::text)", **more}
-        changed = ", ".join(f"'{name}', {value}" for name, value in fields.items())
-        execute(
-            stack.database(service),
-            f"INSERT INTO {table} SELECT made.* FROM (SELECT o FROM {table} o LIMIT 1) one, "
-            f"generate_series(1, {size}) number, "
-            f"LATERAL jsonb_populate_record(one.o, jsonb_build_object({changed})) made",
-            f"VACUUM ANALYZE {table}",
-            "CHECKPOINT",
-        )
+    copy_id = "md5(number::text)"
+    fields = {"id": copy_id, "created_at": "now() - number * interval '1 second'"}
+    _store_copies(stack.database("orders"), "orders", size, fields)
+    _store_copies(stack.database("products"), "reservations", size, {"order_id": copy_id})
+
+
+def _store_copies(url: str, table: str, size: int, fields: Mapping[str, str]) -> None:
+    changed = ", ".join(f"'{name}', {expression}" for name, expression in fields.items())
+    statement = STORE_COPIES.format(table=table, size=size, changed=changed)
+    execute(url, statement, f"VACUUM ANALYZE {table}", "CHECKPOINT")

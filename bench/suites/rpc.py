@@ -1,4 +1,4 @@
-"""An echo over RPC: each service with each client, one process on each side."""
+"""An echo over RPC: each service with each client, in one process on each side."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mycelium.servers import running
 from mycelium.state import ROOT
 
 IN_FLIGHT = (1, 16, 64)
-READY_SECONDS = 30
-_SERVICES = {"stock": "stock_echo", "nameko_mesh.rpc.entrypoint": "mesh_echo"}
+READY_TIMEOUT_SECONDS = 30
+_SERVICES = {"stock": "stock_echo", "nameko_mesh.rpc": "mesh_echo"}
 _CLIENTS = {"RpcClient": "rpc_client", "ServiceRpcClient": "nameko_client"}
 
 
@@ -25,11 +25,11 @@ def rpc(options: Options) -> tuple[list[Sample], dict[str, float]]:
     with backend_servers(folder) as base:
         programs = (
             stock_service("stock", "bench.programs.rpc_stock", **base.environment),
-            mesh_service("nameko_mesh.rpc.entrypoint", "bench.programs.rpc_mesh", **base.environment),
+            mesh_service("nameko_mesh.rpc", "bench.programs.rpc_mesh", **base.environment),
         )
         with running(*programs, log_dir=folder / "logs") as processes:
             for target in _SERVICES.values():
-                processes.wait_until(lambda: _echoes(target, base.environment), READY_SECONDS, target)  # noqa: B023
+                processes.wait_until(lambda: _echoes(target, base.environment), READY_TIMEOUT_SECONDS, target)  # noqa: B023
             callers = [
                 Caller(
                     name=f"{service}, {client}",

@@ -21,7 +21,7 @@ STOP_SECONDS = 20.0
 EPMD_STOP_SECONDS = 2.0
 
 # The supervisor starts epmd and the node together, and the node gives up at once if epmd does not answer.
-# One line, because supervisord's configuration needs one.
+# The script is a single line, because supervisord's configuration requires that.
 WHEN_EPMD_ANSWERS = (
     "tries=0; until epmd -names >/dev/null 2>&1 || [ $tries -ge 100 ]; "
     'do tries=$((tries + 1)); sleep 0.05; done; exec "$0"'

@@ -1,1 +1,1 @@
-"""Nameko as it comes: its RPC, its events, its HTTP entrypoints, SQLAlchemy's ORM on PostgreSQL."""
+"""Stock Nameko: its RPC, events and HTTP entrypoints, with SQLAlchemy's ORM on PostgreSQL."""

@@ -1,4 +1,4 @@
-"""gateway: stock Nameko."""
+"""The gateway service on stock Nameko."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class GatewayService:
 
     @http("POST", "/orders")
     def create_order(self, request):
-        wish = json.loads(request.get_data(as_text=True))
-        order = self.orders.create_order(wish["user_id"], wish["items"])
-        return 201, {"Content-Type": "application/json"}, json.dumps(order)
+        order = json.loads(request.get_data(as_text=True))
+        placed = self.orders.create_order(order["user_id"], order["items"])
+        return 201, {"Content-Type": "application/json"}, json.dumps(placed)
 
     @http("GET", "/products/<string:product_id>")
     def get_product(self, request, product_id):

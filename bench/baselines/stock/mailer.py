@@ -1,4 +1,4 @@
-"""mailer: stock Nameko."""
+"""The mailer service on stock Nameko."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ class MailerService:
 
     @event_handler("orders", "order_created")
     def on_order_created(self, order):
-        """Takes the event off its queue; the mail itself is a present to the baseline."""
+        """Take the event off its queue. Sending no mail favours the baseline."""

@@ -1,4 +1,4 @@
-"""orders: stock Nameko."""
+"""The orders service on stock Nameko."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class OrdersService:
     def create_order(self, user_id, items):
         user = self.users.get_user(user_id)
         order = Order(user_id=user_id, lines=[])
-        answer = []
+        placed_lines = []
         for item in items:
             product = self.products.reserve_stock(item["product_id"], item["quantity"])
             line = {"product_id": product["id"], "quantity": item["quantity"]}
             order.lines.append(OrderLine(**line, price_minor=product["price_minor"]))
-            answer.append({**line, "name": product["name"], "price_minor": product["price_minor"]})
+            placed_lines.append({**line, "name": product["name"], "price_minor": product["price_minor"]})
         self.session.add(order)
         self.session.commit()
-        placed = {"order_id": order.id, "user": user, "items": answer}
+        placed = {"order_id": order.id, "user": user, "items": placed_lines}
         self.dispatch("order_created", placed)
         return placed

@@ -1,4 +1,4 @@
-"""products: stock Nameko."""
+"""The products service on stock Nameko."""
 
 from __future__ import annotations
 

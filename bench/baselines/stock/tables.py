@@ -1,4 +1,4 @@
-"""The models, one database for each service."""
+"""The models. Each service has its own database."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class OrderLine(Base):
 
 
 class Session(DependencyProvider):
-    """A session for each worker, as nameko-sqlalchemy gives it."""
+    """Injects a session per worker, as nameko-sqlalchemy does."""
 
     def setup(self) -> None:
-        psycopg2_patcher.make_psycopg_green()  # without it two orders of one product could freeze the process
+        psycopg2_patcher.make_psycopg_green()  # otherwise two orders of a product could freeze the process
         url = config["DATABASE_URL"].replace("{service}", self.container.service_name)
         self.engine = create_engine(url)
         self.make_session = sessionmaker(self.engine)

@@ -1,4 +1,4 @@
-"""users: stock Nameko."""
+"""The users service on stock Nameko."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The classic REST tutorial: Django orders call Flask users and FastAPI products, all in memory.
+"""The usual REST tutorial: Django orders call Flask users and FastAPI products, with all data in memory.
 
-Where a tutorial leaves a choice, it is made in the baseline's favour: two calls an order instead of
-three, no access log, more workers than cores.
+Choices favour the baseline: two calls per order instead of three, no access log, more workers than cores.
 """

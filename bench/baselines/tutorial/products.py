@@ -1,4 +1,4 @@
-"""products: FastAPI in one process, so that the stock in its memory is the stock."""
+"""The products service on FastAPI, in one process because the stock is in its memory."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ async def get_product(product_id: str) -> Product:
 
 
 @app.post("/products/{product_id}/reserve")
-async def reserve(product_id: str, wanted: Quantity) -> Product:
+async def reserve(product_id: str, requested: Quantity) -> Product:
     product = await get_product(product_id)
-    if product.stock < wanted.quantity:
+    if product.stock < requested.quantity:
         raise HTTPException(409, "Out of stock")
-    product.stock -= wanted.quantity
+    product.stock -= requested.quantity
     return product

@@ -1,4 +1,4 @@
-"""users: Flask."""
+"""The users service on Flask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfile, as far as their tests need to understand them."""
+"""Parse docker-compose.yml and the Dockerfile for their tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?P<rest>[^}]*)\})")
 
 @dataclass(frozen=True)
 class Container:
-    """A container of our own image: what Docker would run in it, with what."""
+    """A container of the project's image: its command, environment and health check."""
 
     name: str
     command: tuple[str, ...]
@@ -31,30 +31,30 @@ class Container:
 
 
 def services(text: str = COMPOSE) -> dict[str, dict[str, Any]]:
-    """The services as they are written, variables and all."""
-    found: dict[str, dict[str, Any]] = yaml.safe_load(text)["services"]
-    return found
+    """Return the services as written, with unresolved variables."""
+    parsed: dict[str, dict[str, Any]] = yaml.safe_load(text)["services"]
+    return parsed
 
 
 def ours() -> dict[str, dict[str, Any]]:
-    """Those that run our own image."""
+    """Return the services that run the project's image."""
     return {name: service for name, service in services().items() if service["image"] == "mycelium:local"}
 
 
 def variables() -> dict[str, str]:
-    """Each variable that Docker Compose fills in, with what stands after its name."""
-    return {found["name"]: found["rest"] for found in VARIABLE.finditer(COMPOSE) if found["name"]}
+    """Return each variable that Docker Compose resolves, with the text after its name."""
+    return {match["name"]: match["rest"] for match in VARIABLE.finditer(COMPOSE) if match["name"]}
 
 
 def containers(secrets: Mapping[str, str]) -> dict[str, Container]:
-    """What Docker Compose would start of our image; `secrets` stands for the .env file."""
-    filled = services(VARIABLE.sub(lambda found: "$" if found["dollar"] else secrets[found["name"]], COMPOSE))
+    """Return the containers of the project's image. `secrets` stands for the .env file."""
+    filled = services(VARIABLE.sub(lambda match: "$" if match["dollar"] else secrets[match["name"]], COMPOSE))
     return {
         name: Container(
             name=name,
             command=tuple(filled[name]["command"]),
             environment={
-                # A variable without a value is taken over from the .env file.
+                # Docker Compose takes a variable without a value from the .env file.
                 variable: secrets[variable] if value is None else str(value)
                 for variable, value in filled[name]["environment"].items()
             },
@@ -66,17 +66,17 @@ def containers(secrets: Mapping[str, str]) -> dict[str, Container]:
 
 
 def seconds(duration: str) -> float:
-    """A duration of whole seconds, such as 35s."""
+    """Parse a duration of whole seconds, such as 35s."""
     return float(duration.removesuffix("s"))
 
 
 def copied() -> list[str]:
-    """The files and folders of the checkout that are in the image."""
+    """Return the files and folders of the checkout that the image contains."""
     return re.findall(r"^COPY (?!--from)(\S+) \S+$", LAST_STAGE, re.MULTILINE)
 
 
 def image_environment(folder: Path) -> dict[str, str]:
-    """What the image itself sets, but for PATH; `folder` is where its working directory is."""
+    """Return the image's environment without PATH. `folder` replaces its working directory."""
     [working_directory] = re.findall(r"^WORKDIR (\S+)$", LAST_STAGE, re.MULTILINE)
     lines = re.findall(r"^ENV ((?:.*\\\n)*.*)$", LAST_STAGE, re.MULTILINE)
     pairs = re.findall(r"(\w+)=(\S+)", " ".join(lines))
