@@ -26,20 +26,11 @@ from mycelium.servers import NotReady, free_port, wait_until
 from mycelium.servers.program import tied_to_parent
 from mycelium.state import ROOT, State
 
-<<<<<<< HEAD
-START_SECONDS = 180
-STOP_SECONDS = 60
-TRIES = 3
-SETTLE_SECONDS = 600
-_KEPT = "'products', 'users', 'customers', 'alembic_version', 'mesh_sql_version', 'mesh_outbox_version'"
-"""Tables that `clean` leaves as they are: the catalogue, the people, and the versions of all schemas."""
-=======
 START_TIMEOUT_SECONDS = 180
 STOP_TIMEOUT_SECONDS = 60
 MAX_TRIES = 3
 SETTLE_TIMEOUT_SECONDS = 600
 _KEPT_TABLES = {"products", "users", "customers"}
->>>>>>> edc52e864a042a9ca5326c82c3e58f8e7c2465c1
 
 
 class Mesh:
