@@ -11,9 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
-from nameko_mesh.aio.breaker import Breaker
-from nameko_mesh.aio.grpc.balancer import Balancer
-from nameko_mesh.aio.guarded_rpc import GuardedRpc
+from nameko_mesh.aio import Balancer, Breaker, GuardedRpc
 
 from .auth.login_throttle import LoginThrottle
 from .auth.tokens import Tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from nameko_mesh.aio.guarded_rpc import Rpc
+from nameko_mesh.aio import Rpc
 
 from .consul import Registration
 from .order_events.feed import OrderFeed, Subscription

@@ -16,9 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nameko_mesh.aio.breaker import STATES
-from nameko_mesh.aio.grpc.balancer import Balancer
-from nameko_mesh.aio.guarded_rpc import GuardedRpc
+from nameko_mesh.aio import STATES, Balancer, GuardedRpc
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 """Seconds; the deadline of a request is 2."""

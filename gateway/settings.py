@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from nameko_mesh.aio.amqp.address import parse_addresses
+from nameko_mesh.aio import parse_addresses
 from nameko_mesh.discovery.consul_watch import parse_endpoints
 
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,5}/(second|minute|hour|day)$")]

@@ -1,6 +1,6 @@
 """GetProduct from memory, on the mesh's gRPC entrypoint."""
 
-from nameko_mesh.grpc.entrypoint import Grpc
+from nameko_mesh.grpc import Grpc
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
 

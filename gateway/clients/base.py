@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 from gateway.clients.context import Context, Json
-from nameko_mesh.aio.guarded_rpc import GuardedRpc
+from nameko_mesh.aio import GuardedRpc
 from nameko_mesh.errors import (
     RemoteFault,
 )

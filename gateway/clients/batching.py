@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 from gateway.clients.context import Context, Json
-from nameko_mesh.aio.batcher import Batcher
+from nameko_mesh.aio import Batcher
 from nameko_mesh.errors import (
     Refused,
     RemoteFault,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from nameko_mesh.aio import RpcClient
-from nameko_mesh.aio.discovery import Discovery
-from nameko_mesh.aio.grpc.balancer import Balancer
+from nameko_mesh.aio import Balancer, Discovery, RpcClient
 from nameko_mesh.discovery.consul_watch import Watch, parse_endpoints
 
 from ..settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 from gateway.clients.base import _Client
 from gateway.clients.batching import Batching
 from gateway.clients.context import Context, Json
-from nameko_mesh.aio.guarded_rpc import GuardedRpc
+from nameko_mesh.aio import GuardedRpc
 
 
 class Orders(_Client):

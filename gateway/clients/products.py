@@ -10,7 +10,7 @@ from typing import Any
 from gateway.clients.base import _Client
 from gateway.clients.batching import Batching
 from gateway.clients.context import Context, Json
-from nameko_mesh.aio.guarded_rpc import GuardedRpc
+from nameko_mesh.aio import GuardedRpc
 from nameko_mesh.errors import (
     DeadlineExceeded,
     MeshError,

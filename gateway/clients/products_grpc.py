@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nameko_mesh.aio.discovery import Discovery
-from nameko_mesh.aio.grpc.balancer import Balancer
-from nameko_mesh.aio.grpc.instance import Method
+from nameko_mesh.aio import Balancer, Discovery, Method
 from nameko_mesh.discovery.consul_watch import Endpoint
 from nameko_mesh.errors import RemoteFault
 from protos import product_pb2 as pb

@@ -1,4 +1,4 @@
-"""Follows the instances of a service in Consul's catalogue, from asyncio."""
+"""Follows the instances of a service in Consul, from asyncio."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONNECT_TIMEOUT_SECONDS = 2.0
 
 
 class Discovery:
-    """Drives a `Watch` from `start` until `stop`; whatever Consul does, it goes on asking."""
+    """Runs the queries of a `Watch` from `start` until `stop`, whatever Consul responds."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -34,8 +34,8 @@ class Discovery:
         async with httpx.AsyncClient(timeout=timeout, headers=watch.headers, trust_env=False) as http:
             while True:
                 try:
-                    answer = await http.get(watch.url, params=watch.params())
-                    watch.on_response(answer.status_code, answer.headers, answer.content)
-                except Exception as error:  # a defect of ours must not leave us blind for ever
+                    response = await http.get(watch.url, params=watch.params())
+                    watch.on_response(response.status_code, response.headers, response.content)
+                except Exception as error:  # a defect here must not end the discovery for ever
                     watch.on_failure(error)
                 await asyncio.sleep(watch.pause_seconds())

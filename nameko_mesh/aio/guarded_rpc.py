@@ -1,4 +1,4 @@
-"""RPC with a bound and a breaker for each service, and a second try for what may be repeated."""
+"""RPC with a circuit breaker for each service, and with retries of repeatable calls."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nameko_mesh.aio.retries import Retries, RetryBudget
 from nameko_mesh.errors import DeadlineExceeded, Disconnected, Refused, RemoteFault
 
 MIN_COUNTED_TIMEOUT_SECONDS = 0.5
-"""A service that was given less time than this and did not answer has not failed."""
+"""A call with less time than this does not count as a failure when it times out."""
 
 
 class Rpc(Protocol):
-    """Anything that calls as `nameko_mesh.aio.RpcClient` does."""
+    """An RPC client: `nameko_mesh.aio.RpcClient`, or a double of it."""
 
     async def call(
         self,
@@ -30,12 +30,12 @@ class Rpc(Protocol):
 
 
 class GuardedRpc:
-    """Lets calls through to `rpc` as long as their service answers.
+    """Passes calls to `rpc` while their service responds.
 
-    Behind a queue a service that is dead looks like one that is slow: each call costs its caller all the
-    time it has. So what counts against a service is a call that was given a fair time and had no answer;
-    not an error of the service, with which a single caller could close it for everybody, and not a broker
-    that is away, which is told at once anyway.
+    Behind a queue a dead service looks like a slow one: each call takes all the time of its caller. So only a
+    call that had enough time and got no answer counts as a failure of the service. An error of the service
+    does not count, because a single caller could then open the breaker for all. A broker that is down does
+    not count either, because calls fail at once anyway.
     """
 
     def __init__(
@@ -61,11 +61,14 @@ class GuardedRpc:
         context: Mapping[str, str],
         may_repeat: bool = False,
     ) -> Any:
-        """Raises MeshError. What `may_repeat` is sent again when the connection to the broker broke."""
-        ask = partial(self._ask, service, method, kwargs, deadline, context)
-        return await (self._retries(ask, deadline) if may_repeat else ask())
+        """Call a method. With `may_repeat`, a call is sent again if the connection to the broker was lost.
 
-    async def _ask(
+        `deadline` is in Unix seconds. Raises MeshError.
+        """
+        attempt = partial(self._call_once, service, method, kwargs, deadline, context)
+        return await (self._retries(attempt, deadline) if may_repeat else attempt())
+
+    async def _call_once(
         self,
         service: str,
         method: str,
@@ -78,17 +81,16 @@ class GuardedRpc:
             breaker = self.breakers[service] = self._make_breaker(service)
         is_trial = breaker.begin()
         began = time.time()
-        given = deadline - began
         succeeded = None
         try:
-            answer = await self._rpc.call(service, method, kwargs, deadline=deadline, context=context)
+            result = await self._rpc.call(service, method, kwargs, deadline=deadline, context=context)
             succeeded = True
-            return answer
+            return result
         except (Refused, RemoteFault):
-            succeeded = True  # it answers
+            succeeded = True  # the service responds
             raise
         except DeadlineExceeded:
-            succeeded = False if given >= MIN_COUNTED_TIMEOUT_SECONDS else None
+            succeeded = False if deadline - began >= MIN_COUNTED_TIMEOUT_SECONDS else None
             raise
         finally:
             breaker.end(is_trial, succeeded, time.time() - began)

@@ -1,4 +1,4 @@
-"""Methods that a gRPC server answers itself: without a worker of its service, and when all are busy."""
+"""Methods that a gRPC server answers without a worker of its service, even when all workers are busy."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from nameko_grpc.errors import GrpcError
 
 from nameko_mesh.grpc.errors import grpc_error
 
-Answer = Callable[[Iterator[Any], Any], Iterable[Any]]
-"""From the requests, as they come, and the response stream, which says whether anybody still listens."""
+Handler = Callable[[Iterator[Any], Any], Iterable[Any]]
+"""Takes the requests as they arrive, and the response stream, which is `closed` when the client has gone."""
 
 
-class BuiltIn:
-    """Stands among the entrypoints of a GrpcServer. `answer` may raise what any gRPC method may."""
+class BuiltinMethod:
+    """Registered with a GrpcServer like an entrypoint. `handler` may raise the errors of any gRPC method."""
 
-    def __init__(self, service: str, method_name: str, input_type: Callable[[], Any], answer: Answer) -> None:
+    def __init__(
+        self, service: str, method_name: str, input_type: Callable[[], Any], handler: Handler
+    ) -> None:
         self.method_name = method_name
         self.method_path = f"/{service}/{method_name}"
         self._input_type = input_type
-        self._answer = answer
+        self._handler = handler
 
     def handle_request(self, request_stream: Any, response_stream: Any) -> None:
         requests = request_stream.consume(self._input_type)
         try:
-            response_stream.populate(self._answer(requests, response_stream))
+            response_stream.populate(self._handler(requests, response_stream))
         except Exception as error:
             response_stream.close(grpc_error(error))
         finally:
             requests.close()
-            response_stream.done()
+            response_stream.work_ended()
 
 
 def only_request(requests: Iterator[Any]) -> Any:
-    """Of a call that has one. Raises GrpcError when there is none."""
+    """Return the request of a call that has exactly one. Raises GrpcError if there is none."""
     request = next(requests, None)
     if request is None:
-        raise GrpcError(StatusCode.INVALID_ARGUMENT, "there is no request")
+        raise GrpcError(StatusCode.INVALID_ARGUMENT, "the request is missing")
     return request

@@ -1,10 +1,10 @@
-"""gRPC entrypoints on nameko-grpc, fit for strangers.
+"""gRPC entrypoints on nameko-grpc, bounded so that unknown clients may call them.
 
     grpc = Grpc.implementing(AccountServiceStub)
 
-A service that has one answers `grpc.health.v1.Health` and server reflection too. It listens on
-GRPC_BIND_HOST:GRPC_BIND_PORT (port 0: any; `Presence` registers the port). `nameko_mesh.grpc.errors` says
-what becomes of an exception, `nameko_mesh.grpc.http2.limits` how much of what a client may have.
+A service with such entrypoints also serves `grpc.health.v1.Health` and server reflection. It listens on
+GRPC_BIND_HOST:GRPC_BIND_PORT. With port 0 the system chooses the port, and `Presence` registers it.
+`nameko_mesh.grpc.errors` maps exceptions to status codes. `nameko_mesh.grpc.http2.limits` holds the limits.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ _STREAMS_OUT = (Cardinality.UNARY_STREAM, Cardinality.STREAM_STREAM)
 
 
 class GrpcServer(stock.GrpcServer):
+    """The server of a service, shared by all its gRPC entrypoints."""
+
     def setup(self) -> None:
+        reflection.describe_v1()
         self.listener = Listener(
             str(settings.optional("GRPC_BIND_HOST", "127.0.0.1")),
             int(settings.optional("GRPC_BIND_PORT", 50051)),
@@ -58,19 +61,20 @@ class GrpcServer(stock.GrpcServer):
 
     @property
     def bound_port(self) -> int:
-        """Where the service is served, whatever the settings say."""
+        """The port that the server listens on, even if the setting is 0."""
         return self.listener.bound_port
 
     def start(self) -> None:
         self.listener.start()
 
     def leave(self) -> None:
+        """Report NOT_SERVING, and accept no more connections and calls."""
         self.health.leave()
         self.listener.leave()
 
     def drain(self) -> None:
-        """Wait for the calls in flight, but not for ever."""
-        self.leave()  # Nameko's own container does not
+        """Wait for the calls in flight, for at most DRAIN_SECONDS."""
+        self.leave()  # for Nameko's own container, which does not call `leave`
         self.listener.drain()
 
     def stop(self) -> None:
@@ -83,11 +87,11 @@ class GrpcServer(stock.GrpcServer):
         return {path.split("/")[1] for path in self.entrypoints}
 
     def _missing(self) -> list[str]:
-        asked = (getattr(extension, "missing", None) for extension in self.container.extensions)
-        return [name for missing in asked if missing is not None for name in missing()]
+        checks = (getattr(extension, "missing", None) for extension in self.container.extensions)
+        return [name for missing in checks if missing is not None for name in missing()]
 
     def handle_request(self, request_stream: Any, response_stream: Any) -> None:
-        """Raises GrpcError for a call that can't begin."""
+        """Start the call. Raises GrpcError if the call is invalid."""
         headers = request_stream.headers
         entrypoint = self.entrypoints.get(headers.get(":path"))
         if entrypoint is None:
@@ -95,10 +99,10 @@ class GrpcServer(stock.GrpcServer):
         encoding = headers.get("grpc-encoding", "identity")
         if encoding not in SUPPORTED_ENCODINGS:
             raise GrpcError(StatusCode.UNIMPLEMENTED, f"Algorithm not supported: {encoding[:100]}")
-        if (told := headers.get("grpc-timeout")) is not None:
-            seconds = _seconds(told)
+        if (timeout := headers.get("grpc-timeout")) is not None:
+            seconds = _seconds(timeout)
             response_stream.deadline = time.time() + seconds
-            # A timer of the hub: unlike a green thread that waits, it can be cancelled without a switch.
+            # A timer of the hub can be cancelled without a switch, unlike a green thread that sleeps.
             response_stream.timer = hubs.get_hub().schedule_call_global(
                 seconds, _expire, request_stream, response_stream
             )
@@ -106,14 +110,14 @@ class GrpcServer(stock.GrpcServer):
         self.container.spawn_managed_thread(handle, identifier=f"grpc {entrypoint.method_name}")
 
 
-def _seconds(told: str) -> float:
-    if not _TIMEOUT.fullmatch(told):
+def _seconds(timeout: str) -> float:
+    if not _TIMEOUT.fullmatch(timeout):
         raise GrpcError(StatusCode.INVALID_ARGUMENT, "grpc-timeout: expected digits and a unit")
-    return min(float(unbucket_timeout(told)), _MAX_TIMEOUT_SECONDS)
+    return min(float(unbucket_timeout(timeout)), _MAX_TIMEOUT_SECONDS)
 
 
 def _expire(request_stream: Any, response_stream: Any) -> None:
-    request_stream.drop()
+    request_stream.discard()
     response_stream.buffer.discard()
     response_stream.close(GrpcError(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
@@ -131,18 +135,18 @@ class Grpc(stock.Grpc):
         super().setup()
 
     def stop(self) -> None:
-        """It answers to the end: a call that was made before the goodbye is no unknown method."""
+        """Drain, but stay registered: a call that was sent before the goodbye must not fail as unknown."""
         self.grpc_server.drain()
 
     def handle_request(self, request_stream: Any, response_stream: Any) -> None:
-        """Nothing that a client sends may raise in here: it would end the process."""
+        """Run the call in a worker. Never raises, because an error here would end the process."""
         seconds = None if self.cardinality in _STREAMS_IN else REQUEST_SECONDS
         requests = request_stream.consume(self.input_type, seconds)
 
         def end(_: Any = None) -> None:
-            with suppress(ValueError):  # somebody else still reads: then it ends with the call
+            with suppress(ValueError):  # another green thread still reads; it ends with the call
                 requests.close()
-            response_stream.done()
+            response_stream.work_ended()
 
         try:
             worker = self._begin(requests, request_stream, response_stream)
@@ -153,14 +157,14 @@ class Grpc(stock.Grpc):
             worker.link(end)
 
     def is_wanted(self, worker_ctx: Any) -> bool:
-        """Not when its deadline passed, or its client left, while it waited for a worker."""
+        """Return False if the deadline passed, or the client left, while the call waited for a worker."""
         _, context = worker_ctx.args
         return not context.response_stream.closed
 
     def _begin(self, requests: Any, request_stream: Any, response_stream: Any) -> Any:
-        """The green thread of the worker."""
+        """Start a worker and return its green thread. Raises GrpcError for invalid metadata."""
         metadata = request_stream.headers.for_application
-        if any(not _is_sound(name, value) for name, value in metadata):
+        if any(not _is_valid(name, value) for name, value in metadata):
             message = f"metadata {METADATA_PREFIX}*: expected JSON of the right type"
             raise GrpcError(StatusCode.INVALID_ARGUMENT, message)
         data = validated_context(context_data_from_metadata(metadata))
@@ -174,7 +178,7 @@ class Grpc(stock.Grpc):
             context_data=data,
             handle_result=partial(self.handle_result, response_stream),
         )
-        return self.container._worker_threads[worker_ctx]
+        return _worker_thread(self.container, worker_ctx)
 
     def handle_result(
         self, response_stream: Any, worker_ctx: Any, result: Any, exc_info: Any
@@ -186,7 +190,7 @@ class Grpc(stock.Grpc):
             if self.cardinality in _STREAMS_OUT:
                 response_stream.populate(result)
             else:
-                response_stream.answer(result)
+                response_stream.send_only(result)
         except Exception as error:
             response_stream.close(self._error(error))
         return result, exc_info
@@ -195,8 +199,17 @@ class Grpc(stock.Grpc):
         return grpc_error(error, self.container.service_name)
 
 
-def _is_sound(name: str, value: Any) -> bool:
-    """Whether nameko-grpc can make context of a pair of metadata."""
+def _worker_thread(container: Any, worker_ctx: Any) -> Any:
+    """Return the green thread of a worker: its end is the only sign of a worker that was killed.
+
+    The name is private in Nameko, so pyproject.toml pins Nameko to one version. Delete this function as soon
+    as `spawn_worker` returns the thread. tests/integration/mesh/over_grpc fails if the name changes.
+    """
+    return container._worker_threads[worker_ctx]
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    """Return True if nameko-grpc can turn a pair of metadata into context data."""
     if not name.startswith(METADATA_PREFIX):
         return True
     key = name.removeprefix(METADATA_PREFIX)

@@ -1,9 +1,8 @@
-"""What a gRPC client is told when a call fails: a status code, a message, and details for programs.
+"""Turns exceptions into gRPC errors: a status code, a message, and details for programs.
 
-Refusals become the status code of their slug, or of the nearest slug up the hierarchy of their class;
-what we did not mean to raise becomes INTERNAL, and its text stays in the log. The details are google.rpc's:
-ErrorInfo with the slug as its reason (not-found is NOT_FOUND, as AIP-193 wants it), BadRequest with
-the field.
+A refusal gets the status code of its slug, or of the nearest slug among its base classes. An unexpected
+exception becomes INTERNAL, and its text stays in the log. The details are those of google.rpc: ErrorInfo with
+the slug as its reason (not-found is NOT_FOUND, by AIP-193), and BadRequest with the field.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ CODES = {
     "deadline-exceeded": StatusCode.DEADLINE_EXCEEDED,
 }
 _MAX_MESSAGE_LENGTH = 1000
-"""Clients take some thousand bytes of headers, and no answer at all when there are more."""
+"""Clients accept some thousand bytes of headers. With more they get no response at all."""
 
 
 def grpc_error(error: BaseException, domain: str = "") -> GrpcError:
-    """`domain` says whose slugs they are: the name of the service.
+    """Return the gRPC error for an exception. `domain` is the name of the service, which owns the slugs.
 
-    What is registered with nameko-grpc's `register_exception_handler` counts for subclasses too.
+    Handlers of nameko-grpc's `register_exception_handler` apply to subclasses too.
     """
     if isinstance(error, GrpcError):
         return error
@@ -47,7 +46,7 @@ def grpc_error(error: BaseException, domain: str = "") -> GrpcError:
         if (make := registry.get(cls)) is not None:
             return make((type(error), error, error.__traceback__), None, None)
     if isinstance(error, ContainerBeingKilled):
-        return GrpcError(StatusCode.UNAVAILABLE, "the server shuts down")
+        return GrpcError(StatusCode.UNAVAILABLE, "the server is shutting down")
     public = describe(error)
     if public is None:
         log.error("a gRPC method failed", exc_info=error)
@@ -59,16 +58,16 @@ def grpc_error(error: BaseException, domain: str = "") -> GrpcError:
 
 def _code_of(error: BaseException, slug: str) -> StatusCode:
     inherited = (vars(cls).get("slug") for cls in type(error).__mro__)
-    known = (CODES[one] for one in (slug, *inherited) if one in CODES)
-    return next(known, StatusCode.FAILED_PRECONDITION)  # a service's own slug: its state forbids the call
+    codes = (CODES[known] for known in (slug, *inherited) if known in CODES)
+    return next(codes, StatusCode.FAILED_PRECONDITION)  # a service's own slug: its state forbids the call
 
 
 def _details(slug: str, message: str, field: str | None, domain: str) -> list[AnyMessage]:
-    told = [ErrorInfo(reason=slug.upper().replace("-", "_"), domain=domain)]
+    contents = [ErrorInfo(reason=slug.upper().replace("-", "_"), domain=domain)]
     if field is not None:
         violation = BadRequest.FieldViolation(field=field[:_MAX_MESSAGE_LENGTH], description=message)
-        told.append(BadRequest(field_violations=[violation]))
-    details = [AnyMessage() for _ in told]
-    for packed, one in zip(details, told, strict=True):
-        packed.Pack(one)
+        contents.append(BadRequest(field_violations=[violation]))
+    details = [AnyMessage() for _ in contents]
+    for detail, content in zip(details, contents, strict=True):
+        detail.Pack(content)
     return details

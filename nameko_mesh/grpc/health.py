@@ -1,7 +1,7 @@
-"""grpc.health.v1.Health: whether a service can do its work, told when asked, and whenever it changes.
+"""grpc.health.v1.Health: reports the status on request (Check), and each change of it (Watch).
 
-What ready means is for the service's `Presence` to say; one without it is ready until it leaves. The status
-is that of the whole process, under "" and under the name of each gRPC service that it has.
+The service's `Presence` decides when a service is ready. A service without one is ready until it stops. The
+status is that of the whole process. It is reported under the empty name and under each gRPC service's name.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from grpc import StatusCode
 from grpc_health.v1.health_pb2 import DESCRIPTOR, HealthCheckRequest, HealthCheckResponse
 from nameko_grpc.errors import GrpcError
 
-from nameko_mesh.grpc.builtin_methods import BuiltIn, only_request
+from nameko_mesh.grpc.builtin_methods import BuiltinMethod, only_request
 
 SERVICE = DESCRIPTOR.services_by_name["Health"].full_name
 HEALTH_POLL_SECONDS = 1.0
-"""How old an answer may be: a service is asked once for all who want to know."""
+"""The readiness is determined at most once in this time, for all clients together."""
 
 _SERVING = HealthCheckResponse.SERVING
 _NOT_SERVING = HealthCheckResponse.NOT_SERVING
@@ -27,52 +27,52 @@ _UNKNOWN = HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health:
-    """`missing` names what the service can't do without and has not; `services` its gRPC services."""
+    """`services` returns the names of the gRPC services, `missing` those of the unavailable dependencies."""
 
     def __init__(self, services: Callable[[], Iterable[str]], missing: Callable[[], Iterable[str]]) -> None:
         self._services = services
         self._missing = missing
         self._leaving = Event()
-        self._asking = Lock()
-        self._asked_at = float("-inf")
+        self._lock = Lock()
+        self._checked_at = float("-inf")
         self._is_ready = False
 
-    def methods(self) -> list[BuiltIn]:
+    def methods(self) -> list[BuiltinMethod]:
         return [
-            BuiltIn(SERVICE, "Check", HealthCheckRequest, self._check),
-            BuiltIn(SERVICE, "Watch", HealthCheckRequest, self._watch),
+            BuiltinMethod(SERVICE, "Check", HealthCheckRequest, self._check),
+            BuiltinMethod(SERVICE, "Watch", HealthCheckRequest, self._watch),
         ]
 
     def leave(self) -> None:
-        """All who watch are told, and let go."""
+        """Report NOT_SERVING to all watching clients, and end their calls."""
         self._leaving.set()
 
     def _check(self, requests: Iterator[HealthCheckRequest], stream: Any) -> Iterator[HealthCheckResponse]:
         status = self._status(only_request(requests).service)
         if status == _UNKNOWN:
-            raise GrpcError(StatusCode.NOT_FOUND, "there is no such service here")
+            raise GrpcError(StatusCode.NOT_FOUND, "unknown service")
         yield HealthCheckResponse(status=status)
 
     def _watch(self, requests: Iterator[HealthCheckRequest], stream: Any) -> Iterator[HealthCheckResponse]:
         service = only_request(requests).service
-        told = None
+        reported = None
         while not stream.closed:
-            left = self._leaving.is_set()
-            if (status := self._status(service)) != told:
-                told = status
+            is_leaving = self._leaving.is_set()
+            if (status := self._status(service)) != reported:
+                reported = status
                 yield HealthCheckResponse(status=status)
-            if left:
+            if is_leaving:
                 return
             self._leaving.wait(HEALTH_POLL_SECONDS)
 
     def _status(self, service: str) -> HealthCheckResponse.ServingStatus:
         if service and service not in self._services():
             return _UNKNOWN
-        return _SERVING if not self._leaving.is_set() and self._ready() else _NOT_SERVING
+        return _SERVING if not self._leaving.is_set() and self._check_readiness() else _NOT_SERVING
 
-    def _ready(self) -> bool:
-        with self._asking:
-            if time.monotonic() - self._asked_at > HEALTH_POLL_SECONDS:
+    def _check_readiness(self) -> bool:
+        with self._lock:
+            if time.monotonic() - self._checked_at > HEALTH_POLL_SECONDS:
                 self._is_ready = not list(self._missing())
-                self._asked_at = time.monotonic()
+                self._checked_at = time.monotonic()
             return self._is_ready

@@ -1,7 +1,7 @@
-"""Server reflection: which services there are and what their messages look like, for grpcurl and its kind.
+"""Server reflection: describes the services and their messages, for grpcurl and similar clients.
 
-The answers are those of grpcio-reflection. It knows the protocol as v1alpha; as v1 it is the same, message
-by message, under another name.
+grpcio-reflection builds the responses. It implements the protocol as v1alpha. v1 is identical, message by
+message, under another name.
 """
 
 from __future__ import annotations
@@ -14,26 +14,25 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, ReflectionServicer
 from grpc_reflection.v1alpha.reflection_pb2 import DESCRIPTOR, ServerReflectionRequest
 
-from nameko_mesh.grpc.builtin_methods import BuiltIn
+from nameko_mesh.grpc.builtin_methods import BuiltinMethod
 
 _V1 = SERVICE_NAME.replace("v1alpha", "v1")
 
 
-def methods(services: Callable[[], Iterable[str]]) -> list[BuiltIn]:
-    """`services` gives the full names of those that a client may learn of."""
-    _describe_v1()
+def methods(services: Callable[[], Iterable[str]]) -> list[BuiltinMethod]:
+    """Return the methods. `services` returns the full names of the services that clients may see."""
 
-    def answer(requests: Iterator[Any], stream: Any) -> Iterator[Any]:
+    def handle(requests: Iterator[Any], stream: Any) -> Iterator[Any]:
         yield from ReflectionServicer(services()).ServerReflectionInfo(requests, None)
 
     return [
-        BuiltIn(service, "ServerReflectionInfo", ServerReflectionRequest, answer)
+        BuiltinMethod(service, "ServerReflectionInfo", ServerReflectionRequest, handle)
         for service in (_V1, SERVICE_NAME)
     ]
 
 
-def _describe_v1() -> None:
-    """So that a client who is told of v1 finds it described too."""
+def describe_v1() -> None:
+    """Add v1 to protobuf's default pool, where ReflectionServicer looks. Repeating it changes nothing."""
     file = FileDescriptorProto.FromString(DESCRIPTOR.serialized_pb)
     _rename(file, "name", "package")
     for message in file.message_type:
@@ -45,6 +44,6 @@ def _describe_v1() -> None:
     descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
 
 
-def _rename(described: Any, *names: str) -> None:
+def _rename(descriptor: Any, *names: str) -> None:
     for name in names:
-        setattr(described, name, getattr(described, name).replace("v1alpha", "v1"))
+        setattr(descriptor, name, getattr(descriptor, name).replace("v1alpha", "v1"))

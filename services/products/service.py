@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from nameko_mesh.events import BROADCAST, batch_handler, event_handler
-from nameko_mesh.grpc.entrypoint import Grpc
+from nameko_mesh.grpc import Grpc
 from nameko_mesh.outbox import OutboxRelay, PublishingDatabase
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.paging import checked_limit, decode_cursor, page

@@ -22,7 +22,7 @@ from nameko.standalone.rpc import ServiceRpcClient
 
 from nameko_mesh import errors
 from nameko_mesh.aio import RpcClient
-from nameko_mesh.grpc.errors import CODES
+from nameko_mesh.grpc import CODES
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
 

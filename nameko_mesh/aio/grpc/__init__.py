@@ -1,1 +1,1 @@
-"""gRPC calls from asyncio to the less busy of two instances."""
+"""A gRPC client for asyncio that balances the load between instances."""

@@ -1,13 +1,13 @@
-"""Calls a gRPC service directly, at whichever of its instances has less to do.
+"""Calls a gRPC service at the less loaded of its instances.
 
     accounts = Balancer("accounts")
     accounts.update(parse_endpoints("10.0.0.1:50051,10.0.0.2:50051"))     # or what Discovery finds
-    answer = await accounts.call(GET_ACCOUNT, request, deadline=..., may_repeat=True)
+    account = await accounts.call(GET_ACCOUNT, request, deadline=..., may_repeat=True)
     await accounts.stop()
 
-The less loaded of two random choices spreads load nearly as well as knowing the least loaded of all, and
-unlike that never sends everybody to the same one (M. Mitzenmacher, "The Power of Two Choices in
-Randomized Load Balancing", 2001).
+Each call goes to the less loaded of two instances that are chosen at random. That spreads the load nearly as
+well as the least loaded of all would, and never sends all clients to the same instance (M. Mitzenmacher, "The
+Power of Two Choices in Randomized Load Balancing", 2001).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nameko_mesh.errors import DeadlineExceeded, Overloaded, Unavailable
 
 
 class NoInstance(Unavailable):
-    """No instance is connected, or all that are have to be left alone. Nothing was sent."""
+    """No instance is connected, or the breakers of all are open. Nothing was sent."""
 
 
 def _is_transient(error: BaseException) -> bool:
@@ -37,11 +37,11 @@ def _is_transient(error: BaseException) -> bool:
 
 
 class Balancer:
-    """Belongs to one event loop. `make_breaker` bounds and breaks the calls to one instance.
+    """Belongs to one event loop. `make_breaker` makes the breaker of an instance.
 
-    A call that may be repeated waits `patience` seconds for an instance as long as there is another one
-    to ask; then, or when the connection breaks, it is sent to that one. Any other call is sent once; only
-    gRPC itself sends it again, when the server never began with it.
+    A repeatable call waits `patience` seconds for an instance, if there is another instance. Then, or when
+    the connection breaks, the call is sent to the other. Any other call is sent once, except that gRPC itself
+    repeats a call that the server has not started.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Balancer:
         self.budget = budget or RetryBudget()
         self._patience = patience
         self._make_breaker = make_breaker
-        self._retries = Retries(self.budget, _is_transient, at_once=True)
+        self._retries = Retries(self.budget, _is_transient, without_wait=True)
         self._instances: dict[Endpoint, Instance] = {}
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -65,12 +65,10 @@ class Balancer:
         return list(self._instances.values())
 
     def update(self, endpoints: Iterable[Endpoint]) -> None:
-        """From now on these are the instances. Those that go may end what is in flight."""
+        """Replace the instances. A removed instance finishes its calls in flight."""
         wanted = dict.fromkeys(endpoints)
         for endpoint in [known for known in self._instances if known not in wanted]:
-            leaving = asyncio.create_task(
-                self._instances.pop(endpoint).close(), name=f"goodbye to {endpoint}"
-            )
+            leaving = asyncio.create_task(self._instances.pop(endpoint).close(), name=f"closing {endpoint}")
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
         for endpoint in wanted:
@@ -78,7 +76,7 @@ class Balancer:
                 self._instances[endpoint] = Instance(endpoint, self._make_breaker(str(endpoint)))
 
     async def stop(self) -> None:
-        """Waits for what is in flight, for some seconds at most."""
+        """Remove all instances and wait for their calls in flight, for at most CLOSE_TIMEOUT_SECONDS."""
         self.update(())
         if self._leaving:
             await asyncio.wait(self._leaving)
@@ -92,34 +90,34 @@ class Balancer:
         context: Mapping[str, Any] | None = None,
         may_repeat: bool = False,
     ) -> Response:
-        """`deadline` is Unix seconds; `context` reaches the service as Nameko's context data.
+        """Call a method. `context` reaches the service as Nameko's context data.
 
-        Raises NoInstance when nobody can be asked; MeshError for what came of it.
+        `deadline` is in Unix seconds. Raises NoInstance if none can be called, and the error of the call.
         """
         metadata = [(f"x-nameko-{name}", json.dumps(value)) for name, value in (context or {}).items()]
-        asked: list[Instance] = []
+        tried: list[Instance] = []
 
-        async def ask() -> Response:
-            instance, another = self._choose(asked)
-            asked.append(instance)
-            left = deadline - time.time()
-            if left <= 0:
-                raise DeadlineExceeded(f"{self.service}: the deadline had passed before it was sent")
-            seconds = min(left, self._patience) if may_repeat and another else left
+        async def attempt() -> Response:
+            instance, has_alternative = self._choose(tried)
+            tried.append(instance)
+            seconds_left = deadline - time.time()
+            if seconds_left <= 0:
+                raise DeadlineExceeded(f"{self.service}: the deadline had passed before the call was sent")
+            seconds = min(seconds_left, self._patience) if may_repeat and has_alternative else seconds_left
             return await instance.call(method, request, seconds=seconds, metadata=metadata)
 
-        return await (self._retries(ask, deadline) if may_repeat else ask())
+        return await (self._retries(attempt, deadline) if may_repeat else attempt())
 
-    def _choose(self, asked: list[Instance]) -> tuple[Instance, bool]:
-        """One of those that were not asked yet, and whether there is another."""
-        able = [
+    def _choose(self, tried: list[Instance]) -> tuple[Instance, bool]:
+        """Return an instance that was not tried yet, and True if there is another."""
+        usable = [
             instance
             for instance in self._instances.values()
-            if instance.is_ready and instance.breaker.refusal is None and instance not in asked
+            if instance.is_ready and instance.breaker.refusal is None and instance not in tried
         ]
-        if not able:
-            raise NoInstance(f"none of the {len(self._instances)} instances of {self.service} can be asked")
-        if len(able) == 1:
-            return able[0], False
-        one, other = random.sample(able, 2)  # in any order, so that equals are chosen equally often
-        return (other if other.breaker.in_flight < one.breaker.in_flight else one), True
+        if not usable:
+            raise NoInstance(f"none of the {len(self._instances)} instances of {self.service} is usable")
+        if len(usable) == 1:
+            return usable[0], False
+        first, second = random.sample(usable, 2)  # in random order: equals are chosen equally often
+        return min(first, second, key=lambda instance: instance.breaker.in_flight), True

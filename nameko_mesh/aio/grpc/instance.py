@@ -1,4 +1,4 @@
-"""One instance of a gRPC service, over a channel of its own that mends itself."""
+"""One instance of a gRPC service, over its own channel, which reconnects by itself."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 MIN_COUNTED_TIMEOUT_SECONDS = 0.1
-"""Who was given less time than this and did not answer has not failed."""
+"""A call with less time than this does not count as a failure when it times out."""
 CLOSE_TIMEOUT_SECONDS = 10.0
-"""For the calls that are in flight to an instance when it leaves."""
+"""For the calls in flight to an instance that is removed."""
 OPTIONS = (
-    # One that is frozen, or whose machine is gone, keeps its connection: a ping finds out.
+    # The connection to a frozen process or a lost machine stays open. A ping detects that.
     ("grpc.keepalive_time_ms", 1000),
     ("grpc.keepalive_timeout_ms", 1000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # How long a connection may take, handshake included, and how soon it is tried again.
+    # The timeout of connecting, and the delays between attempts.
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
-    # An instance that comes back at the same address begins anew.
+    # A new instance at the same address must not inherit the state of the old connection.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
 )
@@ -52,20 +52,21 @@ _SLUGS = {
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[Request, Response]):
-    """A unary method: `/package.Service/Method`, and how its messages are written and read."""
+    """A unary method: its path `/package.Service/Method`, and the codecs of its messages."""
 
     path: str
     write: Callable[[Request], bytes]
     read: Callable[[bytes], Response]
 
 
-_GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
-"""A server that ends gives up the calls that it has in hand. Who gives up a call here sees no status."""
+_SERVER_GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+"""A stopping server cancels its calls. A call that is cancelled on this side yields no status."""
 
 
 class Instance:
-    """`is_ready` follows the connection: a process that dies takes it along at once, whatever the
-    catalogue still says of it.
+    """A channel with a breaker.
+
+    `is_ready` follows the connection, so it is False at once when the process dies, before Consul notices.
     """
 
     def __init__(self, endpoint: Endpoint, breaker: Breaker) -> None:
@@ -84,28 +85,28 @@ class Instance:
         seconds: float,
         metadata: Sequence[tuple[str, str]],
     ) -> Response:
-        """Raises MeshError, and nothing else."""
+        """Call a method with a timeout of `seconds`. Raises MeshError, and nothing else."""
         is_trial = self.breaker.begin()
         began = time.monotonic()
         succeeded = None
         try:
-            answer: Response = await self._method(method)(request, timeout=seconds, metadata=metadata)
+            response: Response = await self._method(method)(request, timeout=seconds, metadata=metadata)
             succeeded = True
-            return answer
+            return response
         except grpc.aio.AioRpcError as error:
             code = error.code()
-            if code in _GONE:
+            if code in _SERVER_GONE:
                 succeeded = False
             elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 succeeded = False if seconds >= MIN_COUNTED_TIMEOUT_SECONDS else None
             else:
-                succeeded = True  # it answers
+                succeeded = True  # the instance responds
             raise _as_mesh_error(code, f"{self.endpoint}: {error.details()}") from None
         finally:
             self.breaker.end(is_trial, succeeded, time.monotonic() - began)
 
     async def close(self) -> None:
-        """No more calls; those in flight may end."""
+        """Accept no more calls, and wait for those in flight."""
         self.is_ready = False
         self._following.cancel()
         with suppress(asyncio.CancelledError):
@@ -113,13 +114,13 @@ class Instance:
         await self._channel.close(CLOSE_TIMEOUT_SECONDS)
 
     def _method(self, method: Method[Request, Response]) -> Any:
-        known = self._methods.get(method.path)
-        if known is None:
-            known = self._channel.unary_unary(
+        call = self._methods.get(method.path)
+        if call is None:
+            call = self._channel.unary_unary(
                 method.path, request_serializer=method.write, response_deserializer=method.read
             )
-            self._methods[method.path] = known
-        return known
+            self._methods[method.path] = call
+        return call
 
     async def _follow(self) -> None:
         while True:
@@ -131,7 +132,7 @@ class Instance:
 
 
 def _as_mesh_error(code: grpc.StatusCode, message: str) -> MeshError:
-    if code in _GONE:
+    if code in _SERVER_GONE:
         return Unavailable(message)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded(message)

@@ -1,7 +1,16 @@
-"""nameko-grpc's HTTP/2 server, woken instead of polled, and bounded.
+"""An HTTP/2 server for nameko-grpc that is event-driven and bounded.
 
-nameko-grpc looks every 10 ms whether there is something to send, which is the least that a call takes.
-Here whoever puts something into a stream wakes its connection. What clients can make this process keep,
-or do for nothing, is bounded: `limits` tells how. What is wrong with one call ends that call alone, what
-is wrong with a connection ends that connection alone.
+nameko-grpc polls every 10 ms for data to send, so a call takes at least that long. Here a write into a stream
+wakes the stream's connection. `limits` bounds the memory and the work that clients can cause. An error of a
+call ends that call alone. An error of a connection ends that connection alone.
+
+| module | task |
+|---|---|
+| listener | accepts connections, drains and closes them |
+| connection | the calls of one client, over h2 |
+| streams | request and response of one call, each with a bound on its buffer |
+| response_headers | sends the headers and trailers of responses |
+| sender | the only writer of a socket |
+| keepalive | when to ping a client, and when to hang up |
+| limits | every limit, in one place |
 """

@@ -1,4 +1,4 @@
-"""One client's connection: its calls, and what it is told about them."""
+"""The connection of one client: its calls, and what is sent to the client."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from nameko_grpc.compression import SUPPORTED_ENCODINGS
 from nameko_grpc.connection import ServerConnectionManager
 from nameko_grpc.errors import GrpcError
 
-from nameko_mesh.grpc.http2 import limits, unary_response
+from nameko_mesh.grpc.http2 import limits, response_headers
 from nameko_mesh.grpc.http2.keepalive import Keepalive
+from nameko_mesh.grpc.http2.response_headers import send_headers
 from nameko_mesh.grpc.http2.sender import Sender
 from nameko_mesh.grpc.http2.streams import RequestStream, ResponseStream
 
@@ -28,31 +29,31 @@ log = logging.getLogger(__name__)
 
 _READ_BYTES = 64 * 1024
 _WINDOW_BYTES = 65535
-_GONE = (StreamClosedError, StreamIDTooLowError)
-"""What h2 says of a stream that the client has reset, perhaps in what it sent with the request."""
-_RESPONSE_HEADERS = (
-    (":status", "200"),
-    ("content-type", "application/grpc+proto"),
-    ("grpc-accept-encoding", ",".join(SUPPORTED_ENCODINGS)),
-)
+_STREAM_IS_GONE = (StreamClosedError, StreamIDTooLowError)
+"""Raised by h2 for a stream that the client has reset, perhaps in the same packet as the request."""
 
 
 class Connection(ServerConnectionManager):
-    """One green thread reads; another sends, when there is something to be sent. Nothing but the socket
-    makes either wait, so that no other green thread sees h2 in the middle of something."""
+    """One green thread reads, and a second one sends while there is data.
 
-    def __init__(self, sock: Any, handle_request: Callable[[Any, Any], None], shared: limits.Shared) -> None:
+    Only the socket makes either of them wait. So no green thread sees h2 in the middle of an operation.
+    """
+
+    def __init__(
+        self, sock: Any, handle_request: Callable[[Any, Any], None], shared: limits.SharedLimits
+    ) -> None:
         super().__init__(sock, handle_request)
         self.run: bool
         self.conn = H2Connection(config=H2Configuration(client_side=False))
         self.conn.local_settings = limits.ServerSettings()
         self.conn.decoder.max_header_list_size = limits.MAX_HEADER_BYTES
-        self._sender = Sender(sock, self._to_send, self._all_sent)
+        self._sender = Sender(sock, self._data_to_send, self._on_all_sent)
         self._shared = shared
-        self._patience = limits.Patience()
+        self._nuisances = limits.NuisanceLimit()
         self._calls: dict[int, ResponseStream] = {}
-        """Those that are worked on, or not sent to the end."""
+        """The calls whose work has not ended or whose response is not sent completely."""
         self._ready: set[int] = set()
+        """The streams that may have something to send."""
         self._keepalive = Keepalive()
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.RequestReceived: self.request_received,
@@ -61,26 +62,21 @@ class Connection(ServerConnectionManager):
             events.StreamReset: self.stream_reset,
             events.WindowUpdated: self.window_updated,
             events.RemoteSettingsChanged: self.settings_changed,
-            events.PingReceived: self._bear,
+            events.PingReceived: self._count_nuisance,
             events.ConnectionTerminated: self.connection_terminated,
         }
 
     def run_forever(self) -> None:
+        """Read and handle frames until the connection ends."""
         try:
             self.conn.initiate_connection()
-            # So much that calls that are not read, each with a window full, hold up no other.
+            # With this window, calls that are not read, each with a full window, do not block the others.
             self.conn.increment_flow_control_window(limits.MAX_STREAMS * _WINDOW_BYTES)
             self._sender.send_soon()
             while self.run and (data := self._read()):
-                for event in self.conn.receive_data(data):
-                    if (handle := self._handlers.get(type(event))) is not None:
-                        handle(event)
-                self._sender.send_if_any()
-                self._sender.wait_for_the_client()
-                if len(data) == _READ_BYTES:
-                    eventlet.sleep(0)  # who always has something to say must not keep the others waiting
-        except Exception as error:  # of the client's making: it must not end the process
-            log.info("a gRPC client is cut off: %r", error)
+                self._handle(data)
+        except Exception as error:  # the client's doing; it must not end the process
+            log.info("a gRPC client is disconnected: %r", error)
         finally:
             self.run = False
             for stream_id in list(self.send_streams):
@@ -89,15 +85,24 @@ class Connection(ServerConnectionManager):
             self.sock.close()
             self.stopped.set()
 
+    def _handle(self, data: bytes) -> None:
+        for event in self.conn.receive_data(data):
+            if (handle := self._handlers.get(type(event))) is not None:
+                handle(event)
+        self._sender.send_if_any()
+        self._sender.wait_for_client()
+        if len(data) == _READ_BYTES:
+            eventlet.sleep(0)  # a client that always has data must not starve the others
+
     def _read(self) -> bytes:
         while True:
-            with suppress(TimeoutError):  # `look_after` knows whom to hang up on
+            with suppress(TimeoutError):  # `check` decides when to hang up
                 data = bytes(self.sock.recv(_READ_BYTES))
-                self._keepalive.heard()
+                self._keepalive.on_received()
                 return data
 
     def say_goodbye(self) -> None:
-        """Ask the client for no more calls; those that it has made are answered."""
+        """Ask the client to make no more calls here. The calls in flight are answered."""
         if self.alive:
             self.conn.close_connection()
             self.terminating = True
@@ -107,124 +112,118 @@ class Connection(ServerConnectionManager):
         self.run = False
         self._sender.hang_up()
 
-    def look_after(self, now: float) -> None:
-        """Called now and then: who does not greet, answer, read or call any more gives up its place."""
-        if self._keepalive.is_lost(now):
+    def check(self, now: float) -> None:
+        """Ping or disconnect a client that is silent, idle or does not read. Called about once a second."""
+        if self._keepalive.should_hang_up(now):
             self.hang_up()
             return
         for stream_id, response in list(self.send_streams.items()):
-            if not response.buffer.empty() and now - response.took_at > limits.SEND_SECONDS:
+            if not response.buffer.empty() and now - response.last_read_at > limits.SEND_SECONDS:
                 self._reset(stream_id, ErrorCodes.CANCEL)
         if self._calls:
-            self._keepalive.busy()
-        if self._keepalive.must_ask(now):
+            self._keepalive.on_busy()
+        if self._keepalive.should_ping(now):
             self.conn.ping(b"are you?")
         elif self._keepalive.is_idle(now):
             self.say_goodbye()
         self._sender.send_soon()
 
-    def wake(self, stream_id: int, *, at_once: bool = False) -> None:
-        """There is something to send, and perhaps no reason to wait for more that could leave with it."""
+    # What is sent.
+
+    def wake(self, stream_id: int, *, immediately: bool = False) -> None:
+        """Send what the stream has. `immediately` is honoured if no other call could add to the packet."""
         self._ready.add(stream_id)
-        if at_once and len(self._calls) == 1:
+        if immediately and len(self._calls) == 1:
             self._sender.send_now()
         else:
             self._sender.send_soon()
 
-    def _to_send(self) -> bytes:
+    def _data_to_send(self) -> bytes:
         while self._ready:
             stream_id = self._ready.pop()
             try:
                 self._send_stream(stream_id)
             except Exception as error:
-                if not isinstance(error, _GONE):
-                    log.exception("a response can't be sent")
+                if not isinstance(error, _STREAM_IS_GONE):
+                    log.exception("sending a gRPC response failed")
                 self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
         return bytes(self.conn.data_to_send())
 
-    def _all_sent(self) -> None:
+    def _on_all_sent(self) -> None:
         if self.terminating and not self.send_streams:
-            self._keepalive.left()
+            self._keepalive.on_finished()
             self._sender.close()
 
     def _send_stream(self, stream_id: int) -> None:
         response = self.send_streams.get(stream_id)
-        if response is None or self._send_whole(stream_id, response):
+        if response is None:
             return
-        if headers := response.headers_to_send():
-            self.conn.send_headers(stream_id, headers)
+        if response.must_send_headers:
+            send_headers(self.conn, stream_id, response.headers.data)
+            response.headers_sent = True
         if not response.headers_sent:
             return
         window = self.conn.local_flow_control_window(stream_id)
         for chunk in response.read(window, self.conn.max_outbound_frame_size):
             self.conn.send_data(stream_id, chunk)
         if response.exhausted:
-            self.conn.send_headers(stream_id, response.trailers.for_wire, end_stream=True)
+            send_headers(self.conn, stream_id, response.trailers.data, end_stream=True)
             self._end_call(stream_id)
-
-    def _send_whole(self, stream_id: int, response: ResponseStream) -> bool:
-        """Whether it was there whole, and has left so."""
-        if not response.is_whole(unary_response.room_for(self.conn, stream_id)):
-            return False
-        headers, trailers = response.headers.data, response.trailers.data
-        if not unary_response.is_usual(headers) or not unary_response.is_usual(trailers):
-            return False
-        unary_response.send(self.conn, stream_id, headers, response.buffer.read(), trailers)
-        self._end_call(stream_id)
-        return True
 
     def _end_call(self, stream_id: int) -> None:
         if self.receive_streams[stream_id].ended:
             self._forget(stream_id)
         else:
-            self._reset(stream_id, ErrorCodes.NO_ERROR)  # what it goes on sending is read by nobody
+            self._reset(stream_id, ErrorCodes.NO_ERROR)  # nobody reads the rest of the request
+
+    # What is received.
 
     def request_received(self, event: Any) -> None:
         stream_id = event.stream_id
         if self.terminating or len(self._calls) >= limits.MAX_STREAMS or not self._shared.calls.take(1):
-            self._bear(event)
-            self._reset(stream_id, ErrorCodes.REFUSED_STREAM)  # so that it is made elsewhere
+            self._count_nuisance(event)
+            self._reset(stream_id, ErrorCodes.REFUSED_STREAM)  # the client may repeat the call elsewhere
             return
         acknowledge = partial(self._acknowledge, stream_id)
         request = RequestStream(stream_id, acknowledge, self._shared.request_bytes)
         response = ResponseStream(stream_id, self.wake, self._settle)
         self.receive_streams[stream_id] = request
         self.send_streams[stream_id] = self._calls[stream_id] = response
-        response.headers.set(*_RESPONSE_HEADERS)
-        response.trailers.set(("grpc-status", "0"))
+        response.headers.set(*response_headers.HEADERS)
+        response.trailers.set(*response_headers.TRAILERS)
         try:
             self._begin(request, response, event.headers)
         except GrpcError as error:
             response.close(error)
-            response.done()
+            response.work_ended()
 
     def _begin(self, request: RequestStream, response: ResponseStream, headers: Any) -> None:
         try:
             request.headers.set(*headers, from_wire=True)
         except ValueError:
-            raise GrpcError(StatusCode.INVALID_ARGUMENT, "the metadata can't be read") from None
-        if (status := _http_status(request.headers)) is not None:
-            with suppress(*_GONE):
-                self.conn.send_headers(request.stream_id, [(":status", status)], end_stream=True)
+            raise GrpcError(StatusCode.INVALID_ARGUMENT, "the metadata can't be decoded") from None
+        if (status := _http_error(request.headers)) is not None:
+            with suppress(*_STREAM_IS_GONE):
+                send_headers(self.conn, request.stream_id, [(":status", status)], end_stream=True)
             self._reset(request.stream_id, ErrorCodes.NO_ERROR)
-            response.done()
+            response.work_ended()
             return
-        # As grpcio's servers do: who packs gets it packed, and nobody else pays for it.
-        used = request.headers.get("grpc-encoding", "identity")
-        response.headers.set(("grpc-encoding", used if used in SUPPORTED_ENCODINGS else "identity"))
+        # As grpcio's servers do: the response is compressed if the request is.
+        encoding = request.headers.get("grpc-encoding", "identity")
+        response.headers.set(("grpc-encoding", encoding if encoding in SUPPORTED_ENCODINGS else "identity"))
         self.handle_request(request, response)
 
     def data_received(self, event: Any) -> None:
         if not event.data:
-            self._bear(event)
+            self._count_nuisance(event)
         request = self.receive_streams.get(event.stream_id)
-        if request is None:  # its call has ended: see _end_call
+        if request is None:  # the call has ended: see _end_call
             self._acknowledge(event.stream_id, event.flow_controlled_length)
             return
         try:
             request.receive(event.data, event.flow_controlled_length)
         except GrpcError as error:
-            request.drop()
+            request.discard()
             self.send_streams[event.stream_id].close(error)
 
     def stream_ended(self, event: Any) -> None:
@@ -232,32 +231,34 @@ class Connection(ServerConnectionManager):
             request.end()
 
     def stream_reset(self, event: Any) -> None:
-        self._bear(event)
+        self._count_nuisance(event)
         self._forget(event.stream_id)
 
     def window_updated(self, event: Any) -> None:
         self._ready.update([event.stream_id] if event.stream_id else self.send_streams)
 
     def settings_changed(self, event: Any) -> None:
-        if self._keepalive.greeted:
-            self._bear(event)
-        self._keepalive.greeted = True
-        self._ready.update(self.send_streams)  # the window of each may have grown
+        if self._keepalive.has_settings:
+            self._count_nuisance(event)
+        self._keepalive.has_settings = True
+        self._ready.update(self.send_streams)  # the window of each stream may have grown
 
-    def _bear(self, event: Any) -> None:
-        """Raises ConnectionError when there was too much of it."""
-        if self._patience.is_lost():
+    def _count_nuisance(self, event: Any) -> None:
+        """Raises ConnectionError if the client has exceeded the limit."""
+        if self._nuisances.is_exceeded_by_one_more():
             self.conn.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-            raise ConnectionError(f"too much for nothing: {type(event).__name__}")
+            raise ConnectionError(f"too many frames without a purpose: {type(event).__name__}")
 
     def _acknowledge(self, stream_id: int, size: int) -> None:
+        """Let the client send more. h2 tells the client once in a while."""
         if self.run:
             self.conn.acknowledge_received_data(size, stream_id)
-            if self.conn._data_to_send:  # h2 tells the client now and then
-                self._sender.send_soon()
+            self._sender.add(self.conn.data_to_send())
+
+    # The end of a call.
 
     def _reset(self, stream_id: int, code: ErrorCodes) -> None:
-        with suppress(*_GONE):
+        with suppress(*_STREAM_IS_GONE):
             self.conn.reset_stream(stream_id, code)
         self._forget(stream_id)
 
@@ -265,19 +266,19 @@ class Connection(ServerConnectionManager):
         request = self.receive_streams.pop(stream_id, None)
         response = self.send_streams.pop(stream_id, None)
         if request is not None and response is not None:
-            response.drop()
-            request.drop()
+            response.discard()
+            request.discard()
             self._settle(stream_id)
 
     def _settle(self, stream_id: int) -> None:
-        """A call counts until its work has ended and its response has left."""
-        if stream_id not in self.send_streams and not self._calls[stream_id].working:
+        """Stop counting a call whose work has ended and whose response is sent."""
+        if stream_id not in self.send_streams and not self._calls[stream_id].is_working:
             del self._calls[stream_id]
             self._shared.calls.give_back(1)
 
 
-def _http_status(headers: Any) -> str | None:
-    """What a request is answered with that is none of gRPC."""
+def _http_error(headers: Any) -> str | None:
+    """Return the HTTP status for a request that is not gRPC."""
     if headers.get(":method") != "POST":
         return "405"
     return None if headers.get("content-type", "").startswith("application/grpc") else "415"

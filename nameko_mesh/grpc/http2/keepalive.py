@@ -1,4 +1,4 @@
-"""When a client is asked whether it is still there, let go, or hung up on. Times are time.monotonic()'s."""
+"""Decides when to ping a client, to ask it to leave, and to hang up. No I/O; times are time.monotonic()'s."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from nameko_mesh.grpc.http2 import limits
 
 class Keepalive:
     def __init__(self) -> None:
-        self.greeted = False
-        self._heard_at = self._busy_at = time.monotonic()
-        self._asked = False
-        self._left_at: float | None = None
+        self.has_settings = False
+        """True once the client has sent its SETTINGS, which complete the HTTP/2 handshake."""
+        self._last_received_at = self._last_busy_at = time.monotonic()
+        self._has_pinged = False
+        self._finished_at: float | None = None
 
-    def heard(self) -> None:
-        self._heard_at, self._asked = time.monotonic(), False
+    def on_received(self) -> None:
+        self._last_received_at, self._has_pinged = time.monotonic(), False
 
-    def busy(self) -> None:
-        self._busy_at = time.monotonic()
+    def on_busy(self) -> None:
+        """Note that the connection has calls."""
+        self._last_busy_at = time.monotonic()
 
-    def left(self) -> None:
-        """All was said; it is for the client to hang up."""
-        self._left_at = time.monotonic()
+    def on_finished(self) -> None:
+        """Note that everything is sent after a goodbye: now the client should close the connection."""
+        self._finished_at = time.monotonic()
 
-    def is_lost(self, now: float) -> bool:
-        """It does not greet, does not answer, or does not go."""
-        silent = now - self._heard_at
+    def should_hang_up(self, now: float) -> bool:
+        """Return True if the client misses the handshake, does not answer a ping, or does not close."""
+        silent_seconds = now - self._last_received_at
         return (
-            (not self.greeted and silent > limits.HANDSHAKE_SECONDS)
-            or (self._asked and silent > 2 * limits.SILENCE_SECONDS)
-            or (self._left_at is not None and now - self._left_at > limits.LINGER_SECONDS)
+            (not self.has_settings and silent_seconds > limits.HANDSHAKE_SECONDS)
+            or (self._has_pinged and silent_seconds > 2 * limits.SILENCE_SECONDS)
+            or (self._finished_at is not None and now - self._finished_at > limits.LINGER_SECONDS)
         )
 
-    def must_ask(self, now: float) -> bool:
-        """Says so once for each silence."""
-        must = not self._asked and now - self._heard_at > limits.SILENCE_SECONDS
-        self._asked |= must
-        return must
+    def should_ping(self, now: float) -> bool:
+        """Return True once for each period of silence."""
+        should = not self._has_pinged and now - self._last_received_at > limits.SILENCE_SECONDS
+        self._has_pinged |= should
+        return should
 
     def is_idle(self, now: float) -> bool:
-        return now - self._busy_at > limits.IDLE_SECONDS
+        return now - self._last_busy_at > limits.IDLE_SECONDS

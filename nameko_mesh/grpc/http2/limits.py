@@ -1,4 +1,4 @@
-"""How much of what a client may have. Beyond it there is a clear status, or the end of the connection."""
+"""The limits of the gRPC server. Beyond a limit, a call gets a clear status or the connection ends."""
 
 from __future__ import annotations
 
@@ -7,44 +7,47 @@ import time
 from h2.settings import SettingCodes, Settings
 
 MAX_CONNECTIONS = 256
+"""Connections of a process."""
 MAX_STREAMS = 100
-"""Calls that a connection may have at once, those among them whose client has gone while the work goes on."""
+"""Concurrent calls of a connection. A call whose client has gone counts until its work has ended."""
 MAX_CALLS = 1000
-"""Of all connections together, whether they are worked on or wait for a worker."""
+"""Concurrent calls of all connections, running or waiting for a worker."""
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""Of one message that comes in, also after it was unpacked."""
+"""One incoming message, before and after decompression."""
 MAX_REQUEST_BYTES = 48 * 1024 * 1024
-"""Of the messages that are held for all calls together."""
+"""Incoming messages of all calls that are held in memory."""
 MAX_UNREAD_BYTES = 64 * 1024
-"""Of whole messages that a call has not read: beyond it the client may send one window more, then waits."""
+"""Complete, unread messages of a call. Beyond that the client may send one window more."""
 MAX_HEADER_BYTES = 16 * 1024
+"""The headers of a request."""
 MAX_NUISANCES = 2000
-"""Resets, pings, empty frames and refused calls of a connection in NUISANCE_SECONDS: see CVE-2023-44487."""
+"""Resets, pings, empty frames and refused calls of a connection within NUISANCE_SECONDS (CVE-2023-44487)."""
 NUISANCE_SECONDS = 10.0
 
 HANDSHAKE_SECONDS = 5.0
+"""For the TLS handshake, and for the client's SETTINGS."""
 REQUEST_SECONDS = 60.0
-"""For the whole of a request that is one message."""
+"""For the complete request of a method that takes one message."""
 SEND_SECONDS = 30.0
-"""A client that takes nothing for so long is gone."""
+"""A client that reads nothing of a response for so long is disconnected."""
 SILENCE_SECONDS = 60.0
-"""A client that was not heard for so long is asked whether it is there, and has as long to answer."""
+"""After so much silence a client is pinged. It has the same time to answer."""
 IDLE_SECONDS = 600.0
-"""Without a call, after which a connection makes room for another."""
+"""A connection without calls for so long is asked to close, to make room for another."""
 DRAIN_SECONDS = 20.0
-"""For the calls in flight when a service leaves, as long as for those that came by the broker."""
+"""For the calls in flight when a service stops. RPC calls over the broker get the same time."""
 LINGER_SECONDS = 2.0
-"""How long a client has to read the last answers and hang up, before it is hung up on."""
+"""For a client to read the last responses and to close, before the server closes."""
 
 
 class Allowance:
-    """An amount of something that is there for the whole process."""
+    """A budget of the process, such as bytes or calls."""
 
     def __init__(self, amount: int) -> None:
         self.left = amount
 
     def take(self, amount: int) -> bool:
-        """Whether there was so much left."""
+        """Take the amount if it is left. Return False otherwise."""
         if amount > self.left:
             return False
         self.left -= amount
@@ -54,41 +57,44 @@ class Allowance:
         self.left += amount
 
 
-class Shared:
-    """What all connections of a process have together."""
+class SharedLimits:
+    """The budgets that all connections of a process share."""
 
     def __init__(self) -> None:
         self.calls = Allowance(MAX_CALLS)
         self.request_bytes = Allowance(MAX_REQUEST_BYTES)
 
 
-class Patience:
-    """Ends with a client that makes much work for nothing."""
+class NuisanceLimit:
+    """Counts frames of a connection that cause work without a purpose."""
 
     def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._nuisances = 0
+        self._period_began_at = time.monotonic()
+        self._count = 0
 
-    def is_lost(self) -> bool:
-        """To be asked once for each nuisance."""
+    def is_exceeded_by_one_more(self) -> bool:
+        """Count one nuisance. Return True if that exceeds the limit."""
         now = time.monotonic()
-        if now - self._since > NUISANCE_SECONDS:
-            self._since, self._nuisances = now, 0
-        self._nuisances += 1
-        return self._nuisances > MAX_NUISANCES
+        if now - self._period_began_at > NUISANCE_SECONDS:
+            self._period_began_at, self._count = now, 0
+        self._count += 1
+        return self._count > MAX_NUISANCES
 
 
 class ServerSettings(Settings):
-    """What a client is told. It may go beyond the number of streams before it has read of it: then it is
-    refused, not cut off."""
+    """The settings that the server announces.
+
+    h2 enforces ten times the announced number of streams. A client may exceed the announced number before it
+    has read the settings; the connection then refuses the calls instead of breaking off.
+    """
 
     def __init__(self) -> None:
-        told = {
+        announced = {
             SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
             SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_BYTES,
         }
-        super().__init__(client=False, initial_values=told)
+        super().__init__(client=False, initial_values=announced)
 
-    @property  # type: ignore[misc]  # nobody sets it
+    @property  # type: ignore[misc]  # the setter is not used
     def max_concurrent_streams(self) -> int:
         return 10 * MAX_STREAMS

@@ -1,4 +1,4 @@
-"""Where clients come in: an address of our choice, and the connections that came by it."""
+"""Accepts connections on an address, and keeps track of them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ KEEPALIVE_POLL_SECONDS = 1.0
 
 
 class Listener(ServerConnectionPool):
-    """Takes its port alone: a second process on it would get half of the calls, unnoticed.
+    """Takes its port exclusively: a second process on the same port would silently get half of the calls.
 
-    `listen` takes the address, so that the port is known when it was 0; `start` lets clients in.
+    `listen` binds the address, so that the port is known even if it was 0. `start` accepts clients.
     """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.is_accepting = False
-        self.shared = limits.Shared()
+        self.shared = limits.SharedLimits()
         self.connections: set[Connection] = set()
         self.listening_socket: Any = None
         self._ended = Event()
@@ -44,7 +44,7 @@ class Listener(ServerConnectionPool):
     def start(self) -> None:
         self.is_accepting = True
         self.spawn_thread(target=self.run, name="grpc listener")
-        self.spawn_thread(target=self._look_after, name="grpc connections")
+        self.spawn_thread(target=self._poll_connections, name="grpc connections")
 
     def run(self) -> None:
         failures = 0
@@ -54,16 +54,16 @@ class Listener(ServerConnectionPool):
             except OSError as error:
                 if self.is_accepting:
                     failures += 1
-                    log.warning("a gRPC client could not be accepted: %s", error)
+                    log.warning("accepting a gRPC connection failed: %s", error)
                     eventlet.sleep(back_off(failures))
             else:
                 failures = 0
-                self._let_in(sock)
+                self._admit(sock)
         self.listening_socket.close()
 
-    def _let_in(self, sock: Any) -> None:
+    def _admit(self, sock: Any) -> None:
         if self._open >= limits.MAX_CONNECTIONS:
-            log.warning("a gRPC client is turned away: there are %s already", self._open)
+            log.warning("a gRPC connection is refused: %s connections are open", self._open)
             sock.close()
             return
         self._open += 1
@@ -71,43 +71,43 @@ class Listener(ServerConnectionPool):
 
     def _serve(self, sock: Any) -> None:
         try:
-            connection = Connection(self._prepared(sock), self.handle_request, self.shared)
+            connection = Connection(self._prepare(sock), self.handle_request, self.shared)
             self.connections.add(connection)
             try:
                 connection.run_forever()
             finally:
                 self.connections.discard(connection)
         except OSError as error:
-            log.info("a gRPC client went away at once: %s", error)
+            log.info("a gRPC client disconnected during the handshake: %s", error)
             sock.close()
         finally:
             self._open -= 1
 
-    def _prepared(self, sock: Any) -> Any:
+    def _prepare(self, sock: Any) -> Any:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.ssl:
-            with eventlet.Timeout(limits.HANDSHAKE_SECONDS, TimeoutError("no handshake")):
+            with eventlet.Timeout(limits.HANDSHAKE_SECONDS, TimeoutError("the TLS handshake timed out")):
                 context = self.ssl.server_context()
                 sock = context.wrap_socket(sock=sock, server_side=True, suppress_ragged_eofs=True)
         sock.settimeout(limits.SEND_SECONDS)
         return sock
 
-    def _look_after(self) -> None:
+    def _poll_connections(self) -> None:
         while not self._ended.wait(KEEPALIVE_POLL_SECONDS):
             for connection in list(self.connections):
-                connection.look_after(time.monotonic())
+                connection.check(time.monotonic())
 
     def leave(self) -> None:
-        """Take no more connections, and no more calls on those that there are."""
+        """Accept no more connections, and no more calls on the open connections."""
         self.is_accepting = False
         if self.listening_socket is not None:
-            with suppress(OSError):  # it is closed already
-                self.listening_socket.shutdown(socket.SHUT_RDWR)  # wakes who accepts
+            with suppress(OSError):  # the socket is closed already
+                self.listening_socket.shutdown(socket.SHUT_RDWR)  # wakes `run`
         for connection in list(self.connections):
             connection.say_goodbye()
 
     def drain(self) -> None:
-        """Wait until every call is answered and every client has hung up, but not for ever."""
+        """Wait until every client has its responses and has closed, for at most DRAIN_SECONDS."""
         end = time.monotonic() + limits.DRAIN_SECONDS
         for connection in list(self.connections):
             connection.stopped.wait(max(0.0, end - time.monotonic()))

@@ -1,4 +1,4 @@
-"""What leaves a connection: one green thread, for as long as there is something to be sent."""
+"""Writes to the socket of a connection. A green thread sends while there is data, and ends with it."""
 
 from __future__ import annotations
 
@@ -20,25 +20,32 @@ _MAX_UNSENT_BYTES = 1024 * 1024
 
 
 class Sender:
-    """`produce` gives what can be sent now, and never waits; `on_sent` is called when all has left."""
+    """Sends what `produce` returns, which never waits. `on_sent` is called after the last byte."""
 
     def __init__(self, sock: Any, produce: Callable[[], bytes], on_sent: Callable[[], None]) -> None:
         self._sock = sock
-        self._raw = sock.fd if isinstance(sock, GreenSocket) else None
-        """What sends without waiting; with TLS there is none."""
+        self._nonblocking = sock.fd if isinstance(sock, GreenSocket) else None
+        """The socket underneath, whose `send` never waits. None with TLS."""
         self._produce = produce
         self._on_sent = on_sent
         self._unsent = bytearray()
         self._sending = self._closed = False
-        self._took = Event()
+        self._progress = Event()
 
     def send_soon(self) -> None:
+        """Send in a green thread, unless one is sending already."""
         if not self._sending and not self._closed:
             self._sending = True
             eventlet.spawn(self._send)
 
+    def add(self, data: bytes) -> None:
+        """Send `data` soon, after the data that is waiting already."""
+        if data:
+            self._unsent += data
+            self.send_soon()
+
     def send_if_any(self) -> None:
-        """What can be sent, if there is something."""
+        """Send soon if there is data, without a green thread if there is none."""
         self._unsent += self._produce()
         if self._unsent:
             self.send_soon()
@@ -46,18 +53,18 @@ class Sender:
             self._on_sent()
 
     def send_now(self) -> None:
-        """What the kernel takes at once, without another green thread; what it does not take follows."""
-        if self._raw is None or self._sending or self._closed:
+        """Send what the kernel accepts at once, in this green thread. Send the rest soon."""
+        if self._nonblocking is None or self._sending or self._closed:
             self.send_soon()
             return
         data, sent = b"", 0
-        self._sending = True  # what is produced need wake nobody
+        self._sending = True  # producing the data must not start another sender
         try:
             data = self._next()
             with suppress(BlockingIOError):
-                sent = self._raw.send(data)
+                sent = self._nonblocking.send(data)
         except OSError as error:
-            self._lose(error)
+            self._disconnect(error)
         finally:
             self._sending = False
         if sent == len(data):
@@ -66,21 +73,23 @@ class Sender:
             self._unsent += data[sent:]
             self.send_soon()
 
-    def wait_for_the_client(self) -> None:
-        """Who asks for much and takes nothing is not listened to."""
+    def wait_for_client(self) -> None:
+        """Wait while too much is unsent. A client that reads nothing must not cause more responses."""
         while len(self._unsent) > _MAX_UNSENT_BYTES and self._sending:
-            self._took.clear()
-            self._took.wait(SEND_SECONDS)
+            self._progress.clear()
+            self._progress.wait(SEND_SECONDS)
 
     def close(self) -> None:
-        """Nothing more is sent; what was is not lost, as it is when the socket is closed with something
-        unread in it."""
+        """Send nothing more, but keep reading.
+
+        Closing a socket with unread data resets the connection, and the client may lose sent responses.
+        """
         self._closed = True
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
 
     def end(self) -> None:
-        """The connection ends: the client is told why, if it can be told at once."""
+        """End with the connection. The last frames, such as the reason, are sent if the kernel takes them."""
         if not self._sending and not self._closed:
             with suppress(OSError):
                 self._sock.settimeout(0)
@@ -90,22 +99,22 @@ class Sender:
     def hang_up(self) -> None:
         self._closed = True
         with suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)  # wakes who reads, and who sends
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes the reading and the sending green thread
 
     def _send(self) -> None:
         try:
             while not self._closed and (data := self._next()):
                 self._sock.sendall(data)
-                self._took.set()
+                self._progress.set()
             self._on_sent()
-        except Exception as error:  # of the client's making, mostly; it must not end the process
-            self._lose(error)
+        except Exception as error:  # mostly the client's doing; it must not end the process
+            self._disconnect(error)
         finally:
             self._sending = False
-            self._took.set()
+            self._progress.set()
 
-    def _lose(self, error: Exception) -> None:
-        log.info("a gRPC client is gone: %s", error)
+    def _disconnect(self, error: Exception) -> None:
+        log.info("a gRPC client disconnected: %s", error)
         self.hang_up()
 
     def _next(self) -> bytes:

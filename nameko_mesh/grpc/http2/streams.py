@@ -1,8 +1,7 @@
-"""The two halves of a gRPC call on the server's side, each with a bound on what it holds.
+"""The request and the response of a gRPC call on the server, each with a bound on its buffer.
 
-What has come in is acknowledged to the client as it is read: who sends faster than a method reads is
-made to wait. What all calls of the process hold together is bounded too, for many small holds are a
-large one.
+Received data is acknowledged as the method reads it, so a client that sends faster has to wait. All requests
+of the process have a common bound too.
 """
 
 from __future__ import annotations
@@ -26,26 +25,29 @@ from nameko_mesh.grpc.http2.limits import MAX_MESSAGE_BYTES, MAX_UNREAD_BYTES, S
 _MAX_BUFFERED_BYTES = 256 * 1024
 _PREFIX = struct.Struct(">BI")
 _OVERHEAD_BYTES = 256
-"""What Python needs for a message beside its bytes: a million empty ones are no small thing."""
+"""The memory of a Python object for a message, in addition to its bytes. Empty messages are not free."""
 
 
 class Buffer(ByteBuffer):
     def read(self, max_bytes: int | None = None) -> bytes:
         with memoryview(self.bytes) as view:
             data = bytes(view[:max_bytes])
-        del self.bytes[: len(data)]  # unlike a slice of the rest it copies nothing
+        del self.bytes[: len(data)]  # slicing the rest would copy it
         return data
 
 
 class RequestStream(ReceiveStream):
-    """`acknowledge(size)` lets the client send so much more; `held` counts what all requests hold."""
+    """The messages of a client.
+
+    `acknowledge(size)` lets the client send so many bytes more. `held` is the budget of all requests.
+    """
 
     def __init__(self, stream_id: int, acknowledge: Callable[[int], None], held: Allowance) -> None:
         super().__init__(stream_id)
         self.queue = LightQueue()
         self.buffer = Buffer()
         self.ended = False
-        """The client has sent all that it will."""
+        """True after the client has sent the end of the request."""
         self._acknowledge = acknowledge
         self._allowance = held
         self._held = self._reading = 0
@@ -53,7 +55,7 @@ class RequestStream(ReceiveStream):
         self._unacknowledged = 0
 
     def receive(self, data: bytes, size: int) -> None:
-        """`size` is the data with its padding. Raises GrpcError for what is too much."""
+        """Take data from the client. `size` includes padding. Raises GrpcError if a limit is exceeded."""
         self._unacknowledged += size
         try:
             if not self.closed:
@@ -78,13 +80,14 @@ class RequestStream(ReceiveStream):
 
     def end(self) -> None:
         self.ended = True
-        cut_off = None if self.buffer.empty() else _unreadable()
-        self.close(cut_off)
+        error = None if self.buffer.empty() else _unreadable()
+        self.close(error)
 
     def consume(self, message_type: Callable[[], Any], seconds: float | None = None) -> Iterator[Any]:
-        """Raises GrpcError for what can't be read, was closed with one, or did not come in time.
+        """Yield the messages. `seconds` is the timeout for each of them.
 
-        A message counts as held until the next one is asked for, or the iterator is closed.
+        Raises GrpcError for an unreadable message, for a timeout, and the error that the stream was closed
+        with. A message counts as held until the next one is requested, or the iterator is closed.
         """
         while (item := self._next(seconds)) is not STREAM_END:
             if isinstance(item, GrpcError):
@@ -95,7 +98,7 @@ class RequestStream(ReceiveStream):
             self._acknowledge_read()
             try:
                 message = self._parsed(message_type(), *item)
-                del item  # it may be large
+                del item  # it may be large, and the method may run long
                 yield message
             finally:
                 size, self._reading = self._reading, 0
@@ -112,8 +115,8 @@ class RequestStream(ReceiveStream):
             raise _unreadable() from error
         return message
 
-    def drop(self) -> None:
-        """The call has ended: nobody reads what has come, or still comes."""
+    def discard(self) -> None:
+        """Drop all messages, received or still to come, because the call has ended."""
         self.close()
         self.buffer.discard()
         while not self.queue.empty():
@@ -126,7 +129,7 @@ class RequestStream(ReceiveStream):
         try:
             return self.queue.get(timeout=seconds)
         except Empty:
-            raise GrpcError(StatusCode.DEADLINE_EXCEEDED, "the request did not come in time") from None
+            raise GrpcError(StatusCode.DEADLINE_EXCEEDED, "the request did not arrive in time") from None
 
     def _acknowledge_read(self) -> None:
         if self._unacknowledged and (self.closed or self._unread < MAX_UNREAD_BYTES):
@@ -144,7 +147,7 @@ class RequestStream(ReceiveStream):
 
 
 def _unpacked(data: bytes) -> bytes:
-    """Of gzip or zlib, whichever it is. A small message may be a very large one in disguise."""
+    """Decompress gzip or zlib, but no more than the limit: a small message may decompress to a huge one."""
     unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     plain = unpacking.decompress(data, MAX_MESSAGE_BYTES + 1)
     if len(plain) > MAX_MESSAGE_BYTES:
@@ -155,41 +158,47 @@ def _unpacked(data: bytes) -> bytes:
 
 
 def _too_large() -> GrpcError:
-    return GrpcError(StatusCode.RESOURCE_EXHAUSTED, f"a message may have {MAX_MESSAGE_BYTES} bytes at most")
+    return GrpcError(StatusCode.RESOURCE_EXHAUSTED, f"a message may have at most {MAX_MESSAGE_BYTES} bytes")
 
 
 def _unreadable() -> GrpcError:
-    return GrpcError(StatusCode.INTERNAL, "the request can't be read")
+    return GrpcError(StatusCode.INTERNAL, "the request can't be decoded")
 
 
 class ResponseStream(SendStream):
-    """Wakes its connection when there is something to send, and makes its producer wait when there is
-    too much of it. `on_done` hears when the work for the call has ended."""
+    """The messages of a method.
 
-    def __init__(self, stream_id: int, wake: Callable[..., None], on_done: Callable[[int], None]) -> None:
+    The stream wakes its connection when there is something to send, and makes the method wait while too much
+    is unsent. `on_work_ended` is called when the method has ended.
+    """
+
+    def __init__(
+        self, stream_id: int, wake: Callable[..., None], on_work_ended: Callable[[int], None]
+    ) -> None:
         super().__init__(stream_id)
-        self.queue = LightQueue()  # holds the end alone
+        self.queue = LightQueue()  # holds only the end marker
         self.buffer = Buffer()
         self.deadline: float | None = None
-        """Unix seconds, after which nobody waits for the response; `timer` closes the stream then."""
+        """Unix seconds. `timer` closes the stream at that time."""
         self.timer: Any = None
-        self.working = True
-        self.took_at = time.monotonic()
-        """When the client last took something, or there was nothing to take."""
+        self.is_working = True
+        self.last_read_at = time.monotonic()
+        """The time.monotonic() of the last read, or of the last moment with an empty buffer."""
         self._room: Event | None = None
         self._wake = wake
-        self._on_done = on_done
+        self._on_work_ended = on_work_ended
 
     @property
     def exhausted(self) -> bool:
         return bool(self.closed and self.buffer.empty())
 
-    def is_whole(self, most: int) -> bool:
-        """Whether all of it is there, none of it has left, and its messages have no more bytes than that."""
-        return bool(self.closed and not self.headers_sent and 0 < len(self.buffer) <= most)
+    @property
+    def must_send_headers(self) -> bool:
+        """True from the first message, or the end, until the headers are sent."""
+        return not self.headers_sent and bool(self.closed or not self.buffer.empty())
 
     def populate(self, iterable: Iterable[Any]) -> None:
-        """Send each message, then the end. Raises what the iterable raises, and for what is no message."""
+        """Send each message, then the end. Raises the iterable's errors, and an error for a wrong type."""
         for message in iterable:
             if not self._has_room():
                 return
@@ -197,29 +206,31 @@ class ResponseStream(SendStream):
             self._wake(self.stream_id)
         self.close()
 
-    def answer(self, message: Any) -> None:
-        """Send the one message there is, and the end with it. Raises for what is no message."""
+    def send_only(self, message: Any) -> None:
+        """Send a single message together with the end. Raises an error for a wrong type."""
         if not self.closed:
             self._put(message)
-            self.close(at_once=True)
+            self.close(immediately=True)
 
     def _put(self, message: Any) -> None:
         is_packed, body = compress(message.SerializeToString(), self.encoding)
         if self.buffer.empty():
-            self.took_at = time.monotonic()
+            self.last_read_at = time.monotonic()
         self.buffer.write(_PREFIX.pack(is_packed, len(body)) + body)
 
     def _has_room(self) -> bool:
-        """Waits for the client, and says whether it still reads."""
+        """Wait until the buffer has room. Return False if the stream is closed."""
         while len(self.buffer) >= _MAX_BUFFERED_BYTES and not self.closed:
             self._room = Event()
             if not self._room.wait(SEND_SECONDS):
-                self.close(GrpcError(StatusCode.DEADLINE_EXCEEDED, "nobody reads the response"))
+                self.close(GrpcError(StatusCode.DEADLINE_EXCEEDED, "the client does not read the response"))
         return not self.closed
 
-    def close(self, error: GrpcError | None = None, *, at_once: bool = False) -> None:
-        """What was produced before is sent all the same: an error comes after it. `at_once` is for who may
-        send it from where this is called."""
+    def close(self, error: GrpcError | None = None, *, immediately: bool = False) -> None:
+        """End the response. The messages before an error are sent nevertheless.
+
+        With `immediately` the connection may send from within this call.
+        """
         if self.closed:
             return
         if self.timer is not None:
@@ -228,23 +239,23 @@ class ResponseStream(SendStream):
             self.trailers.set(*error.as_headers())
         super().close()
         self._make_room()
-        self._wake(self.stream_id, at_once=at_once)
+        self._wake(self.stream_id, immediately=immediately)
 
-    def drop(self) -> None:
-        """Nobody waits for it any more: its producer is told at its next message."""
+    def discard(self) -> None:
+        """Drop the response, because nobody waits for it. The method notices at its next message."""
         self.buffer.discard()
         self.close()
 
-    def done(self) -> None:
-        self.working = False
-        self._on_done(self.stream_id)
+    def work_ended(self) -> None:
+        self.is_working = False
+        self._on_work_ended(self.stream_id)
 
     def flush_queue_to_buffer(self) -> None:
-        """There are no messages in the queue."""
+        """Do nothing: the queue holds no messages here, unlike in nameko-grpc."""
 
     def read(self, max_bytes: int, chunk_size: int) -> Iterator[bytes]:
         for chunk in super().read(max_bytes, chunk_size):
-            self.took_at = time.monotonic()
+            self.last_read_at = time.monotonic()
             yield chunk
         if len(self.buffer) < _MAX_BUFFERED_BYTES:
             self._make_room()

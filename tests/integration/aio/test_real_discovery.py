@@ -8,7 +8,7 @@ import pytest
 
 from mycelium.servers import consul as consul_server
 from mycelium.servers import running
-from nameko_mesh.aio.discovery import Discovery
+from nameko_mesh.aio import Discovery
 from nameko_mesh.discovery.consul_watch import Watch, parse_endpoints
 from tests.integration.conftest import CACHE
 

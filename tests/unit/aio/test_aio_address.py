@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nameko_mesh.aio.amqp.address import Address, parse_addresses
+from nameko_mesh.aio import parse_addresses
+from nameko_mesh.aio.amqp.address import Address
 
 
 @pytest.mark.parametrize(

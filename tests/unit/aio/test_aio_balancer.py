@@ -11,10 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from nameko_mesh.aio.breaker import Breaker
-from nameko_mesh.aio.grpc.balancer import Balancer, NoInstance
-from nameko_mesh.aio.grpc.instance import Method
-from nameko_mesh.aio.retries import RetryBudget
+from nameko_mesh.aio import Balancer, Breaker, Method, NoInstance, RetryBudget
 from nameko_mesh.discovery.consul_watch import Endpoint
 from nameko_mesh.errors import DeadlineExceeded, Refused, RemoteFault, Unavailable
 

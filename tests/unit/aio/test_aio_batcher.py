@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from nameko_mesh.aio.batcher import Batcher
+from nameko_mesh.aio import Batcher
 from nameko_mesh.errors import DeadlineExceeded, Disconnected, Overloaded, Refused, RemoteFault, Unavailable
 
 

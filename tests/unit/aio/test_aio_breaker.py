@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from nameko_mesh.aio.breaker import Breaker, Circuit
+from nameko_mesh.aio import Breaker
+from nameko_mesh.aio.breaker import Circuit
 from nameko_mesh.errors import Overloaded, Unavailable
 
 

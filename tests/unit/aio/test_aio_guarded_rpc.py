@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from nameko_mesh.aio.breaker import Breaker
-from nameko_mesh.aio.guarded_rpc import MIN_COUNTED_TIMEOUT_SECONDS, GuardedRpc
+from nameko_mesh.aio import Breaker, GuardedRpc
+from nameko_mesh.aio.guarded_rpc import MIN_COUNTED_TIMEOUT_SECONDS
 from nameko_mesh.errors import (
     DeadlineExceeded,
     Disconnected,

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from nameko_mesh.aio.retries import MAX_ATTEMPTS, Retries, RetryBudget
+from nameko_mesh.aio import RetryBudget
+from nameko_mesh.aio.retries import MAX_ATTEMPTS, Retries
 
 
 class Flaky:
@@ -65,7 +66,7 @@ async def test_nothing_begins_after_the_deadline():
 
 async def test_when_all_fail_only_a_tenth_is_tried_again():
     budget = RetryBudget(reserve=2)
-    retry = Retries(budget, lambda error: True, at_once=True)
+    retry = Retries(budget, lambda error: True, without_wait=True)
     asked = []
     for _ in range(100):
         ask = Flaky(1000)

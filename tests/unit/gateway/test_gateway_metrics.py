@@ -14,9 +14,7 @@ from starlette.routing import Route
 
 from gateway.metrics import Metered, Metrics
 from mycelium.servers import free_port, port_is_free
-from nameko_mesh.aio.breaker import STATES, Breaker
-from nameko_mesh.aio.grpc.balancer import Balancer
-from nameko_mesh.aio.guarded_rpc import GuardedRpc
+from nameko_mesh.aio import STATES, Balancer, Breaker, GuardedRpc
 from nameko_mesh.errors import DeadlineExceeded
 
 

@@ -13,7 +13,7 @@ from gateway.clients.context import Context
 from gateway.clients.products import Products
 from gateway.clients.products_grpc import ProductsOverGrpc
 from gateway.clients.stale_cache import MOST_COPIES, Copies
-from nameko_mesh.aio.guarded_rpc import GuardedRpc
+from nameko_mesh.aio import GuardedRpc
 from nameko_mesh.errors import DeadlineExceeded, Overloaded, Refused, RemoteFault, Unavailable
 from nameko_mesh.outcome import Outcome
 from protos import product_pb2 as pb

@@ -16,7 +16,7 @@ from eventlet.green import subprocess as green_subprocess
 from nameko import config
 
 from mycelium.state import ROOT
-from nameko_mesh.grpc.entrypoint import GrpcServer
+from nameko_mesh.grpc import GrpcServer
 from nameko_mesh.grpc.http2 import limits
 from tests.integration.mesh.over_grpc.echo import Diary, EchoService
 from tests.integration.mesh.over_grpc.stranger import Stranger

@@ -17,7 +17,7 @@ from nameko.extensions import DependencyProvider
 from nameko_grpc.errors import GrpcError, register_exception_handler
 
 from nameko_mesh.errors import Refused
-from nameko_mesh.grpc.entrypoint import Grpc
+from nameko_mesh.grpc import Grpc
 
 pb, services = grpc.protos_and_services("tests/integration/mesh/over_grpc/echo.proto")
 entrypoint = Grpc.implementing(services.EchoStub)

@@ -8,8 +8,9 @@ from typing import Any
 import eventlet
 import pytest
 import requests
+from nameko.extensions import DependencyProvider
 
-from nameko_mesh.grpc.entrypoint import GrpcServer
+from nameko_mesh.grpc import GrpcServer
 from nameko_mesh.runtime import Presence
 from tests.integration.mesh.over_grpc.echo import EchoService
 from tests.integration.mesh.over_grpc.stranger import Stranger, enveloped
@@ -18,6 +19,15 @@ from tests.waiting import eventually
 
 class Present(EchoService):
     presence = Presence()
+
+
+class BrokenDatabase(DependencyProvider):
+    def probe(self) -> None:
+        raise ConnectionError("the database is down")
+
+
+class PresentWithoutDatabase(Present):
+    database = BrokenDatabase()
 
 
 @pytest.fixture
@@ -60,8 +70,8 @@ def test_who_watches_hears_of_every_change_and_of_the_end(
 
 
 def test_health_is_what_presence_says(start: Callable[..., Any], ask: Callable[..., Any]) -> None:
-    shop = start(Present, DATABASE_URL="postgresql+psycopg2://nobody@127.0.0.1:1/none")
-    assert ask(shop, "check")[:2] == ["NOT_SERVING", "NOT_SERVING"]
+    service = start(PresentWithoutDatabase)
+    assert ask(service, "check")[:2] == ["NOT_SERVING", "NOT_SERVING"]
 
 
 def test_many_who_ask_are_one_question_to_the_database(start: Callable[..., Any]) -> None:

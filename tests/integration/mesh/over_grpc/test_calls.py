@@ -9,7 +9,7 @@ import eventlet
 import pytest
 from nameko.extensions import DependencyProvider
 
-from nameko_mesh.grpc.entrypoint import Grpc
+from nameko_mesh.grpc import Grpc
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
 from tests.waiting import eventually
