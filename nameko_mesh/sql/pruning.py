@@ -1,9 +1,9 @@
-"""Forgetting what nobody will ask for any more: old inbox rows, old answers to commands.
+"""Deletes old rows in the background, such as inbox rows and answers to commands.
 
     pruning = Pruning({inbox.c.received_at: timedelta(days=30)})
 
-What is kept for too short a time is executed twice when it comes again: keep an inbox row for longer
-than an event may be parked, and a command for longer than a client may repeat it.
+A repeated event or command takes effect again once its row is gone. So keep an inbox row for longer than an
+event may be parked, and a command row for longer than a client may repeat the command.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from nameko_mesh.sql.transaction import Store, Transaction
 
 log = logging.getLogger(__name__)
 
-EVERY_SECONDS = 600.0
-BATCH = 1000
+INTERVAL_SECONDS = 600.0
+MAX_ROWS_PER_BATCH = 1000
 PAUSE_SECONDS = 0.1
-"""Between two batches, for those who wait for the locks."""
+"""Pause between two batches, in which other transactions get the locks."""
 
 
 class PruningStore(Store[Transaction]):
@@ -34,9 +34,9 @@ class PruningStore(Store[Transaction]):
 
 
 class Pruning(DependencyProvider):
-    """Deletes rows by the age of a column, which wants an index, in small transactions.
+    """Deletes rows by the age of a column, in small transactions. The column needs an index.
 
-    Several instances may do it at once: each skips what another has in hand.
+    Several instances may prune at once, because each skips rows that another one has locked.
     """
 
     shared = Engine()
@@ -57,22 +57,22 @@ class Pruning(DependencyProvider):
         return None
 
     def _run(self) -> None:
-        while not self._stopping.wait(EVERY_SECONDS * random.uniform(0.5, 1.5)):
+        while not self._stopping.wait(INTERVAL_SECONDS * random.uniform(0.5, 1.5)):
             try:
                 self.prune()
-            except Exception:  # the database is away: it will keep for another while
-                log.warning("nothing was pruned", exc_info=True)
+            except Exception:  # the database is away: the next run deletes the rows
+                log.warning("pruning failed, the next run tries again", exc_info=True)
 
     def prune(self) -> None:
-        """Delete all that is too old now."""
+        """Delete all rows that are too old."""
         for moment, age in self.ages.items():
-            while prune_batch(self._store, moment, age, BATCH) == BATCH:
+            while prune_batch(self._store, moment, age, MAX_ROWS_PER_BATCH) == MAX_ROWS_PER_BATCH:
                 if self._stopping.wait(PAUSE_SECONDS):
                     return
 
 
 def prune_batch(store: Store[Any], moment: sa.Column[Any], age: timedelta, limit: int) -> int:
-    """Delete up to `limit` rows of the column's table whose moment is longer ago. Returns how many."""
+    """Delete up to `limit` rows whose `moment` is longer ago than `age`. Return how many."""
     table = moment.table
     keys = list(table.primary_key)
     with store.transaction() as tx:

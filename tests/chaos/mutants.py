@@ -219,7 +219,7 @@ def diverted() -> None:
 
     from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, OutgoingMessage, PublishResult
     from nameko_mesh.outbox import OutboxRelay
-    from nameko_mesh.outbox.publisher import CONFIRM_SECONDS
+    from nameko_mesh.outbox.publisher import CONFIRM_TIMEOUT_SECONDS
 
     publisher = ConfirmedPublisher()
 
@@ -230,7 +230,7 @@ def diverted() -> None:
             for row in one.rows
             for event in row.events
         ]
-        fates = set(publisher.publish(parcels, CONFIRM_SECONDS))
+        fates = set(publisher.publish(parcels, CONFIRM_TIMEOUT_SECONDS))
         return [
             PublishResult.CONFIRMED if fates == {PublishResult.CONFIRMED} else PublishResult.REJECTED
         ] * len(messages)
