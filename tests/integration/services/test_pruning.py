@@ -36,7 +36,7 @@ def left(store):
         return set(tx.connection.scalars(sa.select(inbox.c.event_id)))
 
 
-def test_the_oldest_go_first_and_no_more_than_a_batch(store):
+def test_batch_deletes_the_oldest_rows_up_to_its_limit(store):
     receive(store, young=1, oldest=50, old=40, older=45)
     assert prune_batch(store, inbox.c.received_at, MONTH, 2) == 2
     assert left(store) == {"young", "old"}
@@ -45,8 +45,8 @@ def test_the_oldest_go_first_and_no_more_than_a_batch(store):
     assert left(store) == {"young"}
 
 
-def test_all_that_is_old_goes_batch_by_batch(store, monkeypatch):
-    monkeypatch.setattr("nameko_mesh.sql.pruning.BATCH", 2)
+def test_pruning_deletes_all_old_rows_in_batches(store, monkeypatch):
+    monkeypatch.setattr("nameko_mesh.sql.pruning.MAX_ROWS_PER_BATCH", 2)
     monkeypatch.setattr("nameko_mesh.sql.pruning.PAUSE_SECONDS", 0)
     pruning = Pruning({inbox.c.received_at: MONTH})
     pruning._store = store
@@ -56,6 +56,6 @@ def test_all_that_is_old_goes_batch_by_batch(store, monkeypatch):
 
 
 @pytest.mark.parametrize("service", [ProductsService, UsersService, NotificationsService])
-def test_every_column_that_a_service_prunes_by_has_an_index(service):
+def test_each_column_that_a_service_prunes_by_is_indexed(service):
     for column in service.pruning.ages:
         assert any(next(iter(index.columns)) is column for index in column.table.indexes)
