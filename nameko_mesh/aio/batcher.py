@@ -1,15 +1,10 @@
-"""Natural batching: what arrives while a batch is under way waits, and leaves together with the next.
+"""Natural batching: items that arrive while a batch is in flight wait, and leave together in the next batch.
 
-    place = Batcher(send, max_batch_size=100)          # async def send(items, deadline) -> outcomes
-    order = await place(item, deadline=...)
+    submit = Batcher(send, max_batch_size=100)       # async def send(items, deadline) -> outcomes
+    account = await submit(item, deadline=...)
 
-Alone, an item leaves at once. The busier the other side, the larger the batches, and the less each item
-costs it. While others are under way a batch leaves when it is full, or as large as all of them: the first
-few who come back from the one before would else leave by themselves, at the cost of a whole batch. Those
-that left more than COMPANY_SECONDS ago don't count: who waits takes a free lane beside them.
-
-When a batch is back and the next one may leave, it does so before the answers are dealt out: who gets
-them has work to do with each, and the other side would have none meanwhile.
+A single item leaves at once. The busier the other side, the larger the batches, and the cheaper each item.
+`batch_schedule` decides when a batch leaves; the Batcher executes the decisions.
 """
 
 from __future__ import annotations
@@ -22,52 +17,52 @@ from functools import partial
 from math import inf
 from typing import Any, Generic, TypeVar
 
+from nameko_mesh.aio import batch_schedule
+from nameko_mesh.aio.batch_schedule import LANES_TAKEN, NOW, TURNS_TO_SEND, Limits, Situation
 from nameko_mesh.errors import DeadlineExceeded, Overloaded, RemoteFault, Unavailable
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-COMPANY_SECONDS = 0.2
-"""A batch that is under way for longer may be stuck."""
+Send = Callable[[Sequence[Item], float], Awaitable[Sequence[Result | Exception]]]
+"""Sends a batch, with the latest deadline of its items in Unix seconds.
 
-_TURNS_TO_LEAVE = 3
-"""Of the event loop, until what leaves is on the wire: its task begins, writes, and what it wrote is sent."""
+Returns a result or an error for each item, in the order of the items. An error that it raises goes to all.
+"""
 
-Send = Callable[[Sequence[Item], float], Awaitable[Sequence[Answer | Exception]]]
-"""Carries a batch, with the latest deadline of its items in Unix seconds, and brings an answer or an
-error for each item, in their order. What it raises is the answer of all."""
+_NO_OUTCOME: Any = object()
 
 
-_NOTHING: Any = object()
+class _Entry(Generic[Item, Result]):
+    """An item, and the future that its caller waits for."""
 
+    __slots__ = ("deadline", "future", "item", "outcome")
 
-class _Ticket(Generic[Item, Answer]):
-    """One item, and the future of who waits for it. A future that is done needs nothing any more."""
-
-    __slots__ = ("answer", "deadline", "item", "outcome")
-
-    def __init__(self, item: Item, deadline: float, answer: asyncio.Future[Answer | Exception]) -> None:
+    def __init__(self, item: Item, deadline: float, future: asyncio.Future[Result | Exception]) -> None:
         self.item = item
         self.deadline = deadline
-        self.answer = answer
-        self.outcome: Answer | Exception = _NOTHING
-        """What has come back for it, and is not dealt out yet."""
+        self.future = future
+        self.outcome: Result | Exception = _NO_OUTCOME
+        """Set when the batch has returned, before it is delivered to the caller."""
 
-    def tell(self) -> None:
-        if not self.answer.done():
+    def deliver(self) -> None:
+        """Give the caller the outcome, or DeadlineExceeded if there is none."""
+        if not self.future.done():
             late = DeadlineExceeded("no answer in time")
-            self.answer.set_result(late if self.outcome is _NOTHING else self.outcome)
+            self.future.set_result(late if self.outcome is _NO_OUTCOME else self.outcome)
 
 
-class Batcher(Generic[Item, Answer]):
-    """Belongs to one event loop. At most `lanes` batches are in flight at once,
-    `max_waiting` how many items may wait; `on_batch` is told the size of each batch that leaves. Who
-    would have to wait is sent away when nothing has left or come back for `stalled_after` seconds.
+class Batcher(Generic[Item, Result]):
+    """Gathers the items of many callers into batches. Belongs to one event loop.
+
+    At most `lanes` batches are in flight, and at most `max_waiting` items wait. If all lanes are taken and no
+    batch has left or returned for `stalled_after` seconds, new items are refused. `on_batch` gets the size of
+    each batch that leaves.
     """
 
     def __init__(
         self,
-        send: Send[Item, Answer],
+        send: Send[Item, Result],
         *,
         max_batch_size: int = 100,
         max_waiting: int = 1000,
@@ -76,161 +71,159 @@ class Batcher(Generic[Item, Answer]):
         on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._send = send
-        self._max_batch_size = max_batch_size
-        self._max_waiting = max_waiting
-        self._lanes = self._free_lanes = lanes
-        self._pace = 0.0
-        """Items a second that one lane has carried of late, in full batches; 0 while it is not known."""
-        self._stalled_after = stalled_after
-        self._moved_at = 0.0
-        """When a batch left or came back the last time, by the clock of the loop."""
+        self._limits = Limits(max_batch_size, max_waiting, lanes, stalled_after)
         self._on_batch = on_batch
-        self._waiting: deque[_Ticket[Item, Answer]] = deque()
-        self._leaving = False
-        self._waking: asyncio.TimerHandle | None = None
-        """Set while items wait for company."""
-        self._under_way: dict[asyncio.Task[Sequence[Answer | Exception]], tuple[float, int]] = {}
-        """When each batch left, and its size."""
+        self._pace = 0.0
+        self._moved_at = 0.0
+        self._waiting: deque[_Entry[Item, Result]] = deque()
+        self._in_flight: dict[asyncio.Task[Sequence[Result | Exception]], tuple[float, int]] = {}
+        """When each batch left, by the loop's clock, and its size."""
+        self._is_leaving = False
+        """True from the decision that a batch leaves until it leaves, at the end of the loop's turn."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Set while the waiting items wait for others."""
 
-    async def __call__(self, item: Item, deadline: float) -> Answer:
-        """The item's answer. `deadline` is Unix seconds, the item's own; who is cancelled before the
-        batch has left does not travel.
+    async def __call__(self, item: Item, deadline: float) -> Result:
+        """Return the result of the item. `deadline` is in Unix seconds.
 
-        Raises Overloaded when too many wait, or so many that it would not be its turn in time; Unavailable
-        when the batches under way seem to be stuck; DeadlineExceeded when time has run out, and what came
-        back for this item.
+        An item whose caller is cancelled before the batch leaves is not sent.
+
+        Raises Overloaded if too many items wait, or so many that this item would be answered too late;
+        Unavailable if the batches in flight are stalled; DeadlineExceeded if the deadline has passed; and the
+        error that came back for this item.
         """
-        left = deadline - time.time()
-        if left <= 0:
-            raise DeadlineExceeded("the deadline had passed before it was sent")
-        if self._is_full(left):
-            self._forget_done()
-            if self._is_full(left):
-                waiting = len(self._waiting)
-                raise Overloaded(f"{waiting} are waiting already: it would not be its turn in time")
+        seconds_left = deadline - time.time()
+        if seconds_left <= 0:
+            raise DeadlineExceeded("the deadline had passed before the item was sent")
         loop = asyncio.get_running_loop()
-        if self._is_stalled(loop.time()):
-            raise Unavailable(f"those before have had no answer for {self._stalled_after:g} s")
-        answer: asyncio.Future[Answer | Exception] = loop.create_future()
-        ticket = _Ticket(item, deadline, answer)
-        self._waiting.append(ticket)
-        self._leave_soon(loop)
-        timer = loop.call_later(left, ticket.tell)
+        self._check_admission(loop, seconds_left)
+        future: asyncio.Future[Result | Exception] = loop.create_future()
+        entry = _Entry(item, deadline, future)
+        self._waiting.append(entry)
+        self._schedule(loop)
+        timer = loop.call_later(seconds_left, entry.deliver)
         try:
-            outcome = await answer
+            outcome = await future
         finally:
             timer.cancel()
         if isinstance(outcome, Exception):
             try:
                 raise outcome
             finally:
-                del outcome, answer, ticket  # an error that its own traceback holds waits for the collector
+                del (
+                    outcome,
+                    future,
+                    entry,
+                )  # otherwise error and traceback form a cycle until the next collection
         return outcome
 
     async def stop(self) -> None:
-        """Wait for what is under way, which its deadlines bound; nothing may be asked meanwhile."""
-        while self._under_way or self._leaving:
-            await (asyncio.wait(self._under_way) if self._under_way else asyncio.sleep(0))
-        for _ in range(_TURNS_TO_LEAVE):  # of the last the answers may not be dealt out yet
+        """Wait for the batches in flight, which end by their deadlines. Submit no item meanwhile."""
+        while self._in_flight or self._is_leaving:
+            await (asyncio.wait(self._in_flight) if self._in_flight else asyncio.sleep(0))
+        for _ in range(TURNS_TO_SEND):  # the results of the last batch may not be delivered yet
             await asyncio.sleep(0)
 
-    def _is_full(self, left: float) -> bool:
-        """Whether there is no room for one more, or no answer to be expected in the seconds that it has
-        left, at the pace of the last full batches."""
-        waiting = len(self._waiting)
-        if waiting >= self._max_waiting:
-            return True
-        if not self._pace or waiting < self._max_batch_size:
-            return False
-        return waiting / (self._pace * self._lanes) + self._max_batch_size / self._pace > left
+    def _check_admission(self, loop: asyncio.AbstractEventLoop, seconds_left: float) -> None:
+        situation = self._situation(loop)
+        if batch_schedule.is_full(situation, self._limits, seconds_left):
+            self._remove_abandoned()
+            situation = self._situation(loop)
+            if batch_schedule.is_full(situation, self._limits, seconds_left):
+                raise Overloaded(f"{situation.waiting} items are waiting: there would be no answer in time")
+        if batch_schedule.is_stalled(situation, self._limits):
+            raise Unavailable(
+                f"the batches in flight have had no answer for {self._limits.stalled_after:g} s"
+            )
 
-    def _is_stalled(self, now: float) -> bool:
-        return not self._free_lanes and now - self._moved_at > self._stalled_after
+    def _situation(self, loop: asyncio.AbstractEventLoop) -> Situation:
+        in_flight = self._in_flight.values()
+        return Situation(loop.time(), len(self._waiting), in_flight, self._moved_at, self._pace)
 
-    def _may_leave(self, now: float) -> bool:
-        if not self._free_lanes:
-            return False
-        company = sum(size for left_at, size in self._under_way.values() if now < left_at + COMPANY_SECONDS)
-        return len(self._waiting) >= min(self._max_batch_size, self._max_waiting, company)
+    def _remove_abandoned(self) -> None:
+        """Remove the items whose callers have given up, because they must not take the places of others."""
+        self._waiting = deque(entry for entry in self._waiting if not entry.future.done())
 
-    def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """After this turn of the loop: what came in with it, from other sockets, goes along."""
-        if self._leaving:
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the waiting items leave as the schedule decides.
+
+        A batch leaves at the end of the loop's turn, so that items from other sockets in this turn go along.
+        """
+        if self._is_leaving:
             return
-        now = loop.time()
-        if self._may_leave(now):
-            self._leaving = True
-            loop.call_soon(self._leave)
-        elif self._free_lanes and self._waking is None:
-            ends = (left_at + COMPANY_SECONDS for left_at, _ in self._under_way.values())
-            self._waking = loop.call_at(min(end for end in ends if end > now), self._wake, loop)
+        leaves_at = batch_schedule.next_batch(self._situation(loop), self._limits)
+        if leaves_at == NOW:
+            self._is_leaving = True
+            loop.call_soon(self._leave, loop)
+        elif leaves_at != LANES_TAKEN and self._timer is None:
+            self._timer = loop.call_at(leaves_at, self._on_timer, loop)
 
-    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._waking = None
+    def _on_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
         if self._waiting:
-            self._leave_soon(loop)
+            self._schedule(loop)
 
-    def _leave(self) -> None:
-        self._leaving = False
-        batch: list[_Ticket[Item, Answer]] = []
-        while self._waiting and len(batch) < self._max_batch_size:
-            ticket = self._waiting.popleft()
-            if not ticket.answer.done():
-                batch.append(ticket)
+    def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_leaving = False
+        batch = self._take_batch()
         if not batch:
             return
-        self._free_lanes -= 1
-        loop = asyncio.get_running_loop()
         self._moved_at = loop.time()
-        task = loop.create_task(self._answers(batch, loop))
-        self._under_way[task] = self._moved_at, len(batch)
-        task.add_done_callback(partial(self._arrived, batch))
+        task = loop.create_task(self._outcomes(batch, loop))
+        self._in_flight[task] = self._moved_at, len(batch)
+        task.add_done_callback(partial(self._on_returned, batch))
         if self._waiting:
-            self._leave_soon(loop)
+            self._schedule(loop)
         self._on_batch(len(batch))
 
-    def _arrived(
-        self, batch: Sequence[_Ticket[Item, Answer]], task: asyncio.Task[Sequence[Answer | Exception]]
+    def _take_batch(self) -> list[_Entry[Item, Result]]:
+        batch: list[_Entry[Item, Result]] = []
+        while self._waiting and len(batch) < self._limits.max_batch_size:
+            entry = self._waiting.popleft()
+            if not entry.future.done():
+                batch.append(entry)
+        return batch
+
+    def _on_returned(
+        self, batch: Sequence[_Entry[Item, Result]], task: asyncio.Task[Sequence[Result | Exception]]
     ) -> None:
         loop = task.get_loop()
-        del self._under_way[task]
+        del self._in_flight[task]
         self._moved_at = loop.time()
-        self._free_lanes += 1
         if self._waiting:
-            self._leave_soon(loop)
+            self._schedule(loop)
         if not task.cancelled():
-            for ticket, answer in zip(batch, task.result(), strict=True):
-                ticket.outcome = answer
-            _deal_out(batch, loop, after=_TURNS_TO_LEAVE if self._leaving else 0)
+            for entry, outcome in zip(batch, task.result(), strict=True):
+                entry.outcome = outcome
+            _deliver(batch, loop, batch_schedule.turns_before_delivery(self._is_leaving))
 
-    async def _answers(
-        self, batch: Sequence[_Ticket[Item, Answer]], loop: asyncio.AbstractEventLoop
-    ) -> Sequence[Answer | Exception]:
+    async def _outcomes(
+        self, batch: Sequence[_Entry[Item, Result]], loop: asyncio.AbstractEventLoop
+    ) -> Sequence[Result | Exception]:
+        """Send the batch and return an outcome for each item. Never raises an Exception."""
         began = loop.time()
         try:
-            answers = await self._send(
-                [ticket.item for ticket in batch], max(ticket.deadline for ticket in batch)
+            outcomes = await self._send(
+                [entry.item for entry in batch], max(entry.deadline for entry in batch)
             )
-            if len(answers) != len(batch):
-                raise RemoteFault("MalformedAnswer", f"{len(answers)} answers for {len(batch)} items")
-            if len(batch) == self._max_batch_size:
-                pace = len(batch) / max(loop.time() - began, 1e-6)
-                self._pace = (self._pace + pace) / 2 if self._pace else pace
-        except Exception as error:  # whatever it is concerns all of these, and no later batch
+            if len(outcomes) != len(batch):
+                raise RemoteFault("MalformedAnswer", f"{len(outcomes)} answers for {len(batch)} items")
+            if len(batch) == self._limits.max_batch_size:
+                self._measure_pace(len(batch) / max(loop.time() - began, 1e-6))
+        except Exception as error:  # whatever it is, it concerns these items and no later batch
             size = len(batch)
-            del batch  # for the same reason: it leads to the error
+            del batch  # as above: the batch leads to the error
             return [error] * size
-        return answers
+        return outcomes
 
-    def _forget_done(self) -> None:
-        """Who gave up in the queue holds no place against those who come."""
-        self._waiting = deque(ticket for ticket in self._waiting if not ticket.answer.done())
+    def _measure_pace(self, pace: float) -> None:
+        self._pace = (self._pace + pace) / 2 if self._pace else pace
 
 
-def _deal_out(batch: Sequence[_Ticket[Any, Any]], loop: asyncio.AbstractEventLoop, after: int) -> None:
-    """After so many turns of the loop."""
-    if after:
-        loop.call_soon(_deal_out, batch, loop, after - 1)
+def _deliver(batch: Sequence[_Entry[Any, Any]], loop: asyncio.AbstractEventLoop, turns: int) -> None:
+    """Deliver the outcomes after so many turns of the loop."""
+    if turns:
+        loop.call_soon(_deliver, batch, loop, turns - 1)
         return
-    for ticket in batch:
-        ticket.tell()
+    for entry in batch:
+        entry.deliver()

@@ -1,0 +1,102 @@
+"""Decides when a batch leaves, and which items are refused. Pure functions: no clock and no event loop.
+
+Callers whose batch has just returned come back one after the other. The first few would leave at once as a
+small batch, at the price of a large one. So a batch beside others in flight waits until it is as large as all
+of them together, or full. A batch in flight for more than STUCK_SECONDS may be stuck and does not count.
+
+With 3 lanes and batches of at most 100 items:
+
+| items waiting | in flight: seconds ago, size | decision |
+|---|---|---|
+| 1 | none | leave now |
+| 1 | 0.05 s ago, 2 items | wait for 0.15 s, or for a second item |
+| 2 | 0.05 s ago, 2 items | leave now |
+| 3 | 0.05 s ago, 2 items, and 0.01 s ago, 2 items | wait for 0.15 s, or for a fourth item |
+| 1 | 0.30 s ago, 2 items | leave now |
+| 100 | 0.05 s ago, 100 items, and 0.01 s ago, 100 items | leave now: the batch is full |
+| any | 3 batches | wait for a batch to return |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import inf
+
+import msgspec
+
+STUCK_SECONDS = 0.2
+
+TURNS_TO_SEND = 3
+"""Turns of the event loop until a leaving batch is on the wire: its task starts, writes, and data is sent."""
+
+NOW = -inf
+"""The decision to leave at once."""
+LANES_TAKEN = inf
+"""The decision to wait until a batch has returned."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    max_batch_size: int
+    max_waiting: int
+    lanes: int
+    stalled_after: float
+    """Seconds without a batch that leaves or returns, while all lanes are taken. Then no item is accepted."""
+
+
+class Situation(msgspec.Struct, frozen=True):
+    """Times are in seconds, of one clock that never goes back."""
+
+    now: float
+    waiting: int
+    """Items in the queue."""
+    in_flight: Collection[tuple[float, int]]
+    """The start and the size of each batch in flight."""
+    moved_at: float = 0.0
+    """When a batch left or returned last."""
+    pace: float = 0.0
+    """Items per second that one lane carried in the last full batches. 0 if unknown."""
+
+
+def next_batch(situation: Situation, limits: Limits) -> float:
+    """Return the time at which the waiting items may leave: NOW, a moment, or LANES_TAKEN."""
+    if len(situation.in_flight) >= limits.lanes:
+        return LANES_TAKEN
+    ends = [
+        (left_at + STUCK_SECONDS, size)
+        for left_at, size in situation.in_flight
+        if left_at + STUCK_SECONDS > situation.now
+    ]
+    company = sum(size for _, size in ends)
+    if situation.waiting >= min(limits.max_batch_size, limits.max_waiting, company):
+        return NOW
+    return min(end for end, _ in ends)
+
+
+def is_full(situation: Situation, limits: Limits, seconds_left: float) -> bool:
+    """Return True if another item has no place, or would get no answer in the seconds until its deadline.
+
+    The time is estimated from the pace of the last full batches. It is tested only if a full batch waits.
+    """
+    if situation.waiting >= limits.max_waiting:
+        return True
+    if not situation.pace or situation.waiting < limits.max_batch_size:
+        return False
+    seconds_in_queue = situation.waiting / (situation.pace * limits.lanes)
+    seconds_in_flight = limits.max_batch_size / situation.pace
+    return seconds_in_queue + seconds_in_flight > seconds_left
+
+
+def is_stalled(situation: Situation, limits: Limits) -> bool:
+    """Return True if a new item would wait behind batches that seem to be stuck."""
+    return (
+        len(situation.in_flight) >= limits.lanes and situation.now - situation.moved_at > limits.stalled_after
+    )
+
+
+def turns_before_delivery(next_is_leaving: bool) -> int:
+    """Return the turns of the loop to wait before callers get the results of a batch that has returned.
+
+    The callers have work to do with each result. If the next batch is about to leave, it goes first, because
+    the other side would be idle meanwhile.
+    """
+    return TURNS_TO_SEND if next_is_leaving else 0
