@@ -48,7 +48,7 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each question to Consul
     try:
         settings = load_settings()
-        sockets = _take_ports(settings)
+        sockets = _open_sockets(settings)
         host, port = sockets[0].getsockname()[:2]
         settings = settings.model_copy(update={"GATEWAY_PORT": port})
         app = create_app(settings)
@@ -77,7 +77,7 @@ def main() -> int:
     return 0
 
 
-def _take_ports(settings: Settings) -> list[socket.socket]:
+def _open_sockets(settings: Settings) -> list[socket.socket]:
     """Before anything else begins, our own first. Raises OSError that names one."""
     host, own, shared = settings.GATEWAY_HOST, settings.GATEWAY_PORT, settings.GATEWAY_SHARED_PORT
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -86,13 +86,13 @@ def _take_ports(settings: Settings) -> list[socket.socket]:
         sockets = [socket.create_server((host, own), family=family, backlog=_BACKLOG)]
         if shared is not None:
             port = shared
-            sockets.append(_share((host, shared), family))
+            sockets.append(open_shared_socket((host, shared), family))
     except OSError as error:
         raise OSError(f"port {port} of {host} can't be had: {error.strerror}") from None
     return sockets
 
 
-def _share(address: tuple[str, int], family: socket.AddressFamily) -> socket.socket:
+def open_shared_socket(address: tuple[str, int], family: socket.AddressFamily) -> socket.socket:
     """The kernel chooses, for each connection, one of those who listen: the server does once it serves."""
     taken = socket.socket(family)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -15,24 +15,24 @@ from nameko_mesh.aio import Balancer, Breaker, GuardedRpc
 
 from .auth.login_throttle import LoginThrottle
 from .auth.tokens import Tokens
-from .clients.batching import Batching
+from .clients.batching import BatcherFactory
 from .clients.connect import connect, products_over_grpc
 from .clients.orders import Orders
 from .clients.products import Products
-from .clients.stale_cache import Copies
+from .clients.stale_cache import StaleCache
 from .clients.users import Users
-from .consul import Registration
+from .consul import ConsulRegistration
 from .fast_path import FastPath, refuse_other_middleware
 from .lifecycle import Lifecycle, Mesh
-from .metrics import Metered, Metrics
+from .metrics import Metrics, MetricsMiddleware
 from .order_events.feed import ORDER_EVENTS, OrderFeed
 from .routes import ROUTERS, docs
 from .routes.dependencies import Gateway
 from .routes.responses import ANY_PROBLEM
 from .settings import Settings, load_settings
 from .web.json_body import add_schemas
-from .web.problems import HANDLERS
-from .web.request_limits import BodyLimit, Edge
+from .web.problems import EXCEPTION_HANDLERS
+from .web.request_limits import BodyLimit, RequestLimits
 
 DESCRIPTION = """Takes orders for a mesh of Nameko services.
 
@@ -41,7 +41,7 @@ integer, and `currency`; `price` and `total_price` say the same to people. Every
 `X-Request-Id`."""
 
 
-_FAILURES_OF_AN_INSTANCE = 3
+_MAX_INSTANCE_FAILURES = 3
 """Fewer in a row than a service is forgiven: there are others to ask."""
 
 
@@ -77,18 +77,18 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     mesh = mesh or connect(settings)
     feed = OrderFeed(settings.GATEWAY_STREAMS, partial(mesh.subscribe, "orders", ORDER_EVENTS))
     agent = settings.CONSUL_HTTP_ADDR
-    lifecycle = Lifecycle(mesh, feed, Registration(settings, agent) if agent else None)
+    lifecycle = Lifecycle(mesh, feed, ConsulRegistration(settings, agent) if agent else None)
 
     metrics = Metrics()
-    batching = Batching(settings.GATEWAY_BATCH, settings.GATEWAY_LANES, metrics.on_batch)
+    batching = BatcherFactory(settings.GATEWAY_BATCH, settings.GATEWAY_LANES, metrics.on_batch)
     make_breaker = partial(Breaker, max_in_flight=settings.GATEWAY_CALLS_PER_TARGET)
     rpc = GuardedRpc(mesh, make_breaker=make_breaker)
-    balancer = Balancer("products", make_breaker=partial(make_breaker, max_failures=_FAILURES_OF_AN_INSTANCE))
+    balancer = Balancer("products", make_breaker=partial(make_breaker, max_failures=_MAX_INSTANCE_FAILURES))
     products = Products(
         rpc,
         batching,
         direct=products_over_grpc(settings, balancer),
-        copies=Copies(settings.GATEWAY_STALE_SECONDS),
+        copies=StaleCache(settings.GATEWAY_STALE_SECONDS),
         on_fallback=metrics.on_fallback,
     )
     users, orders = Users(rpc), Orders(rpc, batching)
@@ -120,7 +120,7 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers=HANDLERS,
+        exception_handlers=EXCEPTION_HANDLERS,
         responses=ANY_PROBLEM,
     )
     app.state.lifecycle = lifecycle
@@ -155,9 +155,9 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
             expose_headers=["Age", "Location", "Idempotency-Key", "X-Request-Id", "Retry-After"],
         )
     app.add_middleware(
-        Edge, body_bytes=settings.GATEWAY_BODY_BYTES, body_seconds=settings.GATEWAY_BODY_SECONDS
+        RequestLimits, body_bytes=settings.GATEWAY_BODY_BYTES, body_seconds=settings.GATEWAY_BODY_SECONDS
     )
-    app.add_middleware(Metered, metrics=metrics)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.fast_path = FastPath(
         app.without_fast_path,
         handlers=app.exception_handlers,  # type: ignore[arg-type]  # ours are coroutine functions

@@ -12,7 +12,7 @@ from .settings import Settings
 _STOP_SECONDS = 5.0
 
 
-class Registration:
+class ConsulRegistration:
     """Registered from `start` until `stop`; without an agent it keeps trying and hurts nobody."""
 
     def __init__(self, settings: Settings, agent: str) -> None:

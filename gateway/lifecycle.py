@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from nameko_mesh.aio import Rpc
 
-from .consul import Registration
+from .consul import ConsulRegistration
 from .order_events.feed import OrderFeed, Subscription
 
 _LAST_CALLS_SECONDS = 1.0
@@ -36,7 +36,7 @@ class Mesh(Rpc, Protocol):
 class Lifecycle:
     """Owns what runs in the background: the connection with its subscriptions, and the registration."""
 
-    def __init__(self, mesh: Mesh, feed: OrderFeed, registration: Registration | None) -> None:
+    def __init__(self, mesh: Mesh, feed: OrderFeed, registration: ConsulRegistration | None) -> None:
         self._mesh = mesh
         self._feed = feed
         self._registration = registration

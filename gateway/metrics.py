@@ -67,7 +67,7 @@ class Metrics:
 
     def watch(self, rpc: GuardedRpc, balancer: Balancer) -> None:
         """Show what is called and how it is, for as long as the registry lives."""
-        self.registry.register(_Targets(rpc, balancer))
+        self.registry.register(_TargetCollector(rpc, balancer))
 
     @contextmanager
     def served(self, host: str, port: int) -> Iterator[None]:
@@ -81,7 +81,7 @@ class Metrics:
             thread.join(_STOP_SECONDS)
 
 
-class _Targets(Collector):
+class _TargetCollector(Collector):
     """Looks when it is asked: an instance that has gone is in no figure, and no call pays for them."""
 
     def __init__(self, rpc: GuardedRpc, balancer: Balancer) -> None:
@@ -116,7 +116,7 @@ class _Targets(Collector):
         yield from (calls, failures, seconds, in_flight, ready, breaker, retries)
 
 
-class Metered:
+class MetricsMiddleware:
     """Pure ASGI: counts a request under its route's template, never under what a client has made up."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

@@ -33,8 +33,8 @@ class LoginThrottle:
     def __init__(self, per_account: str, per_address: str, *, instances: int = 1) -> None:
         """The limits, such as "10/minute", are for so many of these together."""
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._account = _part_of(parse(per_account), instances)
-        self._address = _part_of(parse(per_address), instances)
+        self._account = _divide(parse(per_account), instances)
+        self._address = _divide(parse(per_address), instances)
         self._in_flight: Counter[str] = Counter()
         self._salt = secrets.token_bytes(16)
 
@@ -77,7 +77,7 @@ class LoginThrottle:
         return f"{kind}-{int.from_bytes(digest, 'big') % _BUCKETS}"
 
 
-def _part_of(limit: RateLimitItem, instances: int) -> RateLimitItem:
+def _divide(limit: RateLimitItem, instances: int) -> RateLimitItem:
     """The part of each: so many fewer in the same time, or one in a longer time."""
     if limit.amount >= instances:
         return type(limit)(limit.amount // instances, limit.multiples)

@@ -17,8 +17,8 @@ ISSUER = "mycelium-gateway"
 AUDIENCE = "mycelium"
 ALGORITHM = "HS256"
 LEEWAY_SECONDS = 5
-_LONGEST_TOKEN = 2048
-_MOST_CACHED = 10_000
+_MAX_TOKEN_LENGTH = 2048
+_MAX_CACHED_TOKENS = 10_000
 _CLAIMS = ("iss", "aud", "sub", "role", "iat", "exp", "jti")
 
 
@@ -64,7 +64,7 @@ class Tokens:
         identity = self._verified.get(token)
         if identity is None:
             identity = self._decode(token)
-            if len(self._verified) >= _MOST_CACHED:
+            if len(self._verified) >= _MAX_CACHED_TOKENS:
                 del self._verified[next(iter(self._verified))]
             self._verified[token] = identity
         elif identity.expires + LEEWAY_SECONDS <= time.time():
@@ -73,7 +73,7 @@ class Tokens:
         return identity
 
     def _decode(self, token: str) -> Identity:
-        if len(token) > _LONGEST_TOKEN:
+        if len(token) > _MAX_TOKEN_LENGTH:
             raise _rejected("the token is not valid")
         try:
             claims = jwt.decode(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gateway.clients.context import Context, Json
+from gateway.clients.context import CallContext, Json
 from nameko_mesh.aio import GuardedRpc
 from nameko_mesh.errors import (
     RemoteFault,
@@ -18,20 +18,22 @@ from nameko_mesh.errors import (
 log = logging.getLogger(__name__)
 
 
-class _Client:
+class ServiceClient:
     service: str
 
     def __init__(self, rpc: GuardedRpc) -> None:
         self._rpc = rpc
 
-    async def _call(self, context: Context, method: str, **kwargs: Any) -> Json:
+    async def _call(self, context: CallContext, method: str, **kwargs: Any) -> Json:
         return self._object(method, await self._answer(context, method, kwargs))
 
-    async def _read(self, context: Context, method: str, **kwargs: Any) -> Json:
+    async def _read(self, context: CallContext, method: str, **kwargs: Any) -> Json:
         """For what changes nothing: it may be asked twice."""
         return self._object(method, await self._answer(context, method, kwargs, may_repeat=True))
 
-    async def _answer(self, context: Context, method: str, kwargs: Json, *, may_repeat: bool = False) -> Any:
+    async def _answer(
+        self, context: CallContext, method: str, kwargs: Json, *, may_repeat: bool = False
+    ) -> Any:
         return await self._rpc.call(
             self.service,
             method,

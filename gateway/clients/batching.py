@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from gateway.clients.context import Context, Json
+from gateway.clients.context import CallContext, Json
 from nameko_mesh.aio import Batcher
 from nameko_mesh.errors import (
     Refused,
@@ -17,7 +17,7 @@ from nameko_mesh.errors import (
 
 
 @dataclass(frozen=True, slots=True)
-class Batching:
+class BatcherFactory:
     """How calls of one method are gathered; see nameko_mesh.aio.batcher. `on_batch` gets method and size."""
 
     most: int = 100
@@ -27,16 +27,16 @@ class Batching:
     def of(
         self,
         method: str,
-        send: Callable[[Context, list[Any]], Awaitable[Any]],
+        send: Callable[[CallContext, list[Any]], Awaitable[Any]],
         *,
         stalled_after: float = inf,
-    ) -> Batcher[tuple[Context, Any], Json]:
+    ) -> Batcher[tuple[CallContext, Any], Json]:
         """Gathers items of one method, whose plural `send` calls, and deals the outcomes out again."""
 
         async def carry(
-            asked: Sequence[tuple[Context, Any]], deadline: float
+            asked: Sequence[tuple[CallContext, Any]], deadline: float
         ) -> Sequence[Json | Refused | RemoteFault]:
-            context = Context(" ".join(own.request_id for own, _ in asked), deadline)
+            context = CallContext(" ".join(own.request_id for own, _ in asked), deadline)
             outcomes = await send(context, [item for _, item in asked])
             return [_outcome(outcome) for outcome in outcomes] if isinstance(outcomes, list) else []
 

@@ -13,14 +13,14 @@ from nameko_mesh.errors import (
 Json = dict[str, Any]
 
 
-class Context(msgspec.Struct, frozen=True):
+class CallContext(msgspec.Struct, frozen=True):
     """What travels with all calls of one request. `deadline` is in Unix seconds."""
 
     request_id: str
     deadline: float
 
 
-def text(answer: Json, *path: str) -> str:
+def require_text(answer: Json, *path: str) -> str:
     """The string at `path` of what a service answered. Raises RemoteFault when there is none."""
     value: Any = answer
     for name in path:

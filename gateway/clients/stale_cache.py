@@ -7,18 +7,18 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-MOST_COPIES = 10_000
+MAX_ENTRIES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ReadResult:
     """`age` is in seconds, and None for what was read just now."""
 
     value: dict[str, Any]
     age: int | None = None
 
 
-class Copies:
+class StaleCache:
     """Of what was read last, for `seconds`; 0 keeps none."""
 
     def __init__(self, seconds: float) -> None:
@@ -30,10 +30,10 @@ class Copies:
             return
         self._copies[key] = time.monotonic(), value
         self._copies.move_to_end(key)
-        if len(self._copies) > MOST_COPIES:
+        if len(self._copies) > MAX_ENTRIES:
             self._copies.popitem(last=False)
 
-    def recent(self, key: str) -> Found | None:
+    def recent(self, key: str) -> ReadResult | None:
         read_at, value = self._copies.get(key, (0.0, None))
         age = time.monotonic() - read_at
-        return Found(value, int(age)) if value is not None and age <= self._seconds else None
+        return ReadResult(value, int(age)) if value is not None and age <= self._seconds else None

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 ORDER_EVENTS = ("order_placed", "order_confirmed", "order_rejected", "order_cancelled")
 LINGER_SECONDS = 10.0
 """How long the subscription outlives its last follower: the next one is often near."""
-_MOST_WAITING = 16
+_MAX_WAITING_EVENTS = 16
 """Events kept for one follower. An order has three in its life, so a slower client has gone astray."""
 
 
@@ -27,7 +27,7 @@ class Follower:
     def __init__(self, feed: OrderFeed, order_id: str) -> None:
         self._feed = feed
         self.order_id = order_id
-        self._waiting: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue(_MOST_WAITING)
+        self._waiting: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue(_MAX_WAITING_EVENTS)
         self.ended = False
 
     async def next(self, seconds: float) -> Mapping[str, Any] | None:

@@ -10,37 +10,39 @@ from starlette.responses import Response
 
 from nameko_mesh.errors import Refused
 
-from ..clients.context import text
+from ..clients.context import require_text
 from ..schemas import responses
-from .dependencies import OfGateway, OfRequest
-from .responses import BEHIND, answer, problems
+from .dependencies import GatewayDep, RequestContext
+from .responses import BACKEND_PROBLEMS, json_response, problem_responses
 
 router = APIRouter(tags=["auth"])
 
-_LONGEST_NAME = 254
-_LONGEST_PASSWORD = 128
+_MAX_EMAIL_LENGTH = 254
+_MAX_PASSWORD_LENGTH = 128
 
 
 @router.post(
     "/auth/token",
     response_model=responses.Token,
-    responses=problems("unauthenticated", "rate-limited", *BEHIND),
+    responses=problem_responses("unauthenticated", "rate-limited", *BACKEND_PROBLEMS),
 )
 async def log_in(
     request: Request,
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
-    gateway: OfGateway,
-    context: OfRequest,
+    gateway: GatewayDep,
+    context: RequestContext,
 ) -> Response:
     """The username is the e-mail address. Failed logins are limited by account and by address."""
     address = request.client.host if request.client else "unknown"
     with gateway.throttle.attempt(form.username, address):
         # What no user can have is refused here as users would, before it costs a hash.
-        if len(form.username) > _LONGEST_NAME or len(form.password) > _LONGEST_PASSWORD:
+        if len(form.username) > _MAX_EMAIL_LENGTH or len(form.password) > _MAX_PASSWORD_LENGTH:
             raise _wrong()
         user = await gateway.users.authenticate(context, form.username, form.password)
-    token = gateway.tokens.issue(text(user, "id"), text(user, "role"))
-    return answer({"access_token": token, "token_type": "bearer", "expires_in": gateway.tokens.seconds})
+    token = gateway.tokens.issue(require_text(user, "id"), require_text(user, "role"))
+    return json_response(
+        {"access_token": token, "token_type": "bearer", "expires_in": gateway.tokens.seconds}
+    )
 
 
 def _wrong() -> Refused:

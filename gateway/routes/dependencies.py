@@ -17,14 +17,14 @@ from nameko_mesh import deadline
 
 from ..auth.login_throttle import LoginThrottle
 from ..auth.tokens import Identity, Tokens
-from ..clients.context import Context
+from ..clients.context import CallContext
 from ..clients.orders import Orders
 from ..clients.products import Products
 from ..clients.users import Users
 from ..order_events.feed import OrderFeed
 from ..schemas import requests
 from ..settings import Settings
-from ..web.problems import invalid
+from ..web.problems import invalid_field
 
 _ID = re.compile(requests.ID)
 _KEY = re.compile(r"[!-~]{1,255}")
@@ -44,12 +44,12 @@ class Gateway:
     orders: Orders
     feed: OrderFeed
 
-    def context(self, request_id: str, seconds: float = math.inf) -> Context:
+    def context(self, request_id: str, seconds: float = math.inf) -> CallContext:
         """For calls that begin now, and have to end by one deadline: in so many seconds, or as soon as
         GATEWAY_DEADLINE says."""
         ends_at = time.time() + min(seconds, self.settings.GATEWAY_DEADLINE)
         deadline.start(ends_at)
-        return Context(request_id, ends_at)
+        return CallContext(request_id, ends_at)
 
 
 async def current_gateway(request: Request) -> Gateway:
@@ -67,14 +67,14 @@ async def request_context(
             "the gateway allows is cut",
         ),
     ] = None,
-) -> Context:
+) -> CallContext:
     gateway: Gateway = request.app.state.gateway
     return gateway.context(request.state.request_id, math.inf if seconds is None else _positive(seconds))
 
 
 def _positive(seconds: str) -> float:
     if not _SECONDS.fullmatch(seconds) or float(seconds) == 0:
-        raise invalid("X-Request-Timeout", "it should be seconds, more than 0, such as 1.5")
+        raise invalid_field("X-Request-Timeout", "it should be seconds, more than 0, such as 1.5")
     return float(seconds)
 
 
@@ -83,7 +83,7 @@ def _path_id(field: str) -> Callable[[str], Awaitable[str]]:
 
     async def checked(id: Annotated[str, Path(description="An id")]) -> str:
         if not _ID.fullmatch(id):
-            raise invalid(field, "expected 1 to 64 letters, digits or any of . _ : -")
+            raise invalid_field(field, "expected 1 to 64 letters, digits or any of . _ : -")
         return id
 
     return checked
@@ -99,12 +99,12 @@ async def idempotency_key(
     ] = None,
 ) -> str | None:
     if given is not None and not _KEY.fullmatch(given):
-        raise invalid("Idempotency-Key", "it should be 1 to 255 visible ASCII characters")
+        raise invalid_field("Idempotency-Key", "it should be 1 to 255 visible ASCII characters")
     return given
 
 
-OfGateway = Annotated[Gateway, Depends(current_gateway)]
-OfRequest = Annotated[Context, Depends(request_context)]
+GatewayDep = Annotated[Gateway, Depends(current_gateway)]
+RequestContext = Annotated[CallContext, Depends(request_context)]
 """Starts the clock of the deadline: name it after the body, whose arrival is not to be counted."""
 product_id = _path_id("product_id")
 ProductId = Annotated[str, Depends(product_id)]

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from ..lifecycle import Lifecycle
 from ..schemas import responses
 from ..web.problems import Problem
-from .responses import answer, problems
+from .responses import json_response, problem_responses
 
 router = APIRouter(tags=["health"])
 
@@ -16,13 +16,13 @@ router = APIRouter(tags=["health"])
 @router.get("/health", response_model=responses.Health)
 async def health() -> Response:
     """This process runs. It asks nobody else, so that an ill broker gets no gateway restarted."""
-    return answer({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
-@router.get("/ready", response_model=responses.Health, responses=problems("unavailable"))
+@router.get("/ready", response_model=responses.Health, responses=problem_responses("unavailable"))
 async def ready(request: Request) -> Response:
     """Requests are welcome: the broker is connected, and nobody has asked this process to leave."""
     lifecycle: Lifecycle = request.app.state.lifecycle
     if (reason := lifecycle.not_ready()) is not None:
         raise Problem("unavailable", reason)
-    return answer({"status": "ready"})
+    return json_response({"status": "ready"})

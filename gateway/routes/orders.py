@@ -11,13 +11,13 @@ from starlette.responses import Response, StreamingResponse
 from nameko_mesh.errors import MeshError, Refused
 
 from ..auth.tokens import Caller, Identity
-from ..clients.context import Context, Json, text
+from ..clients.context import CallContext, Json, require_text
 from ..order_events.sse import StatusStream
 from ..schemas import requests, responses
 from ..web.json_body import JsonBody
-from ..web.problems import Problem, from_mesh, report
-from .dependencies import Cursor, Gateway, IdempotencyKey, Limit, OfGateway, OfRequest, OrderId
-from .responses import BEHIND, CHANGED, answer, problems
+from ..web.problems import Problem, log_failure, problem_from_error
+from .dependencies import Cursor, Gateway, GatewayDep, IdempotencyKey, Limit, OrderId, RequestContext
+from .responses import BACKEND_PROBLEMS, BODY_PROBLEMS, json_response, problem_responses
 
 router = APIRouter(tags=["orders"])
 
@@ -32,14 +32,14 @@ _UNKNOWN_OUTCOME = frozenset({"unavailable", "deadline-exceeded"})
     response_model=responses.Order,
     responses={
         202: {"model": responses.Order, "description": "Accepted; its outcome is not known yet"},
-        **problems(
+        **problem_responses(
             "unauthenticated",
             "forbidden",
             "not-found",
             "out-of-stock",
             "request-in-progress",
             "idempotency-key-reused",
-            *CHANGED,
+            *BODY_PROBLEMS,
         ),
     },
     openapi_extra=order_body.openapi,
@@ -48,8 +48,8 @@ async def place_order(
     caller: Caller,
     key: IdempotencyKey,
     body: Annotated[requests.OrderOfLines | requests.OrderOfOne, Depends(order_body)],
-    gateway: OfGateway,
-    context: OfRequest,
+    gateway: GatewayDep,
+    context: RequestContext,
 ) -> Response:
     """Place an order of one or more products: all of its lines, or none.
 
@@ -65,21 +65,23 @@ async def place_order(
     try:
         response = _outcome(await gateway.orders.place(context, order))
     except MeshError as error:
-        report(error, context.request_id)
+        log_failure(error, context.request_id)
         raise _refusal(error, key) from None
     response.raw_headers.append((b"idempotency-key", key.encode()))
     return response
 
 
 def _outcome(order: Json) -> Response:
-    status = text(order, "status")
+    status = require_text(order, "status")
     if status == "rejected":
-        raise Refused(text(order, "reason", "code"), text(order, "reason", "message"))
-    return answer(order, 202 if status == "pending" else 201, f"/orders/{text(order, 'order_id')}")
+        raise Refused(require_text(order, "reason", "code"), require_text(order, "reason", "message"))
+    return json_response(
+        order, 202 if status == "pending" else 201, f"/orders/{require_text(order, 'order_id')}"
+    )
 
 
 def _refusal(error: MeshError, key: str) -> Problem:
-    problem = from_mesh(error)
+    problem = problem_from_error(error)
     problem.headers = {"Idempotency-Key": key}
     if problem.code in _UNKNOWN_OUTCOME:
         problem.detail += "; send the order again with the same Idempotency-Key to learn its outcome"
@@ -89,12 +91,12 @@ def _refusal(error: MeshError, key: str) -> Problem:
 @router.get(
     "/orders",
     response_model=responses.PageOfOrders,
-    responses=problems("unauthenticated", "forbidden", *BEHIND),
+    responses=problem_responses("unauthenticated", "forbidden", *BACKEND_PROBLEMS),
 )
 async def list_orders(
     caller: Caller,
-    gateway: OfGateway,
-    context: OfRequest,
+    gateway: GatewayDep,
+    context: RequestContext,
     limit: Limit = 50,
     cursor: Cursor = None,
     user_id: Annotated[
@@ -104,27 +106,27 @@ async def list_orders(
     whose = user_id or caller.user_id
     if not caller.may_act_for(whose):
         raise Problem("forbidden", "user_id: only an admin may list the orders of somebody else")
-    return answer(await gateway.orders.page(context, whose, limit=limit, cursor=cursor))
+    return json_response(await gateway.orders.page(context, whose, limit=limit, cursor=cursor))
 
 
 @router.get(
     "/orders/{id}",
     response_model=responses.Order,
-    responses=problems("unauthenticated", "forbidden", "not-found", *BEHIND),
+    responses=problem_responses("unauthenticated", "forbidden", "not-found", *BACKEND_PROBLEMS),
 )
-async def show_order(caller: Caller, id: OrderId, gateway: OfGateway, context: OfRequest) -> Response:
-    return answer(await _order_of(caller, id, gateway, context))
+async def show_order(caller: Caller, id: OrderId, gateway: GatewayDep, context: RequestContext) -> Response:
+    return json_response(await _order_of(caller, id, gateway, context))
 
 
 @router.post(
     "/orders/{id}/cancel",
     response_model=responses.Order,
-    responses=problems("unauthenticated", "forbidden", "not-found", "conflict", *BEHIND),
+    responses=problem_responses("unauthenticated", "forbidden", "not-found", "conflict", *BACKEND_PROBLEMS),
 )
-async def cancel_order(caller: Caller, id: OrderId, gateway: OfGateway, context: OfRequest) -> Response:
+async def cancel_order(caller: Caller, id: OrderId, gateway: GatewayDep, context: RequestContext) -> Response:
     """Cancel an order and give its stock back. To cancel a cancelled order changes nothing."""
     await _order_of(caller, id, gateway, context)
-    return answer(await gateway.orders.cancel(context, id))
+    return json_response(await gateway.orders.cancel(context, id))
 
 
 @router.get(
@@ -132,20 +134,20 @@ async def cancel_order(caller: Caller, id: OrderId, gateway: OfGateway, context:
     response_class=StreamingResponse,
     responses={
         200: {"content": {"text/event-stream": {}}, "description": "Server-Sent Events named `status`"},
-        **problems("unauthenticated", "forbidden", "not-found", *BEHIND),
+        **problem_responses("unauthenticated", "forbidden", "not-found", *BACKEND_PROBLEMS),
     },
 )
-async def follow_order(caller: Caller, id: OrderId, gateway: OfGateway, context: OfRequest) -> Response:
+async def follow_order(caller: Caller, id: OrderId, gateway: GatewayDep, context: RequestContext) -> Response:
     """The status of an order now, and then each change of it until it is final."""
     follower = gateway.feed.follow(id)  # before its status is read, so that no change falls between
     try:
-        status = text(await _order_of(caller, id, gateway, context), "status")
+        status = require_text(await _order_of(caller, id, gateway, context), "status")
     except BaseException:
         follower.close()
         raise
 
     async def read_status() -> str:
-        return text(await gateway.orders.get(gateway.context(context.request_id), id), "status")
+        return require_text(await gateway.orders.get(gateway.context(context.request_id), id), "status")
 
     settings = gateway.settings
     return StatusStream(
@@ -157,9 +159,9 @@ async def follow_order(caller: Caller, id: OrderId, gateway: OfGateway, context:
     )
 
 
-async def _order_of(caller: Identity, order_id: str, gateway: Gateway, context: Context) -> Json:
+async def _order_of(caller: Identity, order_id: str, gateway: Gateway, context: CallContext) -> Json:
     """The order, which the caller may see. Raises Problem "forbidden"."""
     order = await gateway.orders.get(context, order_id)
-    if not caller.may_act_for(text(order, "user", "id")):
+    if not caller.may_act_for(require_text(order, "user", "id")):
         raise Problem("forbidden", "only who placed this order and an admin may see it")
     return order

@@ -9,11 +9,11 @@ from pydantic import StringConstraints
 from starlette.responses import Response
 
 from ..auth.tokens import Admin
-from ..clients.context import text
+from ..clients.context import require_text
 from ..schemas import requests, responses
 from ..web.json_body import JsonBody
-from .dependencies import Cursor, IdempotencyKey, Limit, OfGateway, OfRequest, ProductId, command_id
-from .responses import BEHIND, CHANGED, answer, problems
+from .dependencies import Cursor, GatewayDep, IdempotencyKey, Limit, ProductId, RequestContext, command_id
+from .responses import BACKEND_PROBLEMS, BODY_PROBLEMS, json_response, problem_responses
 
 router = APIRouter(tags=["products"])
 
@@ -35,54 +35,54 @@ Search = Annotated[
 @router.get(
     "/products",
     response_model=responses.PageOfProducts,
-    responses=problems(*BEHIND),
+    responses=problem_responses(*BACKEND_PROBLEMS),
 )
 async def list_products(
-    gateway: OfGateway,
-    context: OfRequest,
+    gateway: GatewayDep,
+    context: RequestContext,
     limit: Limit = 50,
     cursor: Cursor = None,
     query: Search = None,
 ) -> Response:
-    return answer(await gateway.products.page(context, limit=limit, cursor=cursor, query=query))
+    return json_response(await gateway.products.page(context, limit=limit, cursor=cursor, query=query))
 
 
 @router.get(
     "/products/{id}",
     response_model=responses.Product,
-    responses={200: {"headers": {"Age": _AGE}}, **problems("not-found", *BEHIND)},
+    responses={200: {"headers": {"Age": _AGE}}, **problem_responses("not-found", *BACKEND_PROBLEMS)},
 )
-async def show_product(id: ProductId, gateway: OfGateway, context: OfRequest) -> Response:
+async def show_product(id: ProductId, gateway: GatewayDep, context: RequestContext) -> Response:
     """The product as it is now. Only while products can't be asked it is what it was some seconds ago."""
     found = await gateway.products.get(context, id)
-    return answer(found.value, age=found.age)
+    return json_response(found.value, age=found.age)
 
 
 @router.post(
     "/products",
     status_code=201,
     response_model=responses.Product,
-    responses=problems("unauthenticated", "forbidden", "already-exists", *CHANGED),
+    responses=problem_responses("unauthenticated", "forbidden", "already-exists", *BODY_PROBLEMS),
     openapi_extra=_new_product.openapi,
 )
 async def create_product(
     caller: Admin,
     key: IdempotencyKey,
     body: Annotated[requests.NewProduct, Depends(_new_product)],
-    gateway: OfGateway,
-    context: OfRequest,
+    gateway: GatewayDep,
+    context: RequestContext,
 ) -> Response:
-    given = body.given()
+    given = body.sent_fields()
     if body.id is not None:
         given["product_id"] = given.pop("id")
     product = await gateway.products.create(context, command_id(caller, "POST /products", key), given)
-    return answer(product, 201, f"/products/{text(product, 'id')}")
+    return json_response(product, 201, f"/products/{require_text(product, 'id')}")
 
 
 @router.patch(
     "/products/{id}",
     response_model=responses.Product,
-    responses=problems("unauthenticated", "forbidden", "not-found", *CHANGED),
+    responses=problem_responses("unauthenticated", "forbidden", "not-found", *BODY_PROBLEMS),
     openapi_extra=_changes.openapi,
 )
 async def change_product(
@@ -90,17 +90,17 @@ async def change_product(
     id: ProductId,
     key: IdempotencyKey,
     body: Annotated[requests.ProductChanges, Depends(_changes)],
-    gateway: OfGateway,
-    context: OfRequest,
+    gateway: GatewayDep,
+    context: RequestContext,
 ) -> Response:
     command = command_id(caller, f"PATCH /products/{id}", key)
-    return answer(await gateway.products.update(context, command, id, body.given()))
+    return json_response(await gateway.products.update(context, command, id, body.sent_fields()))
 
 
 @router.post(
     "/products/{id}/restock",
     response_model=responses.Product,
-    responses=problems("unauthenticated", "forbidden", "not-found", *CHANGED),
+    responses=problem_responses("unauthenticated", "forbidden", "not-found", *BODY_PROBLEMS),
     openapi_extra=_restock.openapi,
 )
 async def restock(
@@ -108,9 +108,9 @@ async def restock(
     id: ProductId,
     key: IdempotencyKey,
     body: Annotated[requests.Restock, Depends(_restock)],
-    gateway: OfGateway,
-    context: OfRequest,
+    gateway: GatewayDep,
+    context: RequestContext,
 ) -> Response:
     """With an `Idempotency-Key` a restock that is sent again adds nothing."""
     command = command_id(caller, f"POST /products/{id}/restock", key)
-    return answer(await gateway.products.restock(context, command, id, body.quantity))
+    return json_response(await gateway.products.restock(context, command, id, body.quantity))

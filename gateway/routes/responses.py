@@ -9,13 +9,13 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from ..schemas import responses
-from ..web.json_body import described
-from ..web.problems import KINDS
+from ..web.json_body import register_schema
+from ..web.problems import PROBLEM_KINDS
 
-_PROBLEM = described(TypeAdapter(responses.Problem))
+_PROBLEM = register_schema(TypeAdapter(responses.Problem))
 
 
-class JsonAnswer(Response):
+class JsonResponse(Response):
     """Starlette's, ready to leave: what it does for any kind of answer takes longer than to encode this."""
 
     def __init__(self, body: bytes, status: int, *headers: tuple[bytes, bytes]) -> None:
@@ -29,21 +29,23 @@ class JsonAnswer(Response):
         ]
 
 
-def answer(value: Any, status: int = 200, location: str | None = None, age: int | None = None) -> Response:
+def json_response(
+    value: Any, status: int = 200, location: str | None = None, age: int | None = None
+) -> Response:
     """What a service answered, as it is; `age` is how many seconds ago."""
     headers = []
     if location is not None:
         headers.append((b"location", location.encode("latin-1")))
     if age is not None:
         headers.append((b"age", b"%d" % age))
-    return JsonAnswer(orjson.dumps(value), status, *headers)
+    return JsonResponse(orjson.dumps(value), status, *headers)
 
 
-def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer, for the OpenAPI document."""
     documented: dict[int | str, dict[str, Any]] = {}
     for code in codes:
-        status = KINDS[code].status
+        status = PROBLEM_KINDS[code].status
         known = documented.get(status)
         documented[status] = {
             "description": code if known is None else f"{known['description']}, {code}",
@@ -60,9 +62,9 @@ ANY_PROBLEM: dict[int | str, dict[str, Any]] = {
 }
 
 
-BEHIND = ("validation-failed", "unavailable", "deadline-exceeded")
+BACKEND_PROBLEMS = ("validation-failed", "unavailable", "deadline-exceeded")
 """What every route may answer that asks a service."""
 
 
-CHANGED = ("payload-too-large", "unsupported-media-type", *BEHIND)
+BODY_PROBLEMS = ("payload-too-large", "unsupported-media-type", *BACKEND_PROBLEMS)
 """What every route may answer that takes a body."""

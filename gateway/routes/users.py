@@ -9,12 +9,12 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from ..auth.tokens import Caller
-from ..clients.context import text
+from ..clients.context import require_text
 from ..schemas import requests, responses
 from ..web.json_body import JsonBody
 from ..web.problems import Problem
-from .dependencies import IdempotencyKey, OfGateway, OfRequest, UserId, command_id
-from .responses import BEHIND, CHANGED, answer, problems
+from .dependencies import GatewayDep, IdempotencyKey, RequestContext, UserId, command_id
+from .responses import BACKEND_PROBLEMS, BODY_PROBLEMS, json_response, problem_responses
 
 router = APIRouter(tags=["users"])
 
@@ -26,45 +26,49 @@ _changes = JsonBody[requests.UserChanges](requests.UserChanges)
     "/users",
     status_code=201,
     response_model=responses.User,
-    responses=problems("already-exists", *CHANGED),
+    responses=problem_responses("already-exists", *BODY_PROBLEMS),
     openapi_extra=_new_user.openapi,
 )
 async def sign_up(
-    body: Annotated[requests.NewUser, Depends(_new_user)], gateway: OfGateway, context: OfRequest
+    body: Annotated[requests.NewUser, Depends(_new_user)], gateway: GatewayDep, context: RequestContext
 ) -> Response:
     # A stranger's Idempotency-Key is not honoured: by guessing it, another could read the answer.
-    user = await gateway.users.register(context, str(uuid.uuid4()), body.given())
-    return answer(user, 201, f"/users/{text(user, 'id')}")
+    user = await gateway.users.register(context, str(uuid.uuid4()), body.sent_fields())
+    return json_response(user, 201, f"/users/{require_text(user, 'id')}")
 
 
-@router.get("/users/me", response_model=responses.User, responses=problems("unauthenticated", *BEHIND))
-async def show_me(caller: Caller, gateway: OfGateway, context: OfRequest) -> Response:
-    return answer(await gateway.users.get(context, caller.user_id))
+@router.get(
+    "/users/me",
+    response_model=responses.User,
+    responses=problem_responses("unauthenticated", *BACKEND_PROBLEMS),
+)
+async def show_me(caller: Caller, gateway: GatewayDep, context: RequestContext) -> Response:
+    return json_response(await gateway.users.get(context, caller.user_id))
 
 
 @router.get(
     "/users/{id}",
     response_model=responses.User,
-    responses=problems("unauthenticated", "forbidden", "not-found", *BEHIND),
+    responses=problem_responses("unauthenticated", "forbidden", "not-found", *BACKEND_PROBLEMS),
 )
-async def show_user(caller: Caller, id: UserId, gateway: OfGateway, context: OfRequest) -> Response:
+async def show_user(caller: Caller, id: UserId, gateway: GatewayDep, context: RequestContext) -> Response:
     if not caller.may_act_for(id):
         raise Problem("forbidden", "only that user and an admin may see this")
-    return answer(await gateway.users.get(context, id))
+    return json_response(await gateway.users.get(context, id))
 
 
 @router.patch(
     "/users/me",
     response_model=responses.User,
-    responses=problems("unauthenticated", "already-exists", *CHANGED),
+    responses=problem_responses("unauthenticated", "already-exists", *BODY_PROBLEMS),
     openapi_extra=_changes.openapi,
 )
 async def change_me(
     caller: Caller,
     key: IdempotencyKey,
     body: Annotated[requests.UserChanges, Depends(_changes)],
-    gateway: OfGateway,
-    context: OfRequest,
+    gateway: GatewayDep,
+    context: RequestContext,
 ) -> Response:
     command = command_id(caller, "PATCH /users/me", key)
-    return answer(await gateway.users.update(context, command, caller.user_id, body.given()))
+    return json_response(await gateway.users.update(context, command, caller.user_id, body.sent_fields()))

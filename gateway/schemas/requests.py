@@ -21,9 +21,9 @@ from pydantic import (
 )
 
 ID = r"^[A-Za-z0-9._:-]{1,64}$"
-MOST_LINES = 100
-MOST_OF_ONE = 1_000_000
-MOST_MINOR = 10**12
+MAX_LINES = 100
+MAX_QUANTITY = 1_000_000
+MAX_PRICE_MINOR = 10**12
 """Prices end here: ten thousand million of a currency with two decimals."""
 
 
@@ -36,16 +36,16 @@ def _printable(text: str) -> str:
 Id = Annotated[str, StringConstraints(pattern=ID)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
 Password = Annotated[str, StringConstraints(min_length=8, max_length=128)]
-Quantity = Annotated[int, Field(ge=1, le=MOST_OF_ONE)]
-Price = Annotated[int, Field(ge=0, le=MOST_MINOR)]
-Stock = Annotated[int, Field(ge=0, le=MOST_OF_ONE)]
+Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+Price = Annotated[int, Field(ge=0, le=MAX_PRICE_MINOR)]
+Stock = Annotated[int, Field(ge=0, le=MAX_QUANTITY)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 
 
 class Request(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    def given(self) -> dict[str, Any]:
+    def sent_fields(self) -> dict[str, Any]:
         """The fields that the client sent, as a service takes them."""
         return self.model_dump(exclude_unset=True, exclude_none=True)
 
@@ -53,7 +53,7 @@ class Request(BaseModel):
 class _Changes(Request):
     @model_validator(mode="after")
     def _changes_something(self) -> _Changes:
-        if not self.given():
+        if not self.sent_fields():
             raise ValueError(f"one of {', '.join(type(self).model_fields)} is needed")
         return self
 
@@ -66,7 +66,7 @@ class Line(Request):
 class OrderOfLines(Request):
     """An order of one product or of several; the same product twice is added up."""
 
-    items: Annotated[list[Line], Field(min_length=1, max_length=MOST_LINES)]
+    items: Annotated[list[Line], Field(min_length=1, max_length=MAX_LINES)]
     user_id: Id | None = None
 
     def lines(self) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 
-from .problems import Problem, from_validation
+from .problems import Problem, problem_from_validation
 
 Model = TypeVar("Model")
 
@@ -20,7 +20,7 @@ _REFERENCE = "#/components/schemas/{model}"
 _schemas: dict[str, Any] = {}
 
 
-def described(adapter: TypeAdapter[Any]) -> dict[str, Any]:
+def register_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
     """The schema of a model, as one refers to it; `add_schemas` puts the model itself into the document."""
     schema = adapter.json_schema(ref_template=_REFERENCE)
     _schemas.update(schema.pop("$defs", {}))
@@ -38,7 +38,7 @@ class JsonBody(Generic[Model]):
 
     def __init__(self, model: Any) -> None:
         self._adapter: TypeAdapter[Model] = TypeAdapter(model)
-        schema = described(self._adapter)
+        schema = register_schema(self._adapter)
         self.openapi: dict[str, Any] = {
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
         }
@@ -51,7 +51,7 @@ class JsonBody(Generic[Model]):
         try:
             return self._adapter.validate_json(body)
         except ValidationError as error:
-            raise from_validation(error.errors(include_url=False, include_context=False)) from None
+            raise problem_from_validation(error.errors(include_url=False, include_context=False)) from None
 
 
 async def _read(request: Request) -> bytes:
@@ -67,7 +67,7 @@ async def _read(request: Request) -> bytes:
 
 
 def add_schemas(document: dict[str, Any]) -> dict[str, Any]:
-    """Put what was `described` into an OpenAPI document, beside the schemas that FastAPI has found."""
+    """Add the registered schemas to an OpenAPI document, beside the schemas that FastAPI has found."""
     document["components"]["schemas"] = dict(
         sorted({**document["components"]["schemas"], **_schemas}.items())
     )

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemKind:
     """What all problems of one code have in common; `retry_after` is in seconds."""
 
     status: int
@@ -29,33 +29,33 @@ class Kind:
     retry_after: int | None = None
 
 
-KINDS: Mapping[str, Kind] = {
-    "unauthenticated": Kind(401, "Who you are is not known"),
-    "forbidden": Kind(403, "Not allowed"),
-    "not-found": Kind(404, "Not found"),
-    "method-not-allowed": Kind(405, "Method not allowed"),
-    "request-timeout": Kind(408, "The request took too long to arrive"),
-    "out-of-stock": Kind(409, "Out of stock"),
-    "request-in-progress": Kind(409, "The same request is still running", retry_after=1),
-    "already-exists": Kind(409, "Already exists"),
-    "conflict": Kind(409, "Conflict with the present state"),
-    "payload-too-large": Kind(413, "The body is too large"),
-    "unsupported-media-type": Kind(415, "Unsupported media type"),
-    "validation-failed": Kind(422, "The request is not valid"),
-    "idempotency-key-reused": Kind(422, "The idempotency key belongs to another request"),
-    "rate-limited": Kind(429, "Too many requests", retry_after=1),
-    "internal": Kind(500, "Something broke here"),
-    "unavailable": Kind(503, "Not available now", retry_after=1),
-    "deadline-exceeded": Kind(504, "No answer in time", retry_after=1),
+PROBLEM_KINDS: Mapping[str, ProblemKind] = {
+    "unauthenticated": ProblemKind(401, "Who you are is not known"),
+    "forbidden": ProblemKind(403, "Not allowed"),
+    "not-found": ProblemKind(404, "Not found"),
+    "method-not-allowed": ProblemKind(405, "Method not allowed"),
+    "request-timeout": ProblemKind(408, "The request took too long to arrive"),
+    "out-of-stock": ProblemKind(409, "Out of stock"),
+    "request-in-progress": ProblemKind(409, "The same request is still running", retry_after=1),
+    "already-exists": ProblemKind(409, "Already exists"),
+    "conflict": ProblemKind(409, "Conflict with the present state"),
+    "payload-too-large": ProblemKind(413, "The body is too large"),
+    "unsupported-media-type": ProblemKind(415, "Unsupported media type"),
+    "validation-failed": ProblemKind(422, "The request is not valid"),
+    "idempotency-key-reused": ProblemKind(422, "The idempotency key belongs to another request"),
+    "rate-limited": ProblemKind(429, "Too many requests", retry_after=1),
+    "internal": ProblemKind(500, "Something broke here"),
+    "unavailable": ProblemKind(503, "Not available now", retry_after=1),
+    "deadline-exceeded": ProblemKind(504, "No answer in time", retry_after=1),
 }
-_OF_A_PEER = frozenset(KINDS) - {"internal"}
-_OF_THE_ROUTER = {404: "not-found", 405: "method-not-allowed", 400: "validation-failed"}
-_MOST_ERRORS = 20
+_SERVICE_CODES = frozenset(PROBLEM_KINDS) - {"internal"}
+_ROUTER_CODES = {404: "not-found", 405: "method-not-allowed", 400: "validation-failed"}
+_MAX_ERRORS = 20
 _TAGS = frozenset({"one", "lines"})
 
 
 class Problem(HTTPException):
-    """An answer that is not a success. Any layer may raise it; `code` is a key of KINDS."""
+    """An answer that is not a success. Any layer may raise it; `code` is a key of PROBLEM_KINDS."""
 
     def __init__(
         self,
@@ -67,10 +67,10 @@ class Problem(HTTPException):
     ) -> None:
         self.code = code
         self.errors = list(errors)
-        super().__init__(KINDS[code].status, detail, dict(headers or {}))
+        super().__init__(PROBLEM_KINDS[code].status, detail, dict(headers or {}))
 
     def body(self, instance: str | None = None) -> bytes:
-        kind = KINDS[self.code]
+        kind = PROBLEM_KINDS[self.code]
         members: dict[str, Any] = {
             "type": f"urn:mycelium:problem:{self.code}",
             "title": kind.title,
@@ -88,20 +88,20 @@ class Problem(HTTPException):
         headers = dict(self.headers or {})
         if self.status_code == 401:
             headers.setdefault("WWW-Authenticate", "Bearer")
-        if (seconds := KINDS[self.code].retry_after) is not None:
+        if (seconds := PROBLEM_KINDS[self.code].retry_after) is not None:
             headers.setdefault("Retry-After", str(seconds))
         body = self.body(None if path is None else quote(path[:200]))
         return Response(body, self.status_code, headers, media_type="application/problem+json")
 
 
-def invalid(field: str, message: str) -> Problem:
+def invalid_field(field: str, message: str) -> Problem:
     """A request refused for one field of it."""
     return Problem("validation-failed", f"{field}: {message}", errors=[{"field": field, "message": message}])
 
 
-def from_mesh(error: MeshError) -> Problem:
+def problem_from_error(error: MeshError) -> Problem:
     """What a caller may know of an error behind the gateway. Nothing a peer does becomes a 500."""
-    if isinstance(error, Refused) and error.slug in _OF_A_PEER:
+    if isinstance(error, Refused) and error.slug in _SERVICE_CODES:
         if error.field is None:
             return Problem(error.slug, error.message)
         message = error.message.removeprefix(f"{error.field}: ")
@@ -114,11 +114,11 @@ def from_mesh(error: MeshError) -> Problem:
     return Problem("unavailable", "the service broke while it worked on this; try again shortly")
 
 
-def from_validation(errors: Iterable[Any]) -> Problem:
+def problem_from_validation(errors: Iterable[Any]) -> Problem:
     """The problem for what Pydantic found, each with the field as the client wrote it."""
     found = [
         {"field": _field(each), "message": str(each["msg"]).removeprefix("Value error, ")} for each in errors
-    ][:_MOST_ERRORS]
+    ][:_MAX_ERRORS]
     detail = f"{found[0]['field']}: {found[0]['message']}"
     return Problem("validation-failed", detail, errors=found)
 
@@ -134,10 +134,10 @@ def _field(error: Mapping[str, Any]) -> str:
     return written.removeprefix(".") or "body"
 
 
-async def on_problem(request: Request, error: Exception) -> Response:
+async def handle_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if not isinstance(error, Problem):
-        code = _OF_THE_ROUTER.get(error.status_code, "internal")
+        code = _ROUTER_CODES.get(error.status_code, "internal")
         detail, headers = error.detail, dict(error.headers or {})
         if code == "not-found":
             detail = f"there is no {request.url.path[:200]} here"
@@ -155,25 +155,25 @@ def _allowed(request: Request) -> str:
     return ", ".join(sorted({method.upper() for methods in matching for method in methods}))
 
 
-async def on_validation(request: Request, error: Exception) -> Response:
+async def handle_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return from_validation(error.errors()).response(request.url.path)
+    return problem_from_validation(error.errors()).response(request.url.path)
 
 
-async def on_mesh_error(request: Request, error: Exception) -> Response:
+async def handle_mesh_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MeshError)
-    report(error, request.state.request_id)
-    return from_mesh(error).response(request.url.path)
+    log_failure(error, request.state.request_id)
+    return problem_from_error(error).response(request.url.path)
 
 
-def report(error: MeshError, request_id: str) -> None:
+def log_failure(error: MeshError, request_id: str) -> None:
     """Log what the caller is not told. A refusal is the caller's own affair."""
-    if not isinstance(error, Refused) or error.slug not in _OF_A_PEER:
+    if not isinstance(error, Refused) or error.slug not in _SERVICE_CODES:
         log.warning("request %s: %s: %s", request_id, type(error).__name__, error)
 
 
-HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
-    HTTPException: on_problem,
-    RequestValidationError: on_validation,
-    MeshError: on_mesh_error,
+EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    HTTPException: handle_http_exception,
+    RequestValidationError: handle_validation_error,
+    MeshError: handle_mesh_error,
 }

@@ -85,7 +85,7 @@ class BodyLimit:
         return Problem("payload-too-large", detail, headers={"Connection": "close"})
 
 
-class Edge:
+class RequestLimits:
     """Pure ASGI. `state.request_id` is there for all that follows.
 
     A body may have `body_bytes` and take `body_seconds`, told or not told its length: reading more
@@ -111,7 +111,7 @@ class Edge:
             nonlocal started
             if message["type"] == "http.response.start":
                 sent = list(message["headers"])
-                message["headers"] = sent + added_headers(sent, scope["path"], own_id)
+                message["headers"] = sent + headers_to_add(sent, scope["path"], own_id)
                 started = True
             await send(message)
 
@@ -124,7 +124,7 @@ class Edge:
                 return
             await self._app(scope, self._body.bounded(receive, ends), send_with_headers)
         except Exception:
-            answer = broken(scope, own_id)
+            answer = internal_error_response(scope, own_id)
             if started:
                 raise
             await answer(scope, receive, send_with_headers)
@@ -149,7 +149,7 @@ def request_id(headers: Headers) -> str:
     return os.urandom(16).hex()
 
 
-def added_headers(sent: Headers, path: str, own_id: str) -> list[tuple[bytes, bytes]]:
+def headers_to_add(sent: Headers, path: str, own_id: str) -> list[tuple[bytes, bytes]]:
     """The headers that every answer carries beside those that were `sent` with it.
 
     Raises ValueError for a header with a control character: the server would only close the connection.
@@ -165,7 +165,7 @@ def added_headers(sent: Headers, path: str, own_id: str) -> list[tuple[bytes, by
     return added
 
 
-def broken(scope: Scope, own_id: str) -> Response:
+def internal_error_response(scope: Scope, own_id: str) -> Response:
     """Logs the error in hand, and answers that something broke. The server would answer too, but in plain
     text and without the request's id."""
     log.exception("request %s broke: %s %s", own_id, scope["method"], scope["path"])

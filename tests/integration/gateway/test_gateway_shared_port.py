@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from gateway.__main__ import _share
+from gateway.__main__ import open_shared_socket
 from mycelium.servers import free_port, port_is_free
 
 
@@ -56,8 +56,8 @@ async def test_both_accept_what_comes_to_the_port(
 def test_nobody_is_sent_to_one_that_does_not_serve_yet(shared_port):
     address = "127.0.0.1", shared_port
     with (
-        _share(address, socket.AF_INET) as starting,
-        _share(address, socket.AF_INET) as serving,
+        open_shared_socket(address, socket.AF_INET) as starting,
+        open_shared_socket(address, socket.AF_INET) as serving,
     ):
         serving.listen()
         for _ in range(20):

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from gateway.metrics import Metered, Metrics
+from gateway.metrics import Metrics, MetricsMiddleware
 from mycelium.servers import free_port, port_is_free
 from nameko_mesh.aio import STATES, Balancer, Breaker, GuardedRpc
 from nameko_mesh.errors import DeadlineExceeded
@@ -26,7 +26,7 @@ async def greet(request):
 
 async def asked(*paths):
     metrics = Metrics()
-    app = Metered(Starlette(routes=[Route("/greet/{name}", greet)]), metrics)
+    app = MetricsMiddleware(Starlette(routes=[Route("/greet/{name}", greet)]), metrics)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         for path in paths:

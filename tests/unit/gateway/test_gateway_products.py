@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from gateway.app import create_app
-from gateway.clients.batching import Batching
+from gateway.clients.batching import BatcherFactory
 from gateway.clients.products import STALLED_SECONDS
 from nameko_mesh.errors import DeadlineExceeded, Refused, Unavailable, UnknownService
 
@@ -76,7 +76,7 @@ async def test_who_asks_products_that_have_fallen_silent_gets_a_copy_at_once(htt
 
     mesh.answers["products.get_products"] = lambda product_ids: hang()
     hanging = []
-    for lane in range(Batching().lanes):
+    for lane in range(BatcherFactory().lanes):
         hanging.append(asyncio.create_task(http.get(f"/products/P00{lane}")))
         await asked.acquire()
     await asyncio.sleep(STALLED_SECONDS)

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from gateway.clients.batching import Batching
-from gateway.clients.context import Context
+from gateway.clients.batching import BatcherFactory
+from gateway.clients.context import CallContext
 from gateway.clients.products import Products
 from gateway.clients.products_grpc import ProductsOverGrpc
-from gateway.clients.stale_cache import MOST_COPIES, Copies
+from gateway.clients.stale_cache import MAX_ENTRIES, StaleCache
 from nameko_mesh.aio import GuardedRpc
 from nameko_mesh.errors import DeadlineExceeded, Overloaded, Refused, RemoteFault, Unavailable
 from nameko_mesh.outcome import Outcome
@@ -101,9 +101,9 @@ def make_products(ways, fallbacks):
     def make(stale_seconds=5.0):
         return Products(
             GuardedRpc(ways),
-            Batching(),
+            BatcherFactory(),
             direct=ways,
-            copies=Copies(stale_seconds),
+            copies=StaleCache(stale_seconds),
             on_fallback=fallbacks.append,
         )
 
@@ -111,7 +111,7 @@ def make_products(ways, fallbacks):
 
 
 def get(products):
-    return products.get(Context("r", time.time() + 2), "P001")
+    return products.get(CallContext("r", time.time() + 2), "P001")
 
 
 async def test_grpc_is_asked_and_nobody_else(make_products, ways, fallbacks):
@@ -166,8 +166,8 @@ async def test_a_copy_that_is_too_old_or_not_wanted_is_not_shown(make_products, 
 
 
 def test_only_so_many_copies_are_kept():
-    copies = Copies(60)
-    for number in range(MOST_COPIES + 1):
+    copies = StaleCache(60)
+    for number in range(MAX_ENTRIES + 1):
         copies.keep(str(number), {})
 
     assert copies.recent("0") is None

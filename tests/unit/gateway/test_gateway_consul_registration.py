@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from gateway.app import create_app
-from gateway.consul import Registration
+from gateway.consul import ConsulRegistration
 from nameko_mesh.discovery.consul_registration import reachable_address
 
 
@@ -57,7 +57,7 @@ async def eventually(condition):
 
 async def test_an_instance_is_in_the_catalogue_as_long_as_it_serves(agent, make_settings):
     settings = make_settings(CONSUL_HTTP_ADDR=agent.address, CONSUL_HTTP_TOKEN="t", GATEWAY_PORT=8123)
-    registration = Registration(settings, agent.address)
+    registration = ConsulRegistration(settings, agent.address)
 
     registration.start()
     await eventually(lambda: agent.catalogue)
@@ -98,7 +98,7 @@ def test_a_wildcard_is_told_as_the_address_that_the_agent_sees():
 
 async def test_an_address_that_is_set_is_told(agent, make_settings):
     settings = make_settings(GATEWAY_HOST="0.0.0.0", ADVERTISE_ADDRESS="10.9.8.7", GATEWAY_PORT=80)
-    registration = Registration(settings, agent.address)
+    registration = ConsulRegistration(settings, agent.address)
 
     registration.start()
     await eventually(lambda: agent.catalogue)

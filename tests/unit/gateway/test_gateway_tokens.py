@@ -135,7 +135,7 @@ def test_a_remembered_token_is_forgotten_when_it_expires(monkeypatch):
 
 
 def test_no_more_tokens_are_remembered_than_a_bound(monkeypatch):
-    monkeypatch.setattr(security, "_MOST_CACHED", 3)
+    monkeypatch.setattr(security, "_MAX_CACHED_TOKENS", 3)
     tokens = Tokens(b"x" * 32, 60)
 
     for number in range(10):
