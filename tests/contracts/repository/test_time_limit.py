@@ -1,0 +1,84 @@
+"""A test that hangs fails by itself, in both halves, and the tests after it still run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mycelium.state import ROOT
+from tests.time_limit import SECONDS, pytest_collection_modifyitems
+
+HANGING = Path(__file__).parent / "hanging"
+
+
+@pytest.mark.parametrize(
+    ("half", "file", "hanging"),
+    [
+        (["tests.patched"], "eventlet_hangs.py", 6),
+        (["pytest", "-p", "no:pytest_nameko"], "asyncio_hangs.py", 9),
+    ],
+    ids=["eventlet", "asyncio"],
+)
+def test_hanging_tests_fail_at_the_limit_and_the_next_one_passes(half, file, hanging):
+    options = ["-q", "--timeout=0.25", "--tb=line", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-W", "ignore", "-m", *half, *options, str(HANGING / file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    summary = done.stdout.splitlines()[-1]
+    assert f"{hanging} failed, " in summary, done.stdout
+    assert "FAILED" in done.stdout
+    assert "after_the_hanging_tests" not in done.stdout, "the test after the hanging ones failed too"
+
+
+class Item:
+    """A collected test, as far as the limits look at it."""
+
+    def __init__(self, path, marker=None):
+        self.path = ROOT / path
+        self.marker = marker
+
+    def get_closest_marker(self, name):
+        return self.marker
+
+    def add_marker(self, marker):
+        self.marker = marker.mark
+
+
+class Config:
+    rootpath = ROOT
+
+    def __init__(self, timeout=None):
+        self.timeout = timeout
+
+    def getoption(self, name):
+        return self.timeout
+
+
+@pytest.mark.parametrize("folder", SECONDS)
+def test_test_in_a_folder_has_its_limit(folder):
+    assert (ROOT / folder).is_dir()
+    item = Item(f"{folder}/test_x.py")
+
+    pytest_collection_modifyitems(Config(), [item])
+
+    assert item.marker.args == (SECONDS[folder],)
+
+
+def test_own_limit_of_a_test_beats_that_of_its_folder():
+    own = pytest.mark.timeout(7).mark
+    item = Item("tests/unit/test_x.py", own)
+
+    pytest_collection_modifyitems(Config(), [item])
+
+    assert item.marker is own
+
+
+def test_limit_on_the_command_line_beats_that_of_the_folder():
+    item = Item("tests/unit/test_x.py")
+
+    pytest_collection_modifyitems(Config(timeout=0), [item])
+
+    assert item.marker is None
