@@ -26,8 +26,12 @@ ps: .venv/ready ## List the processes of the running mesh
 	@$(BIN)/mycelium ps
 
 .PHONY: test
-test: .venv/ready ## Run every test, against private servers (ARGS='-k order')
+test: .venv/ready ## Run every test, against private servers (ARGS=tests/e2e/test_orders.py)
 	@$(BIN)/python -m tests $(ARGS)
+
+.PHONY: test-fast
+test-fast: .venv/ready ## Run the unit tests and contracts in under a minute, without a server
+	@$(BIN)/python -m tests --fast $(ARGS)
 
 .PHONY: chaos
 chaos: .venv/ready ## Inject faults for an hour and check every order (ARGS='--rows R1,R4 --short')

@@ -1,7 +1,11 @@
-"""`python -m tests [pytest's arguments]`: every test, in two processes, and how much they cover.
+"""`python -m tests [--fast] [files or folders] [pytest's arguments]`: the tests, in two processes.
 
-Nameko's services need a process that is monkey-patched before anything else is imported; asyncio
-code (the gateway, nameko_mesh.aio) needs one that is not. So the tests run twice, each time a part.
+Nameko's services need a process that eventlet patches before the first import. Asyncio code (the gateway,
+nameko_mesh.aio) needs an unpatched process. So each half of the tests has a process of its own.
+
+    python -m tests                              every test, and how much of the code they cover
+    python -m tests --fast                       unit tests and contracts: no server, under a minute
+    python -m tests tests/unit/mesh -k frames    a selection, in the half that owns each path
 """
 
 from __future__ import annotations
@@ -9,8 +13,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 NO_TESTS = 5  # pytest's exit code when a selection, such as -k, leaves none
 
 EVENTLET = [
@@ -35,26 +41,129 @@ ASYNCIO = [
     "tests/e2e",
     "tests/chaos",
 ]
+FAST = ("tests/unit", "tests/contracts")
+"""The folders whose tests start no server."""
+
+PROGRAMS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
+    "eventlet": (("-W", "ignore"), ("-m", "tests.patched")),
+    "asyncio": ((), ("-m", "pytest", "-p", "no:pytest_nameko")),
+}
+"""Of each half: the options of the interpreter, and what it runs."""
+TAKE_A_PATH = (
+    "--deselect",
+    "--ignore",
+    "--ignore-glob",
+    "--rootdir",
+    "--basetemp",
+    "--junitxml",
+    "--log-file",
+)
+TAKE_A_VALUE = ("-k", "-m", "-p", "-c", "-o", "-W", *TAKE_A_PATH)
+"""Options of pytest whose value is the next word, which may look like a test's path."""
 
 LEAST_COVERAGE = 90
 
 
+class NoSuchTest(Exception):
+    """A path on the command line belongs to neither half."""
+
+
+def halves(*, fast: bool = False) -> dict[str, list[str]]:
+    """The folders of each half."""
+    listed = {"eventlet": EVENTLET, "asyncio": ASYNCIO}
+    if not fast:
+        return listed
+    return {half: [folder for folder in folders if _is_fast(folder)] for half, folders in listed.items()}
+
+
+def select(
+    arguments: Iterable[str], folders: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """What each half runs, and the arguments that are no paths.
+
+    Without a path each half runs all of its folders. With paths it runs those that it owns, and a half
+    without any is left out. Raises NoSuchTest for a path that no half owns.
+    """
+    paths, others = _split(arguments)
+    if not paths:
+        return {half: list(owned) for half, owned in folders.items()}, others
+    selected: dict[str, list[str]] = {half: [] for half in folders}
+    for path in paths:
+        owners = {half: owned for half in folders if (owned := _owned(path, folders[half]))}
+        if not owners:
+            raise NoSuchTest(f"{path}: no test file or folder of the lists in tests/__main__.py")
+        for half, owned in owners.items():
+            selected[half] += owned
+    return {half: chosen for half, chosen in selected.items() if chosen}, others
+
+
+def _split(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
+    paths: list[str] = []
+    others: list[str] = []
+    before = ""
+    for argument in arguments:
+        is_path = before not in TAKE_A_VALUE and _names_tests(argument)
+        (paths if is_path else others).append(argument)
+        before = argument
+    return paths, others
+
+
+def _names_tests(argument: str) -> bool:
+    if argument.startswith("-"):
+        return False
+    path = argument.partition("::")[0]
+    return "::" in argument or path.endswith(".py") or _inside(path).parts[:1] == ("tests",)
+
+
+def _owned(argument: str, folders: Sequence[str]) -> list[str]:
+    """The part of a path that a half owns: all of it, or the folders below it."""
+    name, separator, test = argument.partition("::")
+    path = _inside(name)
+    if not (ROOT / path).exists():
+        return []
+    if any(path.is_relative_to(folder) for folder in folders):
+        return [f"{path}{separator}{test}"]
+    return [folder for folder in folders if Path(folder).is_relative_to(path)]
+
+
+def _inside(path: str) -> Path:
+    """A path as the lists name it, from the root of the checkout."""
+    absolute = Path(path).absolute()
+    return absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute
+
+
+def _is_fast(folder: str) -> bool:
+    return any(Path(folder).is_relative_to(fast) for fast in FAST)
+
+
 def run(command: Sequence[str]) -> int:
-    return subprocess.run([sys.executable, *command]).returncode
+    return subprocess.run([sys.executable, *command], cwd=ROOT).returncode
 
 
 def main(arguments: list[str]) -> int:
-    run(["-m", "coverage", "erase"])
+    fast = "--fast" in arguments
+    try:
+        selected, others = select([one for one in arguments if one != "--fast"], halves(fast=fast))
+    except NoSuchTest as error:
+        print(error, file=sys.stderr)
+        return 2
+    is_whole = selected == halves()  # no other run says anything about coverage
+    coverage = ["-m", "coverage", "run"] if is_whole else []
+    if is_whole:
+        run(["-m", "coverage", "erase"])
+    codes = []
     with tempfile.TemporaryDirectory(prefix="mycelium-tests-", ignore_cleanup_errors=True) as scratch:
-        ours = [f"--basetemp={scratch}/eventlet", *EVENTLET, *arguments]
-        theirs = [f"--basetemp={scratch}/asyncio", *ASYNCIO, *arguments]
-        codes = [
-            run(["-W", "ignore", "-m", "coverage", "run", "-m", "tests.patched", *ours]),
-            run(["-m", "coverage", "run", "-m", "pytest", "-p", "no:pytest_nameko", *theirs]),
-        ]
-    run(["-m", "coverage", "combine", "--quiet"])
-    least = 0 if arguments else LEAST_COVERAGE  # a selection covers what it covers
-    codes.append(run(["-m", "coverage", "report", "--skip-covered", f"--fail-under={least}"]))
+        for half, paths in selected.items():
+            options, program = PROGRAMS[half]
+            codes.append(
+                run([*options, *coverage, *program, f"--basetemp={scratch}/{half}", *paths, *others])
+            )
+    if all(code == NO_TESTS for code in codes):
+        return NO_TESTS
+    if is_whole:
+        run(["-m", "coverage", "combine", "--quiet"])
+        least = 0 if others else LEAST_COVERAGE  # a selection, such as -k, covers what it covers
+        codes.append(run(["-m", "coverage", "report", "--skip-covered", f"--fail-under={least}"]))
     return max(0 if code == NO_TESTS else code for code in codes)
 
 

@@ -49,7 +49,7 @@ def gateways():
             """Keep the test's output clean."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), MetricsHandler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield [f"http://127.0.0.1:{server.server_port}/{name}" for name in ("first", "second")]
         server.shutdown()

@@ -125,7 +125,11 @@ async def http(
         async with asking(app.without_fast_path) as client:
             yield client
     else:
-        async with served(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with (
+            served(app) as port,
+            # No TLS here, and loading the certificate authorities takes longer than most of these tests.
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", verify=False) as client,
+        ):
             yield client
 
 

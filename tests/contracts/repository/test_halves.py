@@ -1,0 +1,105 @@
+"""Each test file runs in one half of the tests, and `python -m tests PATH` finds that half."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from mycelium.state import ROOT
+from tests.__main__ import ASYNCIO, EVENTLET, FAST, NoSuchTest, halves, select
+
+TEST_FILES = sorted(path.relative_to(ROOT) for path in ROOT.glob("tests/**/test_*.py"))
+OWN = "tests/contracts/repository/test_halves.py"
+EVENTLETS = "tests/unit/mesh/test_fair_lock.py"
+
+
+def test_every_test_file_lies_in_one_listed_folder():
+    owners = {
+        str(file): [folder for folder in EVENTLET + ASYNCIO if file.is_relative_to(folder)]
+        for file in TEST_FILES
+    }
+    assert len(owners) > 100, "the search for test files finds too few"
+    assert {file: folders for file, folders in owners.items() if len(folders) != 1} == {}
+
+
+@pytest.mark.parametrize("folder", EVENTLET + ASYNCIO)
+def test_listed_folder_exists_and_holds_tests(folder):
+    assert (ROOT / folder).is_dir()
+    assert any(file.is_relative_to(folder) for file in TEST_FILES)
+
+
+def test_no_folder_is_listed_twice():
+    assert [folder for folder, times in Counter(EVENTLET + ASYNCIO).items() if times > 1] == []
+
+
+def test_fast_run_has_all_unit_tests_and_contracts_and_nothing_else():
+    chosen = {folder for folders in halves(fast=True).values() for folder in folders}
+    assert chosen == {folder for folder in EVENTLET + ASYNCIO if folder.startswith(FAST)}
+
+
+@pytest.mark.parametrize("folder", FAST)
+def test_fast_run_uses_nothing_that_starts_a_server(folder):
+    starts = re.compile(r"find_or_fetch|tests\.integration|tests\.e2e|tests\.chaos\.(mesh|servers)")
+    users = {
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in ROOT.glob(f"{folder}/**/*.py")
+        for line in path.read_text().splitlines()
+        if starts.search(line) and path.name != "test_halves.py"
+    }
+    assert users == set()
+
+
+def test_no_path_selects_both_halves():
+    assert select([], halves()) == (halves(), [])
+
+
+def test_options_alone_select_both_halves():
+    assert select(["-k", "order", "-x"], halves()) == (halves(), ["-k", "order", "-x"])
+
+
+def test_file_is_run_by_its_own_half_alone():
+    assert select([OWN], halves()) == ({"asyncio": [OWN]}, [])
+    assert select([EVENTLETS, "-x"], halves()) == ({"eventlet": [EVENTLETS]}, ["-x"])
+
+
+def test_files_of_both_halves_are_run_each_in_its_own():
+    assert select([OWN, EVENTLETS], halves())[0] == {"eventlet": [EVENTLETS], "asyncio": [OWN]}
+
+
+def test_single_test_is_run_by_the_half_of_its_file():
+    test = f"{OWN}::test_x[a/b::c]"
+    assert select([test], halves()) == ({"asyncio": [test]}, [])
+
+
+def test_folder_above_the_listed_ones_selects_those_below_it():
+    contracts = {
+        half: [folder for folder in folders if folder.startswith("tests/contracts/")]
+        for half, folders in halves().items()
+    }
+    assert select(["tests/contracts/"], halves()) == (contracts, [])
+
+
+@pytest.mark.parametrize("spelled", [f"./{OWN}", str(ROOT / OWN)])
+def test_path_is_found_however_it_is_spelled(spelled, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert select([spelled], halves())[0] == {"asyncio": [OWN]}
+
+
+@pytest.mark.parametrize("option", ["-k", "--ignore", "--deselect"])
+def test_value_of_an_option_is_no_path(option):
+    assert select([option, OWN], halves()) == (halves(), [option, OWN])
+
+
+@pytest.mark.parametrize(
+    "path", ["tests/unit/mesh/test_typo.py", "test_typo.py", "tests/builders.py", "a::b"]
+)
+def test_path_that_no_half_owns_is_an_error(path):
+    with pytest.raises(NoSuchTest, match=path):
+        select([path], halves())
+
+
+def test_fast_run_refuses_a_path_that_is_not_fast():
+    with pytest.raises(NoSuchTest, match="tests/e2e"):
+        select(["tests/e2e"], halves(fast=True))
