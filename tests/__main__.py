@@ -22,6 +22,7 @@ NO_TESTS = 5  # pytest's exit code when a selection, such as -k, leaves none
 EVENTLET = [
     "tests/unit/services",
     "tests/unit/mesh",
+    "tests/unit/chaos",
     "tests/contracts/events",
     "tests/integration/services",
     "tests/integration/mesh",

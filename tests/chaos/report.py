@@ -39,7 +39,7 @@ def holds(result: Result, control: Result | None) -> bool:
 
 
 def in_short(result: Result) -> str:
-    verdict = "passed" if result.passed else f"FAILED: {result.findings[0]}"
+    verdict = result.verdict if result.passed else f"{result.verdict}: {result.findings[0]}"
     figures = "".join(f", {name} {value}" for name, value in result.figures.items())
     return (
         f"{verdict}, {result.seconds:.0f} s, {result.faults.total()} faults, "
@@ -52,6 +52,17 @@ def table(played: Played) -> Table:
     for cells in _cells(played):
         shown.add_row(*cells)
     return shown
+
+
+def replays(results: Iterable[Result]) -> list[str]:
+    """The rows that were played twice, counted, and the reason of each."""
+    played = list(results)
+    twice = [result for result in played if result.first_try]
+    lines = [f"{len(twice)} of {len(played)} rows were played a second time"]
+    for result in twice:
+        assert result.first_try is not None
+        lines += [f"{result.row.name}: {result.verdict}", *result.first_try.explain().splitlines()]
+    return lines
 
 
 def write(path: Path, played: Played, seed: int) -> None:
@@ -82,6 +93,7 @@ def _record(result: Result, control: Result | None, seed: int) -> dict[str, Any]
         "form": "short" if result.is_short else "full",
         "played": f"{time.strftime('%Y-%m-%d', time.gmtime())}, seed {seed}, {result.seconds:.0f} s",
         "faults": result.faults.total(),
+        "replays": int(result.first_try is not None),
     }
 
 
@@ -93,7 +105,8 @@ def _between(text: str, begin: str, end: str, lines: Sequence[str]) -> str:
 
 def _results(records: Sequence[dict[str, Any]]) -> list[str]:
     return [
-        f"{len(records)} rows, {sum(record['faults'] for record in records)} faults.",
+        f"{len(records)} rows, {sum(record['faults'] for record in records)} faults, "
+        f"{sum(record.get('replays', 0) for record in records)} rows played a second time.",
         "",
         *_markdown(COLUMNS, [record["cells"] for record in records]),
         "",
@@ -133,7 +146,7 @@ def _cells(played: Played) -> list[list[str]]:
             str(result.outcomes["rejected"]),
             str(result.accepted),
             _seconds(result.recovery_seconds),
-            "passed" if result.passed else "FAILED",
+            result.verdict,
             _of_control(result, control),
         ]
         for result, control in played

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -39,6 +39,8 @@ class Result:
     figures: dict[str, Any] = field(default_factory=dict)
     is_broken: bool = False
     """The harness failed, not the mesh: neither a row nor a control counts then."""
+    first_try: Result | None = None
+    """The try before this one, which failed; None unless the row was played again."""
 
     @property
     def caught(self) -> bool:
@@ -49,10 +51,19 @@ class Result:
     def passed(self) -> bool:
         return not self.findings
 
+    @property
+    def verdict(self) -> str:
+        """For people. A row that passed at its second try has not plainly passed."""
+        word = "passed" if self.passed else "FAILED"
+        return f"{word} at the second try" if self.first_try else word
+
     def explain(self) -> str:
         """All that one needs to understand why it failed."""
         lines = [f"{self.row.name} failed, seed {self.seed}: {self.row.load}", *self.findings]
-        return "\n  ".join([*lines, f"faults: {dict(self.faults)}", f"history and logs: {self.kept}"])
+        lines += [f"faults: {dict(self.faults)}", f"history and logs: {self.kept}"]
+        if self.first_try:
+            lines.append(f"before that, {self.first_try.explain()}")
+        return "\n  ".join(lines)
 
 
 class Runner:
@@ -68,6 +79,10 @@ class Runner:
     def play(self, row: Row, *, short: bool) -> Result:
         self._played += 1
         return self._play(row, short, f"{self.seed}-{row.name}-{self._played}")
+
+    def play_again(self, failed: Result) -> Result:
+        """The second and last try of a row. Its result carries the first one: no replay goes unseen."""
+        return replace(self.play(failed.row, short=failed.is_short), first_try=failed)
 
     def control(self, row: Row) -> Result:
         """The row, shortened, with its own mutant in the services. It should fail."""
