@@ -1,100 +1,136 @@
-"""The negative controls: sabotages of one line each. A row that passes with its own proves nothing.
+"""Negative controls: small sabotages of the code. A row proves nothing if it passes with its mutant.
 
-A mutant is a function that breaks the mesh or a service from inside a service's process, before the
-service is built. `apply` runs those that are named in the folder of the failpoints.
+A mutant changes the mesh or a service inside a service's process, before the service is built. It names
+what it replaces, as `module:attribute`. Its function gets the present values in that order, and returns
+their replacements. It looks up every other name at once, not later in a closure, so that
+tests/unit/chaos/test_mutants.py finds a renamed one without a mesh. `apply` runs the mutants that are
+named in the folder of the failpoints.
 """
 
 from __future__ import annotations
 
-import sys
+import importlib
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
-
-from services.rules import MAX_QUANTITY
 
 DIVERTED = "chaos-diverted"
 
-_MUTANTS: dict[str, Callable[[], None]] = {}
+_MUTANTS: dict[str, Mutant] = {}
 _LEAKED: list[bytes] = []
 
 
-def apply(names: Iterable[str]) -> None:
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`replaces` names attributes, such as `nameko_mesh.outbox.relay:OutboxRelay._publish`."""
+
+    name: str
+    meaning: str
+    replaces: tuple[str, ...]
+    make: Callable[..., Sequence[Any]]
+
+    @property
+    def service(self) -> str | None:
+        """The service whose code it changes; None when it changes the mesh in every service."""
+        owners = {
+            target.split(".")[1] if target.startswith("services.") else None for target in self.replaces
+        }
+        (owner,) = owners
+        return owner
+
+    def apply(self) -> None:
+        """Replace the attributes.
+
+        Raises ImportError or AttributeError when a name is gone, because a mutant that changes nothing
+        would let its row pass.
+        """
+        places = [place_of(target) for target in self.replaces]
+        replacements = self.make(*(getattr(owner, name) for owner, name in places))
+        for (owner, name), replacement in zip(places, replacements, strict=True):
+            setattr(owner, name, replacement)
+
+
+def apply(names: Iterable[str], service: str) -> None:
+    """Sabotage this process, which runs `service`. Mutants of other services are left out."""
     for name in names:
-        _MUTANTS[name]()
+        chosen = _MUTANTS[name]
+        if chosen.service in (None, service):
+            chosen.apply()
+
+
+def every_mutant() -> list[Mutant]:
+    return list(_MUTANTS.values())
 
 
 def meanings() -> dict[str, str]:
-    """What each mutant does, by its name."""
-    return {name: (make.__doc__ or "").strip() for name, make in _MUTANTS.items()}
+    """Return the effect of each mutant, by its name."""
+    return {name: each.meaning for name, each in _MUTANTS.items()}
 
 
-def mutant(make: Callable[[], None]) -> Callable[[], None]:
-    _MUTANTS[make.__name__.replace("_", "-")] = make
-    return make
+def place_of(target: str) -> tuple[Any, str]:
+    """Return the module or class that holds the attribute, and the attribute's name."""
+    module, _, path = target.partition(":")
+    *owners, name = path.split(".")
+    owner: Any = importlib.import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    return owner, name
 
 
-def _module(name: str) -> Any:
-    """A module that this process has loaded already; a service lacks the code of the others."""
-    return sys.modules.get(name)
+def mutant(*replaces: str) -> Callable[[Callable[..., Sequence[Any]]], Callable[..., Sequence[Any]]]:
+    """Register a function as the mutant of its name. Its docstring is the meaning in the report."""
+
+    def register(make: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
+        name = make.__name__.replace("_", "-")
+        _MUTANTS[name] = Mutant(name, (make.__doc__ or "").strip(), replaces, make)
+        return make
+
+    return register
 
 
-def _put(owner: Any, name: str, instead: Any) -> None:
-    """In place of what is there. Raises AttributeError when nothing is: a mutant that changes nothing would
-    let its row pass."""
-    getattr(owner, name)
-    setattr(owner, name, instead)
+@mutant("services.products.reservations:reserve", "services.products.reservations:_taken")
+def stock_check_off(reserve: Any, taken: Any) -> Sequence[Any]:
+    """products reserves more than the stock on hand"""
+    from services.rules import MAX_QUANTITY
+
+    def reserve_anyway(products: Any, request: Any) -> Any:
+        plenty = {key: replace(product, stock=MAX_QUANTITY) for key, product in products.items()}
+        return reserve(plenty, request)
+
+    return reserve_anyway, lambda product, quantity: taken(product, min(quantity, product.stock))
 
 
-@mutant
-def stock_check_off() -> None:
-    """products reserves what is not there"""
-    if reservations := _module("services.products.reservations"):
-        reserve, taken = reservations.reserve, reservations._taken
-
-        def plenty_in_stock(products: Any, request: Any) -> Any:
-            plenty = {key: replace(product, stock=MAX_QUANTITY) for key, product in products.items()}
-            return reserve(plenty, request)
-
-        _put(reservations, "reserve", plenty_in_stock)
-        _put(reservations, "_taken", lambda product, n: taken(product, min(n, product.stock)))
-
-
-@mutant
-def no_unique_key() -> None:
+@mutant("services.orders.domain:_order_id")
+def no_unique_key(_: Any) -> Sequence[Any]:
     """an order's id no longer comes from its user and idempotency key"""
-    if domain := _module("services.orders.domain"):
-        _put(domain, "_order_id", lambda *_: str(uuid.uuid4()))
+    return [lambda *_: str(uuid.uuid4())]
 
 
-@mutant
-def ack_before_handling() -> None:
-    """an event is acknowledged before its handler has run, as brokers do with auto-ack"""
-    from nameko_mesh.events.handler import EventHandler
-
-    handle = EventHandler.handle_message
+@mutant(
+    "nameko_mesh.events.handler:EventHandler.handle_message",
+    "nameko_mesh.events.handler:EventHandler.handle_message_processed",
+)
+def ack_before_handling(handle: Any, _: Any) -> Sequence[Any]:
+    """an event is acknowledged before its handler runs, as with a broker's auto-ack"""
 
     def acked_first(self: Any, body: Any, message: Any) -> None:
         self.consumer.ack_message(message)
         handle(self, body, message)
 
-    _put(EventHandler, "handle_message", acked_first)
-    _put(EventHandler, "handle_message_processed", lambda *_, **__: None)
+    return acked_first, lambda *_, **__: None
 
 
-@mutant
-def no_drain() -> None:
-    """on SIGTERM the consumer closes at once, as Nameko's own does, while workers run on"""
+@mutant("nameko_mesh.amqp.consumer:DrainingConsumer.consume")
+def no_drain(_: Any) -> Sequence[Any]:
+    """on SIGTERM the consumer closes at once, as Nameko's own does, while workers still run"""
     from nameko.amqp.consume import Consumer
 
-    from nameko_mesh.amqp.consumer import DrainingConsumer
-
-    _put(DrainingConsumer, "consume", Consumer.consume)
+    return [Consumer.consume]
 
 
-@mutant
-def sent_before_published() -> None:
+@mutant("nameko_mesh.outbox.relay:OutboxRelay._publish", "nameko_mesh.outbox.relay:OutboxRelay._settle")
+def sent_before_published(publish: Any, settle: Any) -> Sequence[Any]:
     """the relay marks events as sent, and publishes them a moment later"""
     import eventlet
 
@@ -102,137 +138,126 @@ def sent_before_published() -> None:
     from nameko_mesh.outbox import OutboxRelay
     from nameko_mesh.outbox.messages import messages_of
 
-    settle, publish = OutboxRelay._settle, OutboxRelay._publish
+    confirmed, mark_sent = PublishResult.CONFIRMED, OutboxRelay._mark_sent
 
     def published_last(self: Any, plan: Any) -> None:
         settle(self, plan)
-        self._mark_sent()
-        eventlet.sleep(1.5)  # or a broker would have to die within a millisecond to be noticed
+        mark_sent(self)
+        eventlet.sleep(1.5)  # without a pause, the broker would have to die within a millisecond
         publish(self, messages_of(plan.rows))
 
-    _put(OutboxRelay, "_publish", lambda self, messages: [PublishResult.CONFIRMED] * len(messages))
-    _put(OutboxRelay, "_settle", published_last)
+    return lambda self, messages: [confirmed] * len(messages), published_last
 
 
-@mutant
-def blocking_driver() -> None:
-    """psycopg2 waits for PostgreSQL without letting the rest of the process run"""
-    from nameko_mesh.sql import postgresql
-
-    _put(postgresql, "wait_in_hub", None)
+@mutant("nameko_mesh.sql.postgresql:wait_in_hub")
+def blocking_driver(_: Any) -> Sequence[Any]:
+    """psycopg2 blocks the whole process while it waits for PostgreSQL"""
+    return [None]
 
 
-@mutant
-def headers_trusted() -> None:
+@mutant("nameko_mesh.rpc.entrypoint:validated_context", "nameko_mesh.events.handler:validated_context")
+def headers_trusted(*_: Any) -> Sequence[Any]:
     """the headers of a message reach Nameko unchecked"""
-    from nameko_mesh.events import handler
-    from nameko_mesh.rpc import entrypoint
-
-    _put(entrypoint, "validated_context", lambda headers: headers)
-    _put(handler, "validated_context", lambda headers: headers)
+    return [lambda headers: headers] * 2
 
 
-@mutant
-def newest_unchecked() -> None:
-    """an event about a user is applied even when a newer one was"""
-    if store := _module("services.orders.store"):
-        learn = store.OrdersTransaction.learn
+@mutant("services.orders.store:OrdersTransaction.learn")
+def newest_unchecked(learn: Any) -> Sequence[Any]:
+    """an event about a user replaces a newer copy"""
+    from services.orders.store import as_row, customers
 
-        def learn_anything(self: Any, customer: Any) -> None:
-            learn(self, customer)
-            this = store.customers.update().where(store.customers.c.id == customer.id)
-            self.connection.execute(this.values(**store.as_row(customer)))
+    by_id = customers.c.id
 
-        store.OrdersTransaction.learn = learn_anything
+    def learn_anything(self: Any, customer: Any) -> None:
+        learn(self, customer)
+        this = customers.update().where(by_id == customer.id)
+        self.connection.execute(this.values(**as_row(customer)))
 
-
-@mutant
-def no_sweeper() -> None:
-    """nobody drives on an order that was left pending"""
-    if recovery := _module("services.orders.recovery"):
-        _put(recovery, "sweep", lambda *_: 0)
+    return [learn_anything]
 
 
-@mutant
-def no_completion() -> None:
-    """orders does not look at what products tells of reserved stock"""
-    if recovery := _module("services.orders.recovery"):
-        _put(recovery, "abandoned", lambda *_: set())
+@mutant("services.orders.recovery:sweep")
+def no_sweeper(_: Any) -> Sequence[Any]:
+    """orders never retries a pending order"""
+    return [lambda *_: 0]
 
 
-@mutant
-def no_tombstone() -> None:
+@mutant("services.orders.recovery:abandoned")
+def no_completion(_: Any) -> Sequence[Any]:
+    """orders ignores the events that tell of reserved stock"""
+    return [lambda *_: set()]
+
+
+@mutant("services.products.store:ProductsTransaction.add_reservations")
+def no_tombstone(add: Any) -> Sequence[Any]:
     """a cancel that overtakes its reservation leaves no trace"""
-    if store := _module("services.products.store"):
-        add = store.ProductsTransaction.add_reservations
+    from services.products.store import RELEASED
 
-        def add_no_tombstone(self: Any, decisions: Any) -> None:
-            add(self, [decision for decision in decisions if decision.status != store.RELEASED])
+    def add_no_tombstone(self: Any, decisions: Any) -> None:
+        add(self, [decision for decision in decisions if decision.status != RELEASED])
 
-        _put(store.ProductsTransaction, "add_reservations", add_no_tombstone)
-
-
-@mutant
-def no_lock() -> None:
-    """products reads the stock without locking its rows, and writes it whatever has become of them"""
-    if store := _module("services.products.store"):
-        products = store.ProductsTransaction.products
-        _put(store.ProductsTransaction, "products", lambda self, ids, *, lock=False: products(self, ids))
-
-        def save_anyway(self: Any, changed: Any, before: Any) -> None:
-            rows = [{**store.as_row(one), "expected": one.id} for one in changed]
-            self.writes.update(store.products, rows, ("stock", "version"), if_still="id")
-
-        _put(store.ProductsTransaction, "save", save_anyway)
+    return [add_no_tombstone]
 
 
-@mutant
-def always_well() -> None:
-    """a service says that it is well without looking"""
-    from nameko_mesh.runtime import Presence
+@mutant(
+    "services.products.store:ProductsTransaction.products", "services.products.store:ProductsTransaction.save"
+)
+def no_lock(products: Any, _: Any) -> Sequence[Any]:
+    """products reads stock without a lock, and overwrites rows that have changed since"""
+    from nameko_mesh.sql.write_batch import WriteBatch
+    from services.products.store import as_row
+    from services.products.store import products as table
+
+    update = WriteBatch.update
+
+    def save_anyway(self: Any, changed: Any, before: Any) -> None:
+        rows = [{**as_row(product), "expected": product.id} for product in changed]
+        update(self.writes, table, rows, ("stock", "version"), if_still="id")
+
+    return lambda self, ids, *, lock=False: products(self, ids), save_anyway
+
+
+@mutant("nameko_mesh.runtime.presence:Presence._answer")
+def always_well(_: Any) -> Sequence[Any]:
+    """a service reports itself healthy without a check"""
 
     def answer(self: Any, environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "application/json")])
         return [b"{}"]
 
-    _put(Presence, "_answer", answer)
+    return [answer]
 
 
-@mutant
-def leaks() -> None:
-    """every message leaves two megabytes behind"""
-    from nameko_mesh.rpc.responder import Responder
-
-    send = Responder.send_response
+@mutant("nameko_mesh.rpc.responder:Responder.send_response")
+def leaks(send: Any) -> Sequence[Any]:
+    """every reply leaks two megabytes"""
 
     def leaking(self: Any, result: Any, exc_info: Any) -> Any:
         _LEAKED.append(bytes(bytearray(b"x") * 2_000_000))
         return send(self, result, exc_info)
 
-    _put(Responder, "send_response", leaking)
+    return [leaking]
 
 
-@mutant
-def diverted() -> None:
-    """no control but a tool of R8: events go to a queue of the harness, which delivers them its own way"""
+@mutant("nameko_mesh.outbox.relay:OutboxRelay._publish")
+def diverted(_: Any) -> Sequence[Any]:
+    """a tool of R8, not a control: events go to a queue of the harness, which delivers them in its own way"""
     import orjson
 
     from nameko_mesh.amqp.confirmed_publisher import ConfirmedPublisher, OutgoingMessage, PublishResult
-    from nameko_mesh.outbox import OutboxRelay
     from nameko_mesh.outbox.publisher import CONFIRM_TIMEOUT_SECONDS
 
     publisher = ConfirmedPublisher()
+    confirmed, rejected = PublishResult.CONFIRMED, PublishResult.REJECTED
 
     def divert(self: Any, messages: Any) -> list[PublishResult]:
-        parcels = [
+        outgoing = [
             OutgoingMessage(event["event_id"], "", DIVERTED, orjson.dumps(event), mandatory=True)
-            for one in messages
-            for row in one.rows
+            for message in messages
+            for row in message.rows
             for event in row.events
         ]
-        fates = set(publisher.publish(parcels, CONFIRM_TIMEOUT_SECONDS))
-        return [
-            PublishResult.CONFIRMED if fates == {PublishResult.CONFIRMED} else PublishResult.REJECTED
-        ] * len(messages)
+        results = set(publisher.publish(outgoing, CONFIRM_TIMEOUT_SECONDS))
+        return [confirmed if results == {confirmed} else rejected] * len(messages)
 
-    _put(OutboxRelay, "_publish", divert)
+    return [divert]

@@ -43,7 +43,7 @@ class Container(nameko_mesh.runtime.Container):
     def __init__(self, service_cls: Any) -> None:
         self._points = Failpoints(Path(os.environ["CHAOS_FOLDER"]))
         _put_into_the_mesh(self._points, service_cls.name)
-        mutants.apply(self._points.mutants())
+        mutants.apply(self._points.mutants(), service_cls.name)
         super().__init__(service_cls)
 
     def spawn_worker(
