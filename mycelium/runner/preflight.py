@@ -57,7 +57,7 @@ def check_databases(template: str) -> None:
 def _check_database(url: str) -> None:
     import sqlalchemy as sa
 
-    from nameko_mesh.sql.postgresql import resolve_url
+    from nameko_mesh.sql import resolve_url
 
     address = resolve_url(url)
     backend = address.get_backend_name()

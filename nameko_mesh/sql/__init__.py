@@ -13,6 +13,7 @@ hangs on the hooks of a transaction (`before_commit`, `after_commit`, `on_unknow
 
 from nameko_mesh.sql.db_clock import clock
 from nameko_mesh.sql.engine import open_engine, reading
+from nameko_mesh.sql.postgresql import resolve_url
 from nameko_mesh.sql.provider import Database, Engine
 from nameko_mesh.sql.pruning import Pruning
 from nameko_mesh.sql.reads import among, select_among
@@ -48,6 +49,7 @@ __all__ = [
     "open_engine",
     "optimistically",
     "reading",
+    "resolve_url",
     "retry_on_conflict",
     "select_among",
     "service_schema",

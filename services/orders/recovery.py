@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from nameko_mesh.backoff import back_off
 from nameko_mesh.outcome import Outcome
-from nameko_mesh.sql.retry import retry_on_conflict
+from nameko_mesh.sql import retry_on_conflict
 from services.orders import commands, domain, saga
 from services.orders.domain import Order, Request
 from services.orders.remote import Products, Users
