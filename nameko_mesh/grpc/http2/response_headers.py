@@ -3,6 +3,10 @@
 Nearly all responses carry the same few pairs, which are constants of this package. Their wire form is cached,
 and h2 need not normalize and validate them for each response. Metadata of a service is normalized and
 validated as usual.
+
+Gain (`python -m bench --only grpc`, one call at a time, 60 paired rounds): 24 of 750 µs. Writing the frames
+into h2's private buffer would gain another 54 µs, less than a tenth, so this module does without. Delete it
+when h2 sends a response in less than 20 µs: call `conn.send_headers(stream_id, headers.for_wire)` then.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from nameko_mesh.errors import (
 from tests.integration.aio.waiting import answering, until
 
 
-async def test_two_hundred_calls_at_once_each_get_their_own_answer(client):
+async def test_two_hundred_concurrent_calls_get_their_own_results(client):
     answers = await asyncio.gather(*(client.call("stock", "echo", {"value": n}) for n in range(200)))
 
     assert answers == list(range(200))
@@ -25,11 +25,11 @@ async def test_two_hundred_calls_at_once_each_get_their_own_answer(client):
 
 
 @pytest.mark.parametrize("value", ["x" * 1_500_000, [], None, {"ü": [1.5, True, {"deep": None}]}])
-async def test_any_json_comes_back_whole(client, value):
+async def test_any_json_value_comes_back_unchanged(client, value):
     assert await client.call("stock", "echo", {"value": value}) == value
 
 
-async def test_a_value_that_kombu_wraps_stays_wrapped(client):
+async def test_value_wrapped_by_kombu_stays_wrapped(client):
     assert await client.call("stock", "price") == {"__type__": "decimal", "__value__": "1.50"}
 
 
@@ -43,7 +43,7 @@ async def test_context_and_call_stack_reach_the_service(client):
     assert own.startswith("stock.context_data.")
 
 
-async def test_a_service_that_never_started_is_unknown_at_once(client):
+async def test_call_to_a_service_without_a_queue_fails_at_once(client):
     began = time.monotonic()
     with pytest.raises(UnknownService, match="nobody"):
         await client.call("nobody", "anything", timeout=10)
@@ -51,21 +51,21 @@ async def test_a_service_that_never_started_is_unknown_at_once(client):
     assert time.monotonic() - began < 5
 
 
-async def test_what_the_service_cannot_begin_is_refused(client):
+async def test_wrong_method_or_arguments_are_refused(client):
     with pytest.raises(Refused, match="MethodNotFound"):
         await client.call("stock", "no_such_method")
     with pytest.raises(Refused, match="IncorrectSignature"):
         await client.call("stock", "echo", {"wrong": 1})
 
 
-async def test_an_exception_of_the_service_is_a_remote_fault(client):
+async def test_exception_of_the_service_becomes_a_remote_fault(client):
     with pytest.raises(RemoteFault) as caught:
         await client.call("stock", "fail")
 
     assert caught.value.args[0] == "ValueError"
 
 
-async def test_an_answer_after_the_deadline_is_ignored(client):
+async def test_reply_after_the_deadline_is_ignored(client):
     with pytest.raises(DeadlineExceeded):
         await client.call("stock", "sleep", {"seconds": 0.3}, timeout=0.1)
 
@@ -74,7 +74,7 @@ async def test_an_answer_after_the_deadline_is_ignored(client):
     assert client.is_connected
 
 
-async def test_a_cancelled_call_leaves_nothing_and_disturbs_nobody(client):
+async def test_cancelled_call_leaves_nothing_and_disturbs_no_other(client):
     cancelled = asyncio.create_task(client.call("stock", "sleep", {"seconds": 0.3}))
     other = asyncio.create_task(client.call("stock", "sleep", {"seconds": 0.5}))
     await until(lambda: client.in_flight == 2)
@@ -85,7 +85,7 @@ async def test_a_cancelled_call_leaves_nothing_and_disturbs_nobody(client):
     assert client.in_flight == 0
 
 
-async def test_a_call_over_the_bound_fails_at_once(connect):
+async def test_call_beyond_the_bound_fails_at_once(connect):
     client = await connect(max_in_flight=2)
     await answering(client)
     slow = [asyncio.create_task(client.call("stock", "sleep", {"seconds": 0.3})) for _ in range(2)]
@@ -97,7 +97,7 @@ async def test_a_call_over_the_bound_fails_at_once(connect):
     assert await client.call("stock", "echo", {"value": 1}) == 1
 
 
-async def test_a_request_whose_deadline_passed_is_never_executed(client, services):
+async def test_request_with_a_passed_deadline_is_never_executed(client, services):
     services.stop()
     with pytest.raises(DeadlineExceeded):  # its queue is there, so this is not an unknown service
         await client.call("stock", "record", {"mark": "too late"}, timeout=0.2)
@@ -107,7 +107,7 @@ async def test_a_request_whose_deadline_passed_is_never_executed(client, service
     assert "too late" not in await client.call("stock", "recorded")
 
 
-async def test_a_call_made_while_the_service_restarts_is_answered_by_the_next_one(client, services):
+async def test_call_during_a_restart_is_answered_by_the_next_process(client, services):
     services.stop()
     waiting = asyncio.create_task(client.call("stock", "echo", {"value": "waited"}, timeout=30))
     await until(lambda: client.in_flight == 1)
@@ -117,7 +117,7 @@ async def test_a_call_made_while_the_service_restarts_is_answered_by_the_next_on
     assert client.is_connected
 
 
-async def test_a_closed_connection_fails_its_calls_and_mends_itself(client, broker):
+async def test_closed_connection_fails_its_calls_and_is_replaced(client, broker):
     await until(lambda: broker.connections(client.name))
     lost = asyncio.create_task(client.call("stock", "sleep", {"seconds": 20}, timeout=30))
     await until(lambda: client.in_flight == 1)
@@ -128,7 +128,7 @@ async def test_a_closed_connection_fails_its_calls_and_mends_itself(client, brok
     assert await client.call("stock", "echo", {"value": "back"}) == "back"
 
 
-async def test_an_alarm_of_the_broker_makes_calls_unavailable_and_passes(connect, broker):
+async def test_alarm_of_the_broker_makes_calls_unavailable_until_it_ends(connect, broker):
     client = await connect(patience=60.0)
     await answering(client)
     try:
@@ -146,7 +146,7 @@ async def test_an_alarm_of_the_broker_makes_calls_unavailable_and_passes(connect
     assert await waiting == "waited"
 
 
-async def test_stop_lets_calls_end_and_leaves_no_queue(connect, broker):
+async def test_stop_waits_for_calls_and_leaves_no_queue(connect, broker):
     client = await connect()
     await answering(client)
     assert broker.queues(f"rpc.reply-{client.name}")

@@ -74,7 +74,7 @@ async def known(watch, *endpoints):
     return time.monotonic() - began
 
 
-async def test_an_instance_is_known_soon_after_its_check_passes(consul, watch):
+async def test_instance_is_known_soon_after_its_check_passes(consul, watch):
     await consul.register(B, "critical")
     await consul.register(A)
     assert watch.endpoints == (A,)
@@ -86,7 +86,7 @@ async def test_an_instance_is_known_soon_after_its_check_passes(consul, watch):
     assert await known(watch, B) < 1
 
 
-async def test_who_was_known_stays_known_while_consul_is_away_and_when_it_has_forgotten(consul, watch):
+async def test_known_instances_stay_known_while_consul_is_down_or_empty(consul, watch):
     await consul.register(A)
     await consul.register(B)
     await known(watch, A, B)

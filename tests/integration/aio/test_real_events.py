@@ -15,7 +15,7 @@ async def _publish(client, event_type, payload):
     await client.call("stock", "publish", {"event_type": event_type, "payload": payload})
 
 
-async def test_the_events_asked_for_arrive_in_order(client):
+async def test_subscribed_events_arrive_in_order(client):
     seen = []
     await _subscribed(client, ["sold", "restocked"], seen.append)
     await _publish(client, "moved", "not asked for")
@@ -26,7 +26,7 @@ async def test_the_events_asked_for_arrive_in_order(client):
     assert seen == list(range(50))
 
 
-async def test_a_callback_that_raises_misses_that_event_alone(client):
+async def test_failing_callback_misses_only_its_event(client):
     seen = []
 
     async def handle(payload):
@@ -53,7 +53,7 @@ async def test_events_flow_again_after_the_connection_was_closed(client, broker)
     await until(lambda: seen == ["after"])
 
 
-async def test_a_closed_subscription_leaves_no_queue_and_the_calls_alone(client, broker):
+async def test_closed_subscription_leaves_no_queue_and_disturbs_no_call(client, broker):
     subscription = await _subscribed(client, ["sold"], print)
     assert broker.queues(f"evt-stock-{client.name}")
     await subscription.close()

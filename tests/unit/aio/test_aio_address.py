@@ -25,7 +25,7 @@ from nameko_mesh.aio.amqp.address import Address
         ("amqp://broker?heartbeat=0", Address("broker", heartbeat=0)),
     ],
 )
-def test_a_uri_names_a_broker(uri: str, address: Address) -> None:
+def test_uri_names_a_broker(uri: str, address: Address) -> None:
     assert parse_addresses(uri) == [address]
 
 
@@ -44,14 +44,14 @@ def test_several_brokers_keep_their_order() -> None:
         "amqp://u:hush@broker?heartbeat=often",
     ],
 )
-def test_a_wrong_uri_is_refused_without_its_password(uri: str) -> None:
+def test_invalid_uri_is_refused_without_showing_its_password(uri: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         parse_addresses(uri)
 
     assert "hush" not in str(caught.value)
 
 
-def test_the_password_is_in_no_log_line() -> None:
+def test_password_never_appears_in_a_log_line() -> None:
     (address,) = parse_addresses("amqp://me:hush@broker")
 
     assert "hush" not in f"{address} {address!r}"

@@ -94,7 +94,7 @@ async def test_load_is_spread_evenly(servers, make_balancer):
     assert all(160 <= server.asked <= 240 for server in servers), Counter(one.asked for one in servers)
 
 
-async def test_one_that_is_slow_is_asked_less(servers, make_balancer):
+async def test_slow_instance_gets_fewer_calls(servers, make_balancer):
     slow, *quick = servers
     slow.behave = slow.hang
     balancer = await make_balancer(servers, patience=SECONDS)
@@ -111,7 +111,7 @@ async def test_one_that_is_slow_is_asked_less(servers, make_balancer):
         task.cancel()
 
 
-async def test_one_that_dies_costs_no_call_and_is_asked_again_when_it_is_back(servers, make_balancer):
+async def test_dying_instance_fails_no_call_and_is_called_again_after_its_return(servers, make_balancer):
     balancer = await make_balancer(servers)
     dead, *living = servers
     stop_asking = asyncio.Event()
@@ -132,7 +132,7 @@ async def test_one_that_dies_costs_no_call_and_is_asked_again_when_it_is_back(se
     assert {await ask(balancer) for _ in range(50)} == {one.endpoint.port for one in living}
 
 
-async def test_one_that_is_silent_is_waited_for_only_as_long_as_there_is_another(servers, make_balancer):
+async def test_silent_instance_is_waited_for_only_briefly_if_there_is_another(servers, make_balancer):
     silent, other, _ = servers
     silent.behave = silent.hang
     balancer = await make_balancer(
@@ -147,7 +147,7 @@ async def test_one_that_is_silent_is_waited_for_only_as_long_as_there_is_another
         await ask(balancer, seconds=0.2)
 
 
-async def test_one_that_fails_is_left_alone_and_comes_back(servers, make_balancer):
+async def test_failing_instance_gets_no_calls_until_a_trial_succeeds(servers, make_balancer):
     sick, other, _ = servers
     sick.behave = sick.refuse
     balancer = await make_balancer(
@@ -168,7 +168,7 @@ async def test_one_that_fails_is_left_alone_and_comes_back(servers, make_balance
     assert breaker.state == "closed"
 
 
-async def test_what_may_not_be_repeated_is_sent_once(servers, make_balancer):
+async def test_call_that_may_not_be_repeated_is_sent_once(servers, make_balancer):
     for server in servers:
         server.behave = server.refuse
     balancer = await make_balancer(servers)
@@ -180,7 +180,7 @@ async def test_what_may_not_be_repeated_is_sent_once(servers, make_balancer):
     assert balancer.budget.spent == 0
 
 
-async def test_who_is_new_is_asked_and_who_leaves_ends_what_it_has(servers, make_balancer):
+async def test_new_instance_is_called_and_removed_instance_finishes_its_calls(servers, make_balancer):
     old, new, _ = servers
     balancer = await make_balancer([old])
     go_on = asyncio.Event()
@@ -200,7 +200,7 @@ async def test_who_is_new_is_asked_and_who_leaves_ends_what_it_has(servers, make
     assert await in_flight == 1
 
 
-async def test_nobody_there(servers, make_balancer):
+async def test_call_without_an_instance_raises_no_instance(servers, make_balancer):
     balancer = await make_balancer([])
 
     with pytest.raises(NoInstance):
@@ -233,7 +233,7 @@ async def test_call_cancelled_by_a_stopping_server_goes_to_another(servers, make
         (grpc.StatusCode.RESOURCE_EXHAUSTED, Unavailable, "unavailable"),
     ],
 )
-async def test_a_status_is_an_error_of_the_mesh_and_no_failure_of_the_instance(
+async def test_status_becomes_a_mesh_error_and_no_failure_of_the_instance(
     servers, make_balancer, code, error, slug
 ):
     server, *_ = servers
@@ -251,7 +251,7 @@ async def test_a_status_is_an_error_of_the_mesh_and_no_failure_of_the_instance(
     assert (server.asked, balancer.instances[0].breaker.failures) == (1, 0)
 
 
-async def test_the_context_travels_as_nameko_writes_it(servers, make_balancer):
+async def test_context_is_sent_in_nameko_s_format(servers, make_balancer):
     server, *_ = servers
     balancer = await make_balancer([server])
 

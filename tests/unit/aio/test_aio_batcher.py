@@ -62,7 +62,7 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def test_alone_an_item_leaves_at_once(line, batcher_of):
+async def test_single_item_leaves_at_once(line, batcher_of):
     line.go()
 
     assert await batcher_of(line.send)(2, soon()) == 4
@@ -70,7 +70,7 @@ async def test_alone_an_item_leaves_at_once(line, batcher_of):
     assert line.batches == [[2]]
 
 
-async def test_what_comes_meanwhile_leaves_together_and_in_order(line, batcher_of):
+async def test_items_that_arrive_meanwhile_leave_together_in_order(line, batcher_of):
     batcher = batcher_of(line.send)
     asked = [asyncio.ensure_future(batcher(2, soon()))]
     await turns()
@@ -84,7 +84,7 @@ async def test_what_comes_meanwhile_leaves_together_and_in_order(line, batcher_o
     assert line.batches == [[2], [4, 6, 8]]
 
 
-async def test_a_batch_is_bounded(line, batcher_of):
+async def test_batch_has_at_most_the_maximum_size(line, batcher_of):
     line.go(3)
     batcher = batcher_of(line.send, max_batch_size=2)
 
@@ -93,7 +93,7 @@ async def test_a_batch_is_bounded(line, batcher_of):
     assert line.batches == [[2, 4], [6, 8], [10]]
 
 
-async def test_as_many_are_under_way_as_there_are_lanes(line, batcher_of):
+async def test_batches_in_flight_are_limited_by_the_lanes(line, batcher_of):
     batcher = batcher_of(line.send, max_batch_size=1, lanes=2)
     asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6)]
     await turns(10)
@@ -104,7 +104,7 @@ async def test_as_many_are_under_way_as_there_are_lanes(line, batcher_of):
     assert await asyncio.gather(*asked) == [4, 8, 12]
 
 
-async def test_a_batch_beside_others_has_as_many_items_or_waits(line, batcher_of):
+async def test_batch_beside_others_waits_until_it_is_as_large(line, batcher_of):
     batcher = batcher_of(line.send, lanes=3)
     asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4)]
     await turns()
@@ -125,7 +125,7 @@ async def test_a_batch_beside_others_has_as_many_items_or_waits(line, batcher_of
     assert line.batches == [[2, 4], [6, 8], [10, 12]]
 
 
-async def test_a_full_batch_waits_for_no_more_than_a_lane(line, batcher_of):
+async def test_full_batch_waits_only_for_a_lane(line, batcher_of):
     batcher = batcher_of(line.send, max_batch_size=2, lanes=3)
     asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6, 8, 10, 12)]
     await turns()
@@ -135,7 +135,7 @@ async def test_a_full_batch_waits_for_no_more_than_a_lane(line, batcher_of):
     await asyncio.gather(*asked)
 
 
-async def test_the_next_batch_is_on_its_way_before_the_answers_of_the_last_are_dealt_out(batcher_of):
+async def test_next_batch_is_sent_before_the_last_results_are_delivered(batcher_of):
     happened: list[str] = []
     back = {1: asyncio.Event(), 2: asyncio.Event()}
 
@@ -160,7 +160,7 @@ async def test_the_next_batch_is_on_its_way_before_the_answers_of_the_last_are_d
     assert happened == ["[1] on the wire", "[2] on the wire", "1 answered", "2 answered"]
 
 
-async def test_a_refusal_is_its_items_own(line, batcher_of):
+async def test_refusal_of_one_item_leaves_the_others_alone(line, batcher_of):
     line.go()
     batcher = batcher_of(line.send)
 
@@ -170,7 +170,7 @@ async def test_a_refusal_is_its_items_own(line, batcher_of):
     assert even == 8
 
 
-async def test_what_fails_as_a_whole_is_told_to_each(line, batcher_of):
+async def test_error_of_a_batch_reaches_every_item(line, batcher_of):
     line.failure = Disconnected("the broker went away")
     line.go(2)
     batcher = batcher_of(line.send)
@@ -182,7 +182,7 @@ async def test_what_fails_as_a_whole_is_told_to_each(line, batcher_of):
     assert await batcher(6, soon()) == 12
 
 
-async def test_a_defect_stops_no_later_batch(batcher_of):
+async def test_unexpected_error_stops_no_later_batch(batcher_of):
     async def broken(items, deadline):
         if 2 in items:
             raise ZeroDivisionError
@@ -196,7 +196,7 @@ async def test_a_defect_stops_no_later_batch(batcher_of):
     assert await batcher(6, soon()) == 6
 
 
-async def test_each_has_a_deadline_of_its_own_and_the_batch_the_latest(line, batcher_of):
+async def test_item_keeps_its_deadline_and_the_batch_gets_the_latest(line, batcher_of):
     batcher = batcher_of(line.send)
     early, late = soon(0.05), soon()
     asked = asyncio.gather(batcher(2, early), batcher(4, late), return_exceptions=True)
@@ -210,7 +210,7 @@ async def test_each_has_a_deadline_of_its_own_and_the_batch_the_latest(line, bat
     assert line.deadlines == [late]
 
 
-async def test_who_gave_up_before_the_batch_left_does_not_travel(line, batcher_of):
+async def test_item_of_a_cancelled_caller_is_not_sent(line, batcher_of):
     batcher = batcher_of(line.send)
     under_way = asyncio.ensure_future(batcher(2, soon()))
     await turns()
@@ -226,13 +226,13 @@ async def test_who_gave_up_before_the_batch_left_does_not_travel(line, batcher_o
     assert line.batches == [[2], [8]]
 
 
-async def test_a_deadline_that_has_passed_is_not_sent(line, batcher_of):
+async def test_item_with_a_passed_deadline_is_not_sent(line, batcher_of):
     with pytest.raises(DeadlineExceeded):
         await batcher_of(line.send)(2, time.time() - 1)
     assert line.batches == []
 
 
-async def test_too_many_are_refused_and_who_gave_up_holds_no_place(line, batcher_of):
+async def test_item_beyond_the_limit_is_refused_and_abandoned_items_do_not_count(line, batcher_of):
     batcher = batcher_of(line.send, max_waiting=2)
     under_way = asyncio.ensure_future(batcher(2, soon()))
     await turns()
@@ -248,7 +248,7 @@ async def test_too_many_are_refused_and_who_gave_up_holds_no_place(line, batcher
     assert await asyncio.gather(under_way, waiting[1], third) == [4, 12, 20]
 
 
-async def test_the_size_of_each_batch_is_told(line, batcher_of):
+async def test_size_of_each_batch_is_reported(line, batcher_of):
     sizes: list[int] = []
     line.go(2)
     batcher = batcher_of(line.send, max_batch_size=2, on_batch=sizes.append)
@@ -256,7 +256,7 @@ async def test_the_size_of_each_batch_is_told(line, batcher_of):
     assert sizes == [2, 1]
 
 
-async def test_stopping_waits_for_what_is_under_way(line, batcher_of):
+async def test_stop_waits_for_the_batches_in_flight(line, batcher_of):
     batcher = batcher_of(line.send)
     asked = asyncio.ensure_future(batcher(2, soon()))
     await turns()
@@ -268,7 +268,7 @@ async def test_stopping_waits_for_what_is_under_way(line, batcher_of):
     assert await asked == 4
 
 
-async def test_who_could_not_be_served_in_time_is_told_at_once(line, batcher_of):
+async def test_item_that_would_be_too_late_is_refused_at_once(line, batcher_of):
     batcher = batcher_of(line.send, max_batch_size=2)
     first = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4)]
     await asyncio.sleep(0.1)  # the pace at which two were carried is 20 a second at most
@@ -285,7 +285,7 @@ async def test_who_could_not_be_served_in_time_is_told_at_once(line, batcher_of)
     assert (await asyncio.gather(*waiting, patient))[-1] == 44
 
 
-async def test_without_a_full_batch_before_it_nobody_is_turned_away(line, batcher_of):
+async def test_item_is_not_refused_before_the_first_full_batch(line, batcher_of):
     batcher = batcher_of(line.send, max_batch_size=2)
     waiting = [asyncio.ensure_future(batcher(number, soon())) for number in range(0, 12, 2)]
     await turns()
@@ -298,7 +298,7 @@ async def test_without_a_full_batch_before_it_nobody_is_turned_away(line, batche
     await asyncio.gather(*waiting)
 
 
-async def test_behind_batches_that_do_not_come_back_nobody_queues(line, batcher_of):
+async def test_item_behind_stalled_batches_is_refused(line, batcher_of):
     batcher = batcher_of(line.send, lanes=2, stalled_after=0.02)
     asked = [asyncio.ensure_future(batcher(2, soon()))]
     await turns()
@@ -315,7 +315,7 @@ async def test_behind_batches_that_do_not_come_back_nobody_queues(line, batcher_
     assert await asyncio.gather(*asked) == [4, 8, 16]
 
 
-async def test_a_batch_that_takes_its_time_alone_turns_nobody_away(line, batcher_of):
+async def test_slow_batch_refuses_no_item_while_a_lane_is_free(line, batcher_of):
     batcher = batcher_of(line.send, lanes=2, stalled_after=0.02)
     asked = [asyncio.ensure_future(batcher(2, soon()))]
     await asyncio.sleep(0.03)
@@ -326,7 +326,7 @@ async def test_a_batch_that_takes_its_time_alone_turns_nobody_away(line, batcher
     assert await asyncio.gather(*asked) == [4, 8]
 
 
-async def test_beside_a_batch_that_does_not_come_back_the_few_take_a_free_lane(line, batcher_of):
+async def test_items_beside_a_stuck_batch_take_a_free_lane(line, batcher_of):
     left = asyncio.Event()
     batcher = batcher_of(line.send, lanes=2, on_batch=lambda size: size == 1 and left.set())
     asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6)]
@@ -341,7 +341,7 @@ async def test_beside_a_batch_that_does_not_come_back_the_few_take_a_free_lane(l
     assert await asyncio.gather(*asked) == [4, 8, 12, 16]
 
 
-async def test_a_batch_that_does_not_come_back_holds_up_nobody_twice(batcher_of):
+async def test_stuck_batch_delays_later_batches_only_once(batcher_of):
     stuck = asyncio.Event()
     sizes: list[int] = []
 
@@ -363,14 +363,14 @@ async def test_a_batch_that_does_not_come_back_holds_up_nobody_twice(batcher_of)
     assert sizes == [50, *[1] * 100]
 
 
-async def test_nothing_is_an_answer_too(batcher_of):
+async def test_none_is_a_valid_result(batcher_of):
     async def send(items, deadline):
         return [None] * len(items)
 
     assert await batcher_of(send)(1, soon()) is None
 
 
-async def test_an_answer_that_has_come_is_dealt_out_though_its_time_ends_meanwhile(batcher_of):
+async def test_result_that_has_arrived_is_delivered_after_the_deadline(batcher_of):
     back = asyncio.Event()
 
     async def send(items, deadline):
@@ -388,7 +388,7 @@ async def test_an_answer_that_has_come_is_dealt_out_though_its_time_ends_meanwhi
     assert await asyncio.gather(first, second) == [1, 2]
 
 
-async def test_a_batch_that_is_cancelled_gives_its_lane_back(line, batcher_of):
+async def test_cancelled_batch_frees_its_lane(line, batcher_of):
     batcher = batcher_of(line.send)
     lost = asyncio.ensure_future(batcher(2, soon(0.2)))
     await turns()
@@ -403,7 +403,7 @@ async def test_a_batch_that_is_cancelled_gives_its_lane_back(line, batcher_of):
 
 
 @pytest.mark.parametrize("as_a_whole", [False, True])
-async def test_errors_are_gone_when_they_have_been_told(batcher_of, as_a_whole):
+async def test_errors_are_freed_after_they_were_raised(batcher_of, as_a_whole):
     errors: list[weakref.ref] = []
 
     def an_error():

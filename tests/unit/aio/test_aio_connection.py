@@ -51,7 +51,7 @@ def test_reconnect_delay_grows_to_its_limit_with_full_jitter() -> None:
         pytest.param(b"\x01\x00\x07\x00\x00\x00\x05\x00\x14\x00\x0b\x00\xce", id="channel nobody opened"),
     ],
 )
-async def test_garbage_ends_the_connection_and_a_new_one_comes(
+async def test_garbage_ends_the_connection_and_the_client_reconnects(
     broker: FakeBroker, connect: Connect, garbage: bytes
 ) -> None:
     client = await connect()
@@ -66,7 +66,7 @@ async def test_garbage_ends_the_connection_and_a_new_one_comes(
 
 
 @pytest.mark.parametrize("how", ["reset", "connection.close", "channel.close", "cancel"])
-async def test_whatever_ends_the_connection_it_comes_back(
+async def test_client_reconnects_after_every_kind_of_end(
     broker: FakeBroker, connect: Connect, how: str
 ) -> None:
     client = await connect()
@@ -89,7 +89,7 @@ async def test_whatever_ends_the_connection_it_comes_back(
     assert names[0] != names[1]  # the old one may still be locked by its dead owner
 
 
-async def test_a_call_made_while_disconnected_is_sent_when_the_broker_is_back(
+async def test_call_while_disconnected_is_sent_after_the_reconnect(
     broker: FakeBroker, connect: Connect
 ) -> None:
     client = await connect()
@@ -103,7 +103,7 @@ async def test_a_call_made_while_disconnected_is_sent_when_the_broker_is_back(
     assert await call == "after all"
 
 
-async def test_a_call_waits_for_a_connection_until_its_own_deadline_only(
+async def test_call_waits_for_a_connection_at_most_until_its_deadline(
     broker: FakeBroker, connect: Connect
 ) -> None:
     client = await connect(patience=60)
@@ -117,7 +117,9 @@ async def test_a_call_waits_for_a_connection_until_its_own_deadline_only(
     assert client.in_flight == 0
 
 
-async def test_a_mute_peer_is_given_up(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_attempt_with_a_silent_peer_times_out(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("nameko_mesh.aio.amqp.reconnecting.CONNECT_TIMEOUT_SECONDS", 0.1)
     broker.mute = True
     client = RpcClient(broker.uri)
@@ -131,7 +133,7 @@ async def test_a_mute_peer_is_given_up(broker: FakeBroker, monkeypatch: pytest.M
             await client.stop()
 
 
-async def test_start_says_when_there_is_no_broker(broker: FakeBroker) -> None:
+async def test_start_without_a_broker_raises_unavailable(broker: FakeBroker) -> None:
     await broker.shut()
     client = RpcClient(broker.uri)
 
@@ -139,14 +141,14 @@ async def test_start_says_when_there_is_no_broker(broker: FakeBroker) -> None:
         await client.start(wait=0.2)
 
 
-async def test_a_broker_without_plain_login_is_told_apart(broker: FakeBroker) -> None:
+async def test_broker_without_plain_login_is_named_in_the_error(broker: FakeBroker) -> None:
     broker.mechanisms = "EXTERNAL"
 
     with pytest.raises(errors.Unavailable, match="PLAIN"):
         await RpcClient(broker.uri).start(wait=0.3)
 
 
-async def test_a_silent_broker_is_taken_for_dead(broker: FakeBroker, connect: Connect) -> None:
+async def test_silent_broker_counts_as_dead(broker: FakeBroker, connect: Connect) -> None:
     client = await connect(heartbeat=1)
     call = started(client.call("s", "m", timeout=10))
     request = await broker.request()
@@ -161,7 +163,7 @@ async def test_a_silent_broker_is_taken_for_dead(broker: FakeBroker, connect: Co
     await broker.session(1)
 
 
-async def test_heartbeats_keep_an_idle_connection(broker: FakeBroker, connect: Connect) -> None:
+async def test_heartbeats_keep_an_idle_connection_open(broker: FakeBroker, connect: Connect) -> None:
     client = await connect(heartbeat=1)
     session = await broker.session()
     for _ in range(6):
@@ -173,7 +175,7 @@ async def test_heartbeats_keep_an_idle_connection(broker: FakeBroker, connect: C
     assert session.heartbeats >= 3
 
 
-async def test_an_alarm_of_the_broker_makes_calls_unavailable_within_their_deadline(
+async def test_alarm_of_the_broker_makes_calls_unavailable_within_their_deadline(
     broker: FakeBroker, connect: Connect
 ) -> None:
     client = await connect(patience=60)
@@ -191,7 +193,7 @@ async def test_an_alarm_of_the_broker_makes_calls_unavailable_within_their_deadl
     assert len(broker.sessions) == 1
 
 
-async def test_a_broker_that_reads_nothing_fills_no_memory(broker: FakeBroker, connect: Connect) -> None:
+async def test_broker_that_does_not_read_fills_no_memory(broker: FakeBroker, connect: Connect) -> None:
     client = await connect(max_in_flight=10_000, patience=60)
     (await broker.session()).pause()
     big = {"x": "x" * 100_000}
@@ -206,7 +208,7 @@ async def test_a_broker_that_reads_nothing_fills_no_memory(broker: FakeBroker, c
     assert {type(result) for result in results} <= {errors.DeadlineExceeded, errors.Unavailable}
 
 
-async def test_a_broker_that_drops_each_connection_is_not_hammered(
+async def test_broker_that_drops_each_connection_gets_growing_delays(
     broker: FakeBroker, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[int] = []

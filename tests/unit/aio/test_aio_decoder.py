@@ -77,14 +77,14 @@ ALL_PROPERTIES = commands.Basic.Properties(
         ),
     ],
 )
-def test_the_correlation_id_is_found_among_any_properties(
+def test_correlation_id_is_read_among_any_properties(
     properties: commands.Basic.Properties | None, correlation_id: str
 ) -> None:
     assert one_message(a_delivery(b"{}", properties)).correlation_id == correlation_id
 
 
 @pytest.mark.parametrize("size", [0, 1, MAX_FRAME_BYTES - 8, MAX_FRAME_BYTES - 7, 3 * MAX_FRAME_BYTES])
-def test_a_body_of_any_size_arrives_whole(size: int) -> None:
+def test_body_of_any_size_arrives_complete(size: int) -> None:
     body = random.Random(size).randbytes(size)
 
     message = one_message(a_delivery(body))
@@ -94,7 +94,7 @@ def test_a_body_of_any_size_arrives_whole(size: int) -> None:
     assert not message.returned
 
 
-def test_a_returned_message_says_so() -> None:
+def test_returned_message_is_marked_as_returned() -> None:
     method = commands.Basic.Return(312, "NO_ROUTE", "nameko-rpc", "nobody.echo")
 
     message = one_message(content(method, b"{}", ALL_PROPERTIES))
@@ -104,7 +104,7 @@ def test_a_returned_message_says_so() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 3, 1000])
-def test_frames_may_be_cut_anywhere(step: int) -> None:
+def test_frames_may_be_split_anywhere(step: int) -> None:
     data = b"".join(a_delivery(bytes([n]) * 900 * n, tag=n) for n in range(4))
     decoder = a_decoder()
 
@@ -115,7 +115,7 @@ def test_frames_may_be_cut_anywhere(step: int) -> None:
     ]
 
 
-def test_rare_methods_are_read_as_pamqp_reads_them() -> None:
+def test_rare_methods_are_decoded_as_by_pamqp() -> None:
     method = commands.Queue.DeclareOk("reply", 3, 4)
 
     ((channel, item),) = read(frame.marshal(method, 1))
@@ -125,11 +125,11 @@ def test_rare_methods_are_read_as_pamqp_reads_them() -> None:
     assert (item.queue, item.message_count, item.consumer_count) == ("reply", 3, 4)
 
 
-def test_heartbeats_are_silent() -> None:
+def test_heartbeats_yield_nothing() -> None:
     assert read(frame.marshal(Heartbeat(), 0) * 2) == []
 
 
-def test_a_message_that_nobody_could_keep_is_dropped_as_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_message_is_dropped_while_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_BODY_BYTES", 1000)
 
     message = one_message(a_delivery(b"x" * 1001, ALL_PROPERTIES))
@@ -179,12 +179,12 @@ HEADER = frame.marshal(ContentHeader(0, 5), 1)
         ),
     ],
 )
-def test_garbage_is_a_protocol_error(data: bytes) -> None:
+def test_garbage_raises_protocol_error(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         read(data)
 
 
-def test_random_bytes_raise_nothing_else_and_are_not_hoarded() -> None:
+def test_random_bytes_raise_nothing_else_and_are_not_stored() -> None:
     dice = random.Random(7)
     good = a_delivery(b"x" * 100, ALL_PROPERTIES) + frame.marshal(commands.Queue.DeclareOk("q", 1, 1), 1)
     for _ in range(3000):
@@ -200,7 +200,7 @@ def test_random_bytes_raise_nothing_else_and_are_not_hoarded() -> None:
         assert len(decoder._rest) <= MAX_FRAME_BYTES
 
 
-def test_a_correlation_id_is_not_read_from_the_next_frame() -> None:
+def test_correlation_id_is_never_read_from_the_next_frame() -> None:
     header = raw(2, 1, b"\0\x3c\0\0" + (1).to_bytes(8, "big") + b"\x04\0\x09ab")
 
     with pytest.raises(ProtocolError):

@@ -18,7 +18,7 @@ Connect = Callable[..., Any]
 
 
 @pytest.mark.parametrize("how", ["channel", "connection", "reset", "garbage"])
-async def test_no_call_is_forgotten_while_the_connection_goes(
+async def test_no_call_is_lost_while_the_connection_ends(
     broker: FakeBroker, connect: Connect, how: str
 ) -> None:
     client = await connect()
@@ -58,7 +58,7 @@ async def test_no_call_is_forgotten_while_the_connection_goes(
 
 
 @pytest.mark.parametrize("value", [5, 300, -(2**40), None, 1.5, True, ["a", 1], {"k": "v"}])
-async def test_context_may_hold_whatever_amqp_can(broker: FakeBroker, connect: Connect, value: Any) -> None:
+async def test_context_may_hold_every_amqp_type(broker: FakeBroker, connect: Connect, value: Any) -> None:
     client = await connect()
     call = started(client.call("s", "m", context={"key": value}))
 
@@ -69,7 +69,7 @@ async def test_context_may_hold_whatever_amqp_can(broker: FakeBroker, connect: C
     assert request.properties.headers["nameko.key"] == value
 
 
-async def test_the_call_stack_names_the_caller_and_the_service(broker: FakeBroker, connect: Connect) -> None:
+async def test_call_stack_names_the_caller_and_the_service(broker: FakeBroker, connect: Connect) -> None:
     client = await connect(name="shop")
     call = started(client.call("products", "get"))
     request = await broker.request()

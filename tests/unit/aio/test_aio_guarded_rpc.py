@@ -59,7 +59,7 @@ async def asked_in_vain(guarded, rpc, error, times, **options):
             await ask(guarded, **options)
 
 
-async def test_a_service_that_does_not_answer_is_left_alone_and_others_are_not(guarded, rpc):
+async def test_silent_service_opens_its_breaker_and_no_other(guarded, rpc):
     await asked_in_vain(guarded, rpc, DeadlineExceeded("late"), 3)
 
     with pytest.raises(Unavailable, match="orders: the breaker is open: 3 calls in a row failed"):
@@ -72,19 +72,19 @@ async def test_a_service_that_does_not_answer_is_left_alone_and_others_are_not(g
     "error",
     [Refused("not-found", "no"), RemoteFault("Bug", "a secret"), UnknownService("x"), Disconnected("x")],
 )
-async def test_what_is_told_at_once_closes_nothing(guarded, rpc, error):
+async def test_immediate_errors_do_not_open_the_breaker(guarded, rpc, error):
     await asked_in_vain(guarded, rpc, error, 10)
 
     assert await ask(guarded) == "an answer"
 
 
-async def test_who_has_no_time_to_give_closes_nothing_for_others(guarded, rpc):
+async def test_timeouts_of_short_calls_do_not_open_the_breaker(guarded, rpc):
     await asked_in_vain(guarded, rpc, DeadlineExceeded("late"), 10, seconds=MIN_COUNTED_TIMEOUT_SECONDS / 2)
 
     assert await ask(guarded) == "an answer"
 
 
-async def test_a_slow_service_holds_so_many_calls_and_no_more(guarded, rpc):
+async def test_slow_service_holds_a_limited_number_of_calls(guarded, rpc):
     go_on = asyncio.Event()
     rpc.outcomes = [go_on, go_on]
     held = [asyncio.create_task(ask(guarded)) for _ in range(2)]
@@ -99,7 +99,7 @@ async def test_a_slow_service_holds_so_many_calls_and_no_more(guarded, rpc):
     assert await ask(guarded) == "an answer"
 
 
-async def test_a_read_that_was_lost_with_the_connection_is_sent_again(guarded, rpc):
+async def test_repeatable_call_is_sent_again_after_a_lost_connection(guarded, rpc):
     rpc.outcomes = [Disconnected("the broker went")]
 
     assert await ask(guarded, may_repeat=True) == "an answer"
@@ -107,13 +107,13 @@ async def test_a_read_that_was_lost_with_the_connection_is_sent_again(guarded, r
     assert guarded.budget.spent == 1
 
 
-async def test_a_change_is_never_sent_again(guarded, rpc):
+async def test_call_that_may_not_be_repeated_is_never_sent_again(guarded, rpc):
     await asked_in_vain(guarded, rpc, Disconnected("the broker went"), 1)
 
     assert len(rpc.calls) == 1
 
 
-async def test_a_call_that_is_cancelled_gives_its_place_back(guarded, rpc):
+async def test_cancelled_call_frees_its_place(guarded, rpc):
     rpc.outcomes = [asyncio.Event()]
     held = asyncio.create_task(ask(guarded))
     await asyncio.sleep(0)

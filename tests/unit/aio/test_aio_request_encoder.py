@@ -40,7 +40,7 @@ def frames(data: bytes) -> list[Any]:
     return found
 
 
-def test_a_request_is_the_one_that_stock_nameko_expects() -> None:
+def test_request_is_encoded_as_stock_nameko_expects() -> None:
     publish, header, body = frames(encoded())
 
     assert isinstance(publish, commands.Basic.Publish)
@@ -65,14 +65,14 @@ def test_a_request_is_the_one_that_stock_nameko_expects() -> None:
     }
 
 
-def test_no_context_is_no_header() -> None:
+def test_request_without_context_has_no_context_headers() -> None:
     _, header, _ = frames(encoded(context=None))
 
     assert set(header.properties.headers) == {"nameko.call_id_stack", "nameko.deadline"}
 
 
 @pytest.mark.parametrize("size", [0, 1, MAX_FRAME_BYTES - 8, MAX_FRAME_BYTES - 7, 3 * MAX_FRAME_BYTES])
-def test_a_body_is_cut_into_frames_of_the_agreed_size(size: int) -> None:
+def test_body_is_split_into_frames_of_the_agreed_size(size: int) -> None:
     body = bytes(range(256)) * (size // 256 + 1)
 
     _, header, *chunks = frames(encoded(body=body[:size]))
@@ -92,14 +92,14 @@ def test_a_body_is_cut_into_frames_of_the_agreed_size(size: int) -> None:
         {"context": {"deadline": "x"}},
     ],
 )
-def test_what_no_frame_can_say_is_refused(changes: dict[str, Any]) -> None:
+def test_request_that_does_not_fit_in_a_frame_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises((ValueError, struct.error)) as caught:
         encoded(**changes)
 
     assert caught.type is ValueError
 
 
-def test_an_acknowledgement_names_one_delivery() -> None:
+def test_acknowledgement_names_one_delivery() -> None:
     (sent,) = frames(ack(1, 2**40))
 
     assert isinstance(sent, commands.Basic.Ack)

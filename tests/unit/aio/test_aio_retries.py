@@ -33,14 +33,14 @@ def soon():
     return time.time() + 10
 
 
-async def test_what_fails_for_now_is_tried_again():
+async def test_transient_error_is_retried():
     ask = Flaky(MAX_ATTEMPTS - 1)
 
     assert await retries()(ask, soon()) == "an answer"
     assert ask.calls == MAX_ATTEMPTS
 
 
-async def test_the_last_error_is_the_answer():
+async def test_last_error_is_raised_after_the_last_attempt():
     ask = Flaky(MAX_ATTEMPTS)
 
     with pytest.raises(ConnectionError):
@@ -48,7 +48,7 @@ async def test_the_last_error_is_the_answer():
     assert ask.calls == MAX_ATTEMPTS
 
 
-async def test_what_will_not_get_better_is_not_tried_again():
+async def test_permanent_error_is_not_retried():
     ask = Flaky(1, LookupError)
 
     with pytest.raises(LookupError):
@@ -56,7 +56,7 @@ async def test_what_will_not_get_better_is_not_tried_again():
     assert ask.calls == 1
 
 
-async def test_nothing_begins_after_the_deadline():
+async def test_no_attempt_begins_after_the_deadline():
     ask = Flaky(1)
 
     with pytest.raises(ConnectionError):
@@ -64,7 +64,7 @@ async def test_nothing_begins_after_the_deadline():
     assert ask.calls == 1
 
 
-async def test_when_all_fail_only_a_tenth_is_tried_again():
+async def test_retries_are_a_tenth_of_the_calls_when_all_fail():
     budget = RetryBudget(reserve=2)
     retry = Retries(budget, lambda error: True, without_wait=True)
     asked = []

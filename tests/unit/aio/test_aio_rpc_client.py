@@ -28,7 +28,7 @@ def started(coroutine: Any) -> asyncio.Task[Any]:
     return asyncio.get_running_loop().create_task(coroutine)
 
 
-async def test_a_call_carries_arguments_deadline_and_context(broker: FakeBroker, connect: Connect) -> None:
+async def test_call_carries_arguments_deadline_and_context(broker: FakeBroker, connect: Connect) -> None:
     client = await connect(name="shop")
     deadline = time.time() + 3
 
@@ -50,7 +50,7 @@ async def test_a_call_carries_arguments_deadline_and_context(broker: FakeBroker,
     assert 2000 < int(request.properties.expiration) <= 3000
 
 
-async def test_answers_may_come_in_any_order(broker: FakeBroker, connect: Connect) -> None:
+async def test_replies_may_arrive_in_any_order(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     calls = [started(client.call("s", "m", {"n": n})) for n in range(50)]
     requests = [await broker.request() for _ in calls]
@@ -62,7 +62,7 @@ async def test_answers_may_come_in_any_order(broker: FakeBroker, connect: Connec
     assert client.in_flight == 0
 
 
-async def test_values_that_kombu_wrapped_stay_as_they_came(broker: FakeBroker, connect: Connect) -> None:
+async def test_values_wrapped_by_kombu_stay_wrapped(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     call = started(client.call("s", "m"))
     wrapped = {"__type__": "decimal", "__value__": "1.5"}
@@ -72,7 +72,7 @@ async def test_values_that_kombu_wrapped_stay_as_they_came(broker: FakeBroker, c
     assert await call == wrapped
 
 
-async def test_a_refusal_keeps_its_slug_and_field(broker: FakeBroker, connect: Connect) -> None:
+async def test_refusal_keeps_its_slug_and_field(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     call = started(client.call("s", "m"))
 
@@ -93,7 +93,7 @@ async def test_a_refusal_keeps_its_slug_and_field(broker: FakeBroker, connect: C
         *(b'{"result": null, "error": "x"}', b'{"result": null, "error": []}'),
     ],
 )
-async def test_an_unreadable_reply_fails_its_caller_alone(
+async def test_unreadable_reply_fails_its_caller_alone(
     broker: FakeBroker, connect: Connect, body: bytes
 ) -> None:
     client = await connect()
@@ -108,7 +108,7 @@ async def test_an_unreadable_reply_fails_its_caller_alone(
     assert len(broker.sessions) == 1
 
 
-async def test_a_returned_request_is_an_unknown_service_at_once(broker: FakeBroker, connect: Connect) -> None:
+async def test_returned_request_raises_unknown_service_at_once(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     call, other = started(client.call("nobody", "m")), started(client.call("s", "m"))
     returned, answered = await broker.request(), await broker.request()
@@ -120,7 +120,7 @@ async def test_a_returned_request_is_an_unknown_service_at_once(broker: FakeBrok
     assert await other == 1
 
 
-async def test_a_late_answer_reaches_nobody(broker: FakeBroker, connect: Connect) -> None:
+async def test_late_reply_is_ignored(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     call = started(client.call("s", "m", timeout=0.05))
     late = await broker.request()
@@ -135,7 +135,7 @@ async def test_a_late_answer_reaches_nobody(broker: FakeBroker, connect: Connect
     assert await following == "in time"
 
 
-async def test_a_deadline_that_has_passed_sends_nothing(broker: FakeBroker, connect: Connect) -> None:
+async def test_call_with_a_passed_deadline_is_not_sent(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
 
     await fails(started(client.call("s", "m", deadline=time.time() - 1)), errors.DeadlineExceeded)
@@ -143,7 +143,7 @@ async def test_a_deadline_that_has_passed_sends_nothing(broker: FakeBroker, conn
     assert (await broker.session()).requests.empty()
 
 
-async def test_a_cancelled_call_leaves_nothing(broker: FakeBroker, connect: Connect) -> None:
+async def test_cancelled_call_leaves_no_entry(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     call = started(client.call("s", "m"))
     request = await broker.request()
@@ -160,7 +160,7 @@ async def test_a_cancelled_call_leaves_nothing(broker: FakeBroker, connect: Conn
     assert await following == 2
 
 
-async def test_one_call_too_many_is_refused_at_once(broker: FakeBroker, connect: Connect) -> None:
+async def test_call_beyond_the_limit_is_refused_at_once(broker: FakeBroker, connect: Connect) -> None:
     client = await connect(max_in_flight=2)
     calls = [started(client.call("s", "m")) for _ in range(2)]
     requests = [await broker.request() for _ in calls]
@@ -179,7 +179,7 @@ async def test_one_call_too_many_is_refused_at_once(broker: FakeBroker, connect:
     ("kwargs", "error"),
     [({"x": object()}, TypeError), ({"x": 2**70}, TypeError)],
 )
-async def test_arguments_that_json_cannot_hold_are_the_callers_mistake(
+async def test_arguments_without_a_json_form_raise_type_error(
     broker: FakeBroker, connect: Connect, kwargs: dict[str, Any], error: type[Exception]
 ) -> None:
     client = await connect()
@@ -191,7 +191,7 @@ async def test_arguments_that_json_cannot_hold_are_the_callers_mistake(
     assert client.is_connected
 
 
-async def test_the_first_call_after_a_big_one_is_whole(broker: FakeBroker, connect: Connect) -> None:
+async def test_small_call_after_a_large_call_is_complete(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     big = "x" * 1_000_000
     calls = [started(client.call("s", "m", {"x": big})), started(client.call("s", "m", {"x": "small"}))]
@@ -203,7 +203,9 @@ async def test_the_first_call_after_a_big_one_is_whole(broker: FakeBroker, conne
     assert await asyncio.gather(*calls) == [big, "small"]
 
 
-async def test_stop_waits_for_calls_in_flight_and_takes_no_more(broker: FakeBroker, connect: Connect) -> None:
+async def test_stop_waits_for_calls_in_flight_and_refuses_new_calls(
+    broker: FakeBroker, connect: Connect
+) -> None:
     client = await connect()
     call = started(client.call("s", "m"))
     request = await broker.request()
@@ -219,7 +221,7 @@ async def test_stop_waits_for_calls_in_flight_and_takes_no_more(broker: FakeBrok
     assert request.session.ended.is_set() or await asyncio.wait_for(request.session.ended.wait(), 2)
 
 
-async def test_stop_does_not_wait_for_ever(broker: FakeBroker, connect: Connect) -> None:
+async def test_stop_waits_only_for_the_drain_time(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     call = started(client.call("s", "m"))
     await broker.request()

@@ -32,7 +32,7 @@ async def consuming(session: Session, consumers: int = 2) -> None:
     await until(lambda: len(session.declared(commands.Basic.Consume)) >= consumers)
 
 
-async def test_it_binds_as_nameko_declares(broker: FakeBroker, connect: Connect) -> None:
+async def test_subscription_declares_and_binds_as_nameko_does(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     client.subscribe("orders", ["order_placed", "order_confirmed"], print)
     session = await broker.session()
@@ -46,7 +46,7 @@ async def test_it_binds_as_nameko_declares(broker: FakeBroker, connect: Connect)
     assert bindings(session) >= {("orders.events", "order_placed"), ("orders.events", "order_confirmed")}
 
 
-async def test_callbacks_may_be_plain_or_async_and_may_raise(broker: FakeBroker, connect: Connect) -> None:
+async def test_callback_may_be_plain_or_async_and_may_raise(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     seen: list[Any] = []
     done = asyncio.Event()
@@ -71,7 +71,7 @@ async def test_callbacks_may_be_plain_or_async_and_may_raise(broker: FakeBroker,
     assert len(broker.sessions) == 1
 
 
-async def test_a_callback_that_hangs_holds_up_no_call(broker: FakeBroker, connect: Connect) -> None:
+async def test_hanging_callback_delays_no_call(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     entered = asyncio.Event()
 
@@ -92,7 +92,7 @@ async def test_a_callback_that_hangs_holds_up_no_call(broker: FakeBroker, connec
     assert await call == "through"
 
 
-async def test_a_subscription_tells_when_events_flow_at_first_and_again(
+async def test_on_flowing_is_called_at_first_and_after_each_interruption(
     broker: FakeBroker, connect: Connect
 ) -> None:
     client = await connect()
@@ -113,7 +113,7 @@ async def test_a_subscription_tells_when_events_flow_at_first_and_again(
         assert await events.get() == {"n": 2}
 
 
-async def test_a_closed_subscription_hands_over_nothing_more(broker: FakeBroker, connect: Connect) -> None:
+async def test_closed_subscription_passes_no_more_events(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     events: asyncio.Queue[Any] = asyncio.Queue()
     subscription = client.subscribe("orders", ["#"], events.put_nowait)
@@ -130,7 +130,7 @@ async def test_a_closed_subscription_hands_over_nothing_more(broker: FakeBroker,
     assert len(broker.sessions) == 1
 
 
-async def test_more_events_than_agreed_end_the_connection(broker: FakeBroker, connect: Connect) -> None:
+async def test_more_events_than_the_prefetch_end_the_connection(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     hang = asyncio.Event()
 
@@ -146,9 +146,7 @@ async def test_more_events_than_agreed_end_the_connection(broker: FakeBroker, co
     await broker.session(1)
 
 
-async def test_a_subscription_that_is_refused_leaves_calls_alone(
-    broker: FakeBroker, connect: Connect
-) -> None:
+async def test_refused_subscription_disturbs_no_call(broker: FakeBroker, connect: Connect) -> None:
     client = await connect()
     broker.answers[commands.Exchange.Declare] = lambda: commands.Channel.Close(406, "PRECONDITION", 0, 0)
 

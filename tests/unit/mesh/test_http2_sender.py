@@ -44,7 +44,7 @@ def received(sock, size):
     return data
 
 
-def test_what_the_kernel_takes_leaves_without_another_green_thread(ends):
+def test_data_that_the_kernel_takes_needs_no_green_thread(ends):
     ours, theirs = ends
     source = Source()
     sender = Sender(ours, source.produce, source.on_sent)
@@ -57,7 +57,7 @@ def test_what_the_kernel_takes_leaves_without_another_green_thread(ends):
     assert theirs.recv(100) == b"at once"
 
 
-def test_what_it_does_not_take_follows_in_order(ends):
+def test_data_that_the_kernel_refuses_follows_in_order(ends):
     ours, theirs = ends
     source = Source()
     sender = Sender(ours, source.produce, source.on_sent)
@@ -76,7 +76,7 @@ def test_what_it_does_not_take_follows_in_order(ends):
     assert source.sent >= 1
 
 
-def test_a_kernel_that_takes_nothing_loses_nothing(ends):
+def test_full_socket_loses_no_data(ends):
     ours, theirs = ends
     source = Source()
     sender = Sender(ours, source.produce, source.on_sent)
@@ -91,7 +91,7 @@ def test_a_kernel_that_takes_nothing_loses_nothing(ends):
     assert received(theirs, filled + 9) == b"x" * filled + b"then this"
 
 
-def test_a_client_that_is_gone_ends_it(ends):
+def test_disconnected_client_ends_the_sender(ends):
     ours, theirs = ends
     theirs.close()
     source = Source()
@@ -104,7 +104,7 @@ def test_a_client_that_is_gone_ends_it(ends):
     assert source.sent == 0
 
 
-def test_nothing_to_send_costs_no_green_thread_and_is_told(ends):
+def test_sender_without_data_starts_no_green_thread_and_reports(ends):
     ours, _ = ends
     source = Source()
     sender = Sender(ours, source.produce, source.on_sent)
@@ -115,7 +115,7 @@ def test_nothing_to_send_costs_no_green_thread_and_is_told(ends):
     assert source.sent == 1
 
 
-def test_what_there_is_leaves_soon(ends):
+def test_data_is_sent_soon(ends):
     ours, theirs = ends
     source = Source()
     sender = Sender(ours, source.produce, source.on_sent)

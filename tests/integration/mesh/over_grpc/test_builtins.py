@@ -47,12 +47,12 @@ def presence_of(container: Any) -> Presence:
     return found
 
 
-def test_health_of_every_service_by_its_name(echo: Any, ask: Callable[..., Any]) -> None:
+def test_health_is_reported_under_the_name_of_each_service(echo: Any, ask: Callable[..., Any]) -> None:
     assert ask(echo, "check") == ["SERVING", "SERVING", "SERVING", "NOT_FOUND"]
     assert ask(echo, "watch_nobody") == "SERVICE_UNKNOWN"
 
 
-def test_who_watches_hears_of_every_change_and_of_the_end(
+def test_watching_client_gets_every_change_and_the_end(
     start: Callable[..., Any], ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = start(Present)
@@ -69,12 +69,12 @@ def test_who_watches_hears_of_every_change_and_of_the_end(
     assert watching.wait() == ["SERVING", "NOT_SERVING", "SERVING", "NOT_SERVING"]
 
 
-def test_health_is_what_presence_says(start: Callable[..., Any], ask: Callable[..., Any]) -> None:
+def test_health_is_that_of_presence(start: Callable[..., Any], ask: Callable[..., Any]) -> None:
     service = start(PresentWithoutDatabase)
     assert ask(service, "check")[:2] == ["NOT_SERVING", "NOT_SERVING"]
 
 
-def test_many_who_ask_are_one_question_to_the_database(start: Callable[..., Any]) -> None:
+def test_many_health_checks_cause_one_probe(start: Callable[..., Any]) -> None:
     shop = start(EchoService)
     asked = []
     shop.server.health._missing = lambda: asked.append(1) or []
@@ -84,7 +84,7 @@ def test_many_who_ask_are_one_question_to_the_database(start: Callable[..., Any]
     assert len(asked) < 25
 
 
-def test_health_is_told_when_every_worker_is_busy(start: Callable[..., Any]) -> None:
+def test_health_is_reported_while_all_workers_are_busy(start: Callable[..., Any]) -> None:
     shop = start(EchoService, max_workers=1)
     EchoService.gate = eventlet.Event()
     with Stranger(shop.server.bound_port) as client:
@@ -94,7 +94,7 @@ def test_health_is_told_when_every_worker_is_busy(start: Callable[..., Any]) -> 
         assert client.answer(held) == "grpc 0"
 
 
-def test_reflection(echo: Any, ask: Callable[..., Any]) -> None:
+def test_reflection_describes_every_service_in_both_versions(echo: Any, ask: Callable[..., Any]) -> None:
     services = [
         "echo.Echo",
         "grpc.health.v1.Health",
@@ -106,7 +106,7 @@ def test_reflection(echo: Any, ask: Callable[..., Any]) -> None:
     assert ask(echo, "reflect_as_v1") == ["list_services_response", file, error, error, error]
 
 
-def test_consul_is_told_the_port_that_was_free(start: Callable[..., Any], consul_agent: Any) -> None:
+def test_consul_gets_the_port_chosen_by_the_system(start: Callable[..., Any], consul_agent: Any) -> None:
     shop = start(Present, CONSUL_HTTP_ADDR=consul_agent.http_addr)
 
     def registered() -> list[int]:
@@ -117,7 +117,7 @@ def test_consul_is_told_the_port_that_was_free(start: Callable[..., Any], consul
     assert shop.server.bound_port != presence_of(shop).port
 
 
-def test_discovery_forgets_a_service_before_its_clients_are_sent_away(
+def test_service_is_deregistered_before_its_connections_close(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = start(Present)
@@ -131,7 +131,7 @@ def test_discovery_forgets_a_service_before_its_clients_are_sent_away(
     assert left.index(presence_of(shop)) < left.index(shop.server)
 
 
-def test_nameko_s_own_container_says_goodbye_too(start: Callable[..., Any]) -> None:
+def test_nameko_s_own_container_drains_connections_too(start: Callable[..., Any]) -> None:
     shop = start(EchoService, SERVICE_CONTAINER_CLS="nameko.containers.ServiceContainer")
     with Stranger(shop.server.bound_port) as client:
         assert client.call() == "grpc 0"
@@ -141,12 +141,12 @@ def test_nameko_s_own_container_says_goodbye_too(start: Callable[..., Any]) -> N
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
-def test_bound_to_the_address_of_our_choice(host: str, start: Callable[..., Any]) -> None:
+def test_server_binds_to_the_configured_address(host: str, start: Callable[..., Any]) -> None:
     shop = start(EchoService, GRPC_BIND_HOST=host)
     assert shop.server.listener.listening_socket.getsockname()[0] == host
 
 
-def test_a_port_that_is_taken_is_said_at_the_start(start: Callable[..., Any], echo: Any) -> None:
+def test_taken_port_is_reported_at_the_start(start: Callable[..., Any], echo: Any) -> None:
     with pytest.raises(OSError, match="Address already in use"):
         start(EchoService, GRPC_BIND_PORT=echo.server.bound_port)
     assert isinstance(echo.server, GrpcServer)

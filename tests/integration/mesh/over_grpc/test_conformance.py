@@ -60,6 +60,8 @@ OF_NAMEKO = {"code_set_by_hand": ["OK", ""]}
 
 
 @pytest.mark.parametrize("client", ["grpcio", "nameko"])
-def test_every_kind_of_call(client: str, echo: Any, program: Callable[..., Any]) -> None:
+def test_every_kind_of_call_works_with_both_clients(
+    client: str, echo: Any, program: Callable[..., Any]
+) -> None:
     played = program("caller_of_all_kinds.py", f"127.0.0.1:{echo.server.bound_port}", client)
     assert played == (EXPECTED | OF_NAMEKO if client == "nameko" else EXPECTED)

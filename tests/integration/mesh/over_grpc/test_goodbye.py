@@ -41,7 +41,7 @@ def load(*services: ServiceProcess) -> Iterator[Ask]:
         client.wait()
 
 
-def test_a_service_that_leaves_others_behind_fails_no_call(tmp_path: Path) -> None:
+def test_stopping_service_fails_no_call_while_others_run(tmp_path: Path) -> None:
     """grpcio makes again, elsewhere and by itself, what was refused; nothing is executed twice."""
     for name in "ab":
         (tmp_path / name).mkdir()
@@ -56,7 +56,7 @@ def test_a_service_that_leaves_others_behind_fails_no_call(tmp_path: Path) -> No
     assert len(leaving.begun()) > 20  # it was at work, however slow the machine
 
 
-def test_the_last_service_answers_what_it_has_begun(tmp_path: Path) -> None:
+def test_last_service_answers_its_calls_before_it_stops(tmp_path: Path) -> None:
     """All other calls fail as unavailable: whoever makes them again does nothing twice."""
     with echo_process(tmp_path) as leaving, load(leaving) as end:
         leaving.process.terminate()
@@ -68,7 +68,7 @@ def test_the_last_service_answers_what_it_has_begun(tmp_path: Path) -> None:
     assert not set(failed) & set(begun)
 
 
-def test_a_process_that_has_nothing_to_do_leaves_at_once(tmp_path: Path) -> None:
+def test_idle_process_stops_at_once(tmp_path: Path) -> None:
     with echo_process(tmp_path) as idle:
         idle.process.terminate()
         assert idle.process.wait(5) == 0

@@ -23,7 +23,7 @@ def say(text: str, times: int = 0, load: int = 0) -> bytes:
     return enveloped(pb.Say(text=text, times=times, load=b"x" * load).SerializeToString())
 
 
-def test_an_answer_that_is_no_message_ends_its_call_alone(stranger: Stranger) -> None:
+def test_response_of_a_wrong_type_ends_only_its_call(stranger: Stranger) -> None:
     slow, broken, stream = (
         stranger.ask(say("slow")),
         stranger.ask(say("unpackable")),
@@ -34,7 +34,7 @@ def test_an_answer_that_is_no_message_ends_its_call_alone(stranger: Stranger) ->
     assert stranger.answer(slow) == "grpc 0"
 
 
-def test_a_stream_that_is_reset_while_it_is_sent_ends_alone(stranger: Stranger) -> None:
+def test_stream_that_is_reset_during_sending_ends_only_itself(stranger: Stranger) -> None:
     asked = [stranger.ask(say("x", times=200, load=1000), **REPEAT) for _ in range(20)]
     for stream_id in asked[::2]:
         stranger.h2.reset_stream(stream_id)
@@ -42,7 +42,7 @@ def test_a_stream_that_is_reset_while_it_is_sent_ends_alone(stranger: Stranger) 
     assert {stranger.answer(stream_id) for stream_id in asked[1::2]} == {"grpc 0"}
 
 
-def test_calls_that_are_refused_and_given_up_at_once_end_alone(stranger: Stranger) -> None:
+def test_refused_and_reset_calls_disturb_no_other(stranger: Stranger) -> None:
     """As a client does that hears a goodbye: the others' answers must come all the same."""
     asked = [stranger.ask(**GATHER) for _ in range(limits.MAX_STREAMS)]
     stranger.h2.remote_settings.max_concurrent_streams = 1000
@@ -71,7 +71,7 @@ def suspended(stranger: Stranger) -> Iterator[None]:
     stranger.flush = flush
 
 
-def test_who_is_not_read_is_made_to_wait(stranger: Stranger) -> None:
+def test_client_faster_than_its_method_has_to_wait(stranger: Stranger) -> None:
     """Nothing is refused or lost: the client may go on when the method reads on."""
     stream_id = stranger.ask(say("gate"), end=False, **GATHER)
     message = say("x" * 1000)
@@ -89,7 +89,7 @@ def test_who_is_not_read_is_made_to_wait(stranger: Stranger) -> None:
     assert stranger.answer(stream_id) == "grpc 0"
 
 
-def test_many_small_messages_weigh_what_they_weigh(stranger: Stranger) -> None:
+def test_many_small_messages_count_with_their_overhead(stranger: Stranger) -> None:
     stream_id = stranger.ask(say("gate"), end=False, **GATHER)
     sent = 0
     while stranger.h2.local_flow_control_window(stream_id) >= 5000:
@@ -103,7 +103,7 @@ def test_many_small_messages_weigh_what_they_weigh(stranger: Stranger) -> None:
     assert stranger.answer(stream_id) == "grpc 0"
 
 
-def test_what_comes_after_the_answer_is_not_kept(stranger: Stranger, echo: Any) -> None:
+def test_data_after_the_response_is_not_kept(stranger: Stranger, echo: Any) -> None:
     stream_id = stranger.ask(say("enough"), end=False, **GATHER)
     assert stranger.answer(stream_id) == "grpc 0"
     (connection,) = echo.server.listener.connections
@@ -112,7 +112,7 @@ def test_what_comes_after_the_answer_is_not_kept(stranger: Stranger, echo: Any) 
     assert stranger.call() == "grpc 0"
 
 
-def test_a_call_whose_time_has_passed_is_not_begun(start: Any, echo: Any) -> None:
+def test_call_with_a_passed_deadline_is_not_started(start: Any, echo: Any) -> None:
     """Nor one whose client has left, when at last there is a worker for it."""
     busy = start(EchoService, max_workers=1)
     with Stranger(busy.server.bound_port) as client:
@@ -135,7 +135,7 @@ def _calls(container: Any) -> int:
     return limits.MAX_CALLS - int(container.server.listener.shared.calls.left)
 
 
-def test_a_client_that_hangs_up_leaves_no_deadline_behind(stranger: Stranger, echo: Any) -> None:
+def test_disconnected_client_leaves_no_timer(stranger: Stranger, echo: Any) -> None:
     for _ in range(10):
         stranger.ask(say("gate"), **{"grpc-timeout": "1H"})
     eventually(lambda: len(Diary.entries) == 10)
@@ -148,7 +148,7 @@ def test_a_client_that_hangs_up_leaves_no_deadline_behind(stranger: Stranger, ec
     eventually(lambda: not echo.server.listener.connections)
 
 
-def test_a_stream_ends_when_its_client_leaves(stranger: Stranger, echo: Any) -> None:
+def test_stream_ends_when_its_client_disconnects(stranger: Stranger, echo: Any) -> None:
     stream_id = stranger.ask(say("x", times=2**30, load=1000), **REPEAT)
     eventually(lambda: stranger.listen() and len(list(stranger.of(stream_id))) > 5)
     stranger.h2.reset_stream(stream_id)
@@ -157,7 +157,7 @@ def test_a_stream_ends_when_its_client_leaves(stranger: Stranger, echo: Any) -> 
 
 
 @pytest.mark.parametrize("answers_pings", [True, False])
-def test_who_is_silent_is_asked_whether_it_is_there(
+def test_silent_client_is_pinged_and_disconnected_without_an_answer(
     answers_pings: bool, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SILENCE_SECONDS", 0.5)
@@ -173,15 +173,15 @@ def test_who_is_silent_is_asked_whether_it_is_there(
             eventually(lambda: connection.stopped.is_set())
 
 
-def test_who_calls_no_more_makes_room(stranger: Stranger, echo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_client_is_asked_to_close(
+    stranger: Stranger, echo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert stranger.call() == "grpc 0"
     monkeypatch.setattr(limits, "IDLE_SECONDS", 0.1)
     assert stranger.goodbye() == 0
 
 
-def test_an_answer_that_nobody_takes_is_thrown_away(
-    stranger: Stranger, echo: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unread_response_is_dropped(stranger: Stranger, echo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SEND_SECONDS", 0.5)
     # Together they are more than the window of the connection.
     stream_id, other = (stranger.ask(say("x", times=5, load=12_000), **REPEAT) for _ in range(2))
@@ -190,7 +190,7 @@ def test_an_answer_that_nobody_takes_is_thrown_away(
     assert ends == ["grpc 0", "reset 8"]
 
 
-def test_one_client_that_always_asks_holds_up_no_other(stranger: Stranger, echo: Any) -> None:
+def test_busy_client_does_not_starve_others(stranger: Stranger, echo: Any) -> None:
     """While its frames pour in, and it takes nothing, another one is answered."""
     flood = WindowUpdateFrame(0, window_increment=1).serialize() * 1000
 

@@ -77,13 +77,13 @@ REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_request_is_answered_clearly_and_its_connection_lives(name: str, stranger: Stranger) -> None:
+def test_odd_request_gets_a_clear_status_and_the_connection_stays_open(name: str, stranger: Stranger) -> None:
     request, expected = REQUESTS[name]
     assert stranger.call(**request) == expected
     assert stranger.call() == "grpc 0"
 
 
-def test_headers_have_a_limit(stranger: Stranger) -> None:
+def test_oversized_headers_end_the_connection(stranger: Stranger) -> None:
     assert stranger.call(x="x" * 30_000) == "gone"
 
 
@@ -91,7 +91,7 @@ def test_headers_have_a_limit(stranger: Stranger) -> None:
     "garbage", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10, b"\x16\x03\x01" * 100, b"\0" * 10_000]
 )
 @pytest.mark.parametrize("preface", [b"", PREFACE])
-def test_garbage_is_hung_up_on(preface: bytes, garbage: bytes, service: ServiceProcess) -> None:
+def test_garbage_ends_the_connection(preface: bytes, garbage: bytes, service: ServiceProcess) -> None:
     with Stranger(service.port, greets=False) as client:
         with suppress(OSError):
             client.sock.sendall(preface + garbage)
@@ -100,7 +100,7 @@ def test_garbage_is_hung_up_on(preface: bytes, garbage: bytes, service: ServiceP
                 """Until it hangs up."""
 
 
-def test_who_does_not_greet_is_hung_up_on(service: ServiceProcess) -> None:
+def test_client_without_a_handshake_is_disconnected(service: ServiceProcess) -> None:
     with Stranger(service.port, greets=False) as silent, Stranger(service.port, greets=False) as slow:
         slow.sock.sendall(PREFACE[:10])
         for client in (silent, slow):
@@ -108,7 +108,7 @@ def test_who_does_not_greet_is_hung_up_on(service: ServiceProcess) -> None:
                 """The server's settings, then the end."""
 
 
-def test_a_reset_of_the_connection_at_every_stage(service: ServiceProcess) -> None:
+def test_reset_connection_at_any_stage_disturbs_no_other(service: ServiceProcess) -> None:
     def reset(client: Stranger) -> None:
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.sock.close()
@@ -135,7 +135,7 @@ def test_a_reset_of_the_connection_at_every_stage(service: ServiceProcess) -> No
             reset(client)
 
 
-def test_a_message_of_300_megabytes_is_refused_before_it_is_there(stranger: Stranger) -> None:
+def test_message_of_300_megabytes_is_refused_before_it_arrives(stranger: Stranger) -> None:
     stream_id = stranger.ask()
     stranger.send(stream_id, struct.pack(">BI", 0, 300_000_000))
     block = b"x" * 1_000_000
@@ -149,7 +149,7 @@ def test_a_message_of_300_megabytes_is_refused_before_it_is_there(stranger: Stra
 
 
 @pytest.mark.parametrize("wbits", [zlib.MAX_WBITS, zlib.MAX_WBITS | 16], ids=["deflate", "gzip"])
-def test_bombs_do_not_go_off(wbits: int, service: ServiceProcess) -> None:
+def test_decompression_bombs_are_refused(wbits: int, service: ServiceProcess) -> None:
     packing = zlib.compressobj(wbits=wbits)
     bomb = b"".join(packing.compress(bytes(10_000_000)) for _ in range(10)) + packing.flush()
     assert len(bomb) < 120_000
@@ -164,7 +164,7 @@ def test_bombs_do_not_go_off(wbits: int, service: ServiceProcess) -> None:
         assert set(threads.map(throw, range(20))) == {"grpc 8"}
 
 
-def test_messages_that_nobody_can_work_on_yet_have_a_limit(service: ServiceProcess) -> None:
+def test_messages_waiting_for_workers_have_a_limit(service: ServiceProcess) -> None:
     """Many large ones at once: some are refused, all others are answered."""
     large = enveloped(b"\x1a\x80\x80\x80\x04" + b"x" * 8 * 1024 * 1024)
 
@@ -190,7 +190,7 @@ def test_messages_that_nobody_can_work_on_yet_have_a_limit(service: ServiceProce
     assert answers.count("grpc 0") >= 4
 
 
-def test_more_streams_than_were_granted_are_refused_not_cut_off(stranger: Stranger) -> None:
+def test_streams_beyond_the_limit_are_refused_without_ending_the_connection(stranger: Stranger) -> None:
     asked = [stranger.ask(path="/echo.Echo/Gather") for _ in range(limits.MAX_STREAMS)]
     stranger.h2.remote_settings.max_concurrent_streams = 1000
     stranger.h2.remote_settings.acknowledge()
@@ -201,7 +201,7 @@ def test_more_streams_than_were_granted_are_refused_not_cut_off(stranger: Strang
     assert {stranger.answer(stream_id) for stream_id in asked} == {"grpc 0"}
 
 
-def test_rapid_resets_end_the_connection_after_a_while(stranger: Stranger) -> None:
+def test_rapid_resets_end_the_connection(stranger: Stranger) -> None:
     def attack() -> None:
         for _ in range(2 * limits.MAX_NUISANCES):
             stream_id = stranger.ask(b"", end=False)
@@ -218,7 +218,7 @@ def test_rapid_resets_end_the_connection_after_a_while(stranger: Stranger) -> No
     [PingFrame(0, opaque_data=b"12345678"), SettingsFrame(0), DataFrame(1)],
     ids=lambda frame: type(frame).__name__,
 )
-def test_a_flood_of_frames_ends_the_connection(frame: Any, stranger: Stranger) -> None:
+def test_flood_of_frames_ends_the_connection(frame: Any, stranger: Stranger) -> None:
     stranger.ask(path="/echo.Echo/Gather")
     with suppress(OSError):
         for _ in range(100):
@@ -226,7 +226,7 @@ def test_a_flood_of_frames_ends_the_connection(frame: Any, stranger: Stranger) -
     assert stranger.goodbye() in {CALM, None}
 
 
-def test_a_flood_that_never_ends_its_headers(stranger: Stranger) -> None:
+def test_endless_headers_end_the_connection(stranger: Stranger) -> None:
     with suppress(OSError):
         stranger.send_frame(HeadersFrame(1, b"\x82"))
         for _ in range(10_000):
@@ -234,14 +234,14 @@ def test_a_flood_that_never_ends_its_headers(stranger: Stranger) -> None:
     stranger.goodbye()
 
 
-def test_a_flood_of_connections(service: ServiceProcess) -> None:
+def test_flood_of_connections_is_limited(service: ServiceProcess) -> None:
     with ExitStack() as clients:
         let_in = [clients.enter_context(Stranger(service.port)) for _ in range(limits.MAX_CONNECTIONS + 20)]
         assert [client.call() for client in let_in[:5]] == ["grpc 0"] * 5
         assert not let_in[-1].listen()
 
 
-def test_a_flood_of_calls_over_many_connections(service: ServiceProcess) -> None:
+def test_flood_of_calls_over_many_connections_is_limited(service: ServiceProcess) -> None:
     """Those that are more than the process has room for are refused, to be made elsewhere."""
     with ExitStack() as clients:
         many = [clients.enter_context(Stranger(service.port)) for _ in range(15)]
@@ -251,7 +251,7 @@ def test_a_flood_of_calls_over_many_connections(service: ServiceProcess) -> None
         assert many[-1].answer(many[-1].ask(path="/echo.Echo/Gather")) == "reset 7"
 
 
-def test_who_reads_nothing_is_not_waited_for(service: ServiceProcess) -> None:
+def test_client_that_reads_nothing_delays_no_other(service: ServiceProcess) -> None:
     """A hundred streams without end, no one of which is read."""
     with Stranger(service.port) as client:
         client.listen()  # for the window

@@ -49,7 +49,7 @@ def well_mannered(port: int, chain: dict[str, str]) -> Stranger:
 
 @pytest.mark.parametrize("said", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n"])
 @pytest.mark.parametrize("resets", [True, False])
-def test_a_handshake_that_fails_harms_nobody(
+def test_failed_handshake_disturbs_no_other(
     said: bytes, resets: bool, secure: Any, chain: dict[str, str]
 ) -> None:
     with Stranger(secure.server.bound_port, greets=False) as client:
@@ -61,7 +61,7 @@ def test_a_handshake_that_fails_harms_nobody(
     eventually(lambda: secure.server.listener._open == 0)
 
 
-def test_who_does_not_shake_hands_is_hung_up_on(
+def test_client_without_a_tls_handshake_is_disconnected(
     secure: Any, chain: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "HANDSHAKE_SECONDS", 0.5)
@@ -69,7 +69,7 @@ def test_who_does_not_shake_hands_is_hung_up_on(
         assert client.sock.recv(1000) == b""
 
 
-def test_the_goodbye_is_said_over_tls_too(secure: Any, chain: dict[str, str]) -> None:
+def test_goodbye_is_sent_over_tls(secure: Any, chain: dict[str, str]) -> None:
     with well_mannered(secure.server.bound_port, chain) as client:
         assert client.call() == "grpc 0"
         slow = client.ask(b"\0\0\0\0\x06\x0a\x04slow")
