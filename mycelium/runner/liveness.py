@@ -1,7 +1,7 @@
 """Kill processes that hang, because a supervisor only notices processes that have ended.
 
-A process that has been healthy since its start and then fails MAX_FAILURES checks in a row is killed, and
-the supervisor starts it again. Kubernetes does the same with a liveness probe.
+Only a process that has been healthy since its start is watched. After MAX_FAILURES failed checks in a row it
+is killed, and the supervisor starts it again. Kubernetes does the same with a liveness probe.
 """
 
 from __future__ import annotations

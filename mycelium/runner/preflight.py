@@ -1,7 +1,7 @@
 """Check what the environment and the command line name, before anything starts.
 
-Functions import what they need themselves, because the process that starts the mesh stays to supervise it
-and has to be small.
+Large packages are imported in functions. The process that starts the mesh stays to supervise it, and has to
+be small.
 """
 
 from __future__ import annotations

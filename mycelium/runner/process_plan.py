@@ -59,7 +59,7 @@ class Ports:
     """Hands out each port once.
 
     Only the mesh of the checkout's own state folder takes well-known ports. A port is taken long after it
-    was found free, so two meshes that start together would otherwise choose the same ports.
+    was found free. Two meshes that start together would choose the same ports.
     """
 
     def __init__(self, *, well_known: bool) -> None:

@@ -67,8 +67,8 @@ class Installation(Protocol):
     def node(self, data: Path, ports: Ports | None = None, *, management: bool = True) -> RabbitMQ:
         """Prepare the data folder and return the node. The same folder gives the same node again.
 
-        Before RabbitMQ 3.13 a node with `management` takes five seconds longer to stop (its pull request
-        11070), because a handler and the application controller wait for each other.
+        Before RabbitMQ 3.13 a node with `management` takes five seconds longer to stop. A handler and the
+        application controller wait for each other (RabbitMQ's pull request 11070).
         """
         ...
 

@@ -49,8 +49,8 @@ def test_sagas_lists_a_pending_order_with_its_attempts(command, database_url):
     customer, request = a_customer(), a_request()
     with OrdersStore(engine).transaction() as tx:
         tx.learn(customer)
-        new = tx.add([request], lease=timedelta(0))
-    (order,) = new.values()
+        tx.add_pending([request], lease=timedelta(0))
+    (order,) = tx.added.values()
     engine.dispose()
     (waiting,) = json.loads(command("sagas", "--json"))
     assert (waiting["order_id"], waiting["attempts"]) == (order.id, 0)
