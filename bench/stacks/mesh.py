@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,10 +33,8 @@ _KEPT_TABLES = {"products", "users", "customers"}
 
 
 class Mesh:
-    name = "mesh"
-
-    def __init__(self, state: State, pid: int) -> None:
-        self.state, self._pid = state, pid
+    def __init__(self, state: State, pid: int, name: str = "mesh") -> None:
+        self.state, self._pid, self.name = state, pid, name
         self._settings = state.environment()
         self.url = self._settings["GATEWAY_URL"]
         self._host = self.url.removeprefix("http://")
@@ -117,28 +114,31 @@ _UNSENT = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
 
 
 @contextmanager
-def mesh(folder: Path, *options: str) -> Iterator[Mesh]:
-    """Run the mesh in a state folder of its own, with the benchmark's users and products."""
+def mesh(folder: Path, *options: str, checkout: Path = ROOT, name: str = "mesh") -> Iterator[Mesh]:
+    """Run the mesh in a state folder of its own, with the benchmark's users and products.
+
+    `checkout` is a checkout of this project with a `.venv` of its own.
+    """
     for number in range(MAX_TRIES):
         state, process = State(folder / f"state-{number}"), None
         try:
-            process = _start(state, folder / f"output-{number}.txt", options)
+            process = _start(state, folder / f"output-{number}.txt", options, checkout)
             break
         except NotReady:  # another mesh that started at the same time may have taken a port
             if number == MAX_TRIES - 1:
                 raise
     assert process is not None
     try:
-        yield Mesh(state, process.pid)
+        yield Mesh(state, process.pid, name)
     finally:
         _stop(process)
 
 
-def _start(state: State, log: Path, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def _start(state: State, log: Path, options: tuple[str, ...], checkout: Path) -> subprocess.Popen[bytes]:
     servers = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL")
     environment = {name: value for name, value in os.environ.items() if name not in servers}
     command = (
-        sys.executable,
+        str(checkout / ".venv" / "bin" / "python"),
         "-m",
         "mycelium",
         "run",
@@ -152,7 +152,7 @@ def _start(state: State, log: Path, options: tuple[str, ...]) -> subprocess.Pope
     with log.open("wb") as output:
         process = subprocess.Popen(
             tied_to_parent(command),
-            cwd=ROOT,
+            cwd=checkout,
             env={**environment, "MYCELIUM_HOME": str(state.home), "MYCELIUM_CACHE": str(CACHE)},
             stdin=subprocess.DEVNULL,
             stdout=output,

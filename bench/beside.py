@@ -1,0 +1,71 @@
+"""`python -m bench.beside CHECKOUT`: this checkout's mesh beside that of another checkout, in turns.
+
+It shows what a change costs: both meshes run at the same time, and the loads alternate between them. Printed
+are the ratio of each round, this checkout / the other, and the median of the ratios. The report is not
+touched.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+
+from bench.load import Load
+from bench.measure import run, turns, warm
+from bench.options import Options
+from bench.results import Sample
+from bench.servers import CACHE
+from bench.stacks.mesh import Mesh, mesh
+from bench.wrk import Wrk
+
+HERE, OTHER = "this checkout", "the other"
+LOADS: dict[str, Callable[[Mesh], Load]] = {"orders": Mesh.orders, "reads": Mesh.reads}
+FIELDS = ("rate", "p50", "cost")
+
+
+def main(
+    checkout: Annotated[Path, typer.Argument(help="Another checkout, with a .venv of its own.")],
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    seconds: Annotated[int, typer.Option(min=1, help="Seconds of load in each run.")] = 4,
+    clients: Annotated[str, typer.Option(help="Numbers of clients, separated by commas.")] = "1,64,256",
+    only: Annotated[str, typer.Option(help="Loads, separated by commas.")] = "orders,reads",
+) -> None:
+    counts = tuple(int(count) for count in clients.split(","))
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
+        options = Options(rounds, seconds, counts, False, Path(scratch), print)
+        wrk = Wrk(CACHE, options.folder)
+        other = mesh(options.folder / "other", checkout=checkout.resolve(), name=OTHER)
+        stacks = [
+            running.enter_context(other),
+            running.enter_context(mesh(options.folder / "here", name=HERE)),
+        ]
+        for what in only.split(","):
+            warm(stacks, LOADS[what], wrk, options)
+            for count in counts:
+                samples = [
+                    run(what, stack, LOADS[what](stack), wrk, count, number, options)
+                    for number, stack in turns(stacks, rounds)
+                ]
+                show(what, count, samples)
+
+
+def show(what: str, clients: int, samples: list[Sample]) -> None:
+    here = sorted((one for one in samples if one.stack == HERE), key=lambda one: one.round)
+    other = sorted((one for one in samples if one.stack == OTHER), key=lambda one: one.round)
+    for field in FIELDS:
+        ratios = [getattr(a, field) / getattr(b, field) for a, b in zip(here, other, strict=True)]
+        values = [f"{median(getattr(one, field) for one in side):.4g}" for side in (here, other)]
+        each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"{what}, {clients} clients, {field}: {values[0]} against {values[1]}, "
+              f"ratio {median(ratios):.3f} ({each})", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(typer.run(main))
