@@ -31,6 +31,7 @@ ASYNCIO = [
     "tests/unit/aio",
     "tests/unit/gateway",
     "tests/unit/command_line",
+    "tests/unit/harness",
     "tests/contracts/gateway",
     "tests/contracts/protos",
     "tests/contracts/repository",

@@ -15,7 +15,7 @@ import uvloop
 
 from mycelium.servers import Program, rabbitmq, running
 from nameko_mesh.aio import RpcClient
-from tests.integration.aio.waiting import answering
+from tests.integration.aio.stock_answers import answering
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

@@ -11,6 +11,7 @@ from mycelium.servers import running
 from nameko_mesh.aio import Discovery
 from nameko_mesh.discovery.consul_watch import Watch, parse_endpoints
 from tests.integration.conftest import CACHE
+from tests.waiting import eventually_async
 
 PATIENCE = 30
 A, B = parse_endpoints("127.0.0.1:50051,127.0.0.1:50052")
@@ -68,9 +69,7 @@ async def watch(consul):
 async def known(watch, *endpoints):
     """How long it took until exactly these were known."""
     began = time.monotonic()
-    async with asyncio.timeout(PATIENCE):
-        while watch.endpoints != endpoints:  # noqa: ASYNC110 - news come from another process
-            await asyncio.sleep(0.01)
+    await eventually_async(lambda: watch.endpoints == endpoints, PATIENCE, "the news from Consul")
     return time.monotonic() - began
 
 

@@ -16,7 +16,7 @@ from nameko_mesh.aio import RpcClient
 from nameko_mesh.aio.amqp.reconnecting import reconnect_delay
 from tests.unit.aio.fake_broker import FakeBroker
 from tests.unit.aio.test_aio_rpc_client import fails, started
-from tests.unit.aio.waiting import until
+from tests.waiting import eventually_async
 
 Connect = Callable[..., Any]
 
@@ -94,7 +94,7 @@ async def test_call_while_disconnected_is_sent_after_the_reconnect(
 ) -> None:
     client = await connect()
     await broker.shut()
-    await until(lambda: not client.is_connected)
+    await eventually_async(lambda: not client.is_connected)
 
     call = started(client.call("s", "m"))
     await broker.listen()
@@ -108,7 +108,7 @@ async def test_call_waits_for_a_connection_at_most_until_its_deadline(
 ) -> None:
     client = await connect(patience=60)
     await broker.shut()
-    await until(lambda: not client.is_connected)
+    await eventually_async(lambda: not client.is_connected)
 
     began = time.monotonic()
     await fails(started(client.call("s", "m", timeout=0.2)), errors.Unavailable)
@@ -181,7 +181,7 @@ async def test_alarm_of_the_broker_makes_calls_unavailable_within_their_deadline
     client = await connect(patience=60)
     session = await broker.session()
     session.send(commands.Connection.Blocked("low on memory"), channel=0)
-    await until(lambda: not client.is_connected)
+    await eventually_async(lambda: not client.is_connected)
 
     error = await fails(started(client.call("s", "m", timeout=0.1)), errors.Unavailable)
     assert "low on memory" in str(error)
@@ -199,7 +199,7 @@ async def test_broker_that_does_not_read_fills_no_memory(broker: FakeBroker, con
     big = {"x": "x" * 100_000}
 
     calls = [started(client.call("s", "m", big, timeout=0.5)) for _ in range(300)]
-    await until(lambda: not client.is_connected)
+    await eventually_async(lambda: not client.is_connected)
     late = [started(client.call("s", "m", big, timeout=0.2)) for _ in range(300)]
 
     for call in late:

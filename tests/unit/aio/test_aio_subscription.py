@@ -13,7 +13,7 @@ from pamqp.header import ContentHeader
 
 from tests.unit.aio.fake_broker import FakeBroker, Session
 from tests.unit.aio.test_aio_rpc_client import started
-from tests.unit.aio.waiting import until
+from tests.waiting import eventually_async
 
 Connect = Callable[..., Any]
 
@@ -29,7 +29,7 @@ def publish(session: Session, body: bytes, tag: int = 1) -> None:
 
 
 async def consuming(session: Session, consumers: int = 2) -> None:
-    await until(lambda: len(session.declared(commands.Basic.Consume)) >= consumers)
+    await eventually_async(lambda: len(session.declared(commands.Basic.Consume)) >= consumers)
 
 
 async def test_subscription_declares_and_binds_as_nameko_does(broker: FakeBroker, connect: Connect) -> None:
@@ -152,7 +152,7 @@ async def test_refused_subscription_disturbs_no_call(broker: FakeBroker, connect
 
     client.subscribe("orders", ["#"], print)
     session = await broker.session()
-    await until(lambda: session.declared(commands.Channel.CloseOk))
+    await eventually_async(lambda: session.declared(commands.Channel.CloseOk))
 
     call = started(client.call("s", "m"))
     (await broker.request()).answer("through")
