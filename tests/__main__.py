@@ -35,6 +35,7 @@ ASYNCIO = [
     "tests/contracts/gateway",
     "tests/contracts/protos",
     "tests/contracts/repository",
+    "tests/integration/harness",
     "tests/integration/servers",
     "tests/integration/aio",
     "tests/integration/gateway",
