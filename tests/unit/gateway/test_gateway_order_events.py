@@ -156,7 +156,7 @@ async def test_a_client_that_leaves_gives_its_place_back(feed):
     async def read_status():
         raise AssertionError
 
-    stream = StatusStream("pending", feed.follow("o-1"), read_status, heartbeat=60, longest=60)
+    stream = StatusStream("pending", feed.follow("o-1"), read_status, heartbeat_seconds=60, max_seconds=60)
     serving = asyncio.create_task(stream({"type": "http"}, receive, send))
     await asyncio.sleep(0)
     assert feed._count == 1
