@@ -70,7 +70,7 @@ async def test_reply_after_the_deadline_is_ignored(client):
     with pytest.raises(DeadlineExceeded):
         await client.call("stock", "sleep", {"seconds": 0.3}, timeout=0.1)
 
-    assert await client.call("stock", "sleep", {"seconds": 0.5}) == 0.5  # the late one came in between
+    assert await client.call("stock", "sleep", {"seconds": 0.5}) == 0.5  # the late reply arrived in between
     assert client.in_flight == 0
     assert client.is_connected
 
@@ -100,7 +100,7 @@ async def test_call_beyond_the_bound_fails_at_once(connect):
 
 async def test_request_with_a_passed_deadline_is_never_executed(client, services):
     services.stop()
-    with pytest.raises(DeadlineExceeded):  # its queue is there, so this is not an unknown service
+    with pytest.raises(DeadlineExceeded):  # the queue exists, so the service is not unknown
         await client.call("stock", "record", {"mark": "too late"}, timeout=0.2)
     services.start()
     await answering(client)
@@ -134,7 +134,7 @@ async def test_alarm_of_the_broker_makes_calls_unavailable_until_it_ends(connect
     await answering(client)
     try:
         await broker.control("set_vm_memory_high_watermark", "absolute", "1")
-        # The broker only tells of its alarm to who publishes.
+        # The broker announces its alarm only to publishers.
         with pytest.raises(DeadlineExceeded):
             await client.call("stock", "echo", {"value": 1}, timeout=0.5)
         await eventually_async(lambda: not client.is_connected, PATIENCE)

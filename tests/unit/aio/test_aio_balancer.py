@@ -1,4 +1,4 @@
-"""Calls to real gRPC servers in this process, of which one or the other is not well."""
+"""Calls to real gRPC servers in this process, some of which fail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS = 10
 
 
 class Server:
-    """Answers as `behave` says: at first with its port."""
+    """A server that answers by `behave`, at first with its port."""
 
     def __init__(self):
         self.asked = 0

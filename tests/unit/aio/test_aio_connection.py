@@ -1,4 +1,4 @@
-"""A connection that ends in every way there is, and comes back by itself."""
+"""Every way in which a connection ends, and the reconnect after it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Connect = Callable[..., Any]
 
 
 async def echoes(client: RpcClient, broker: FakeBroker, session: int) -> None:
-    """A call goes through on the client's connection number `session`."""
+    """Check that a call succeeds on the client's connection number `session`."""
     call = started(client.call("s", "m", {"n": 1}))
     (await broker.request(session)).answer("answered")
     async with asyncio.timeout(5):
@@ -86,7 +86,7 @@ async def test_client_reconnects_after_every_kind_of_end(
         await fails(call, errors.Disconnected)
     await echoes(client, broker, session=1)
     names = [broker.sessions[n].declared(commands.Queue.Declare)[0].queue for n in (0, 1)]
-    assert names[0] != names[1]  # the old one may still be locked by its dead owner
+    assert names[0] != names[1]  # the old queue may still be locked by the dead connection
 
 
 async def test_call_while_disconnected_is_sent_after_the_reconnect(
@@ -126,7 +126,7 @@ async def test_attempt_with_a_silent_peer_times_out(
 
     await client.start(wait=0)
     try:
-        await broker.session(1)  # it has tried again
+        await broker.session(1)  # the client has tried again
         await fails(started(client.call("s", "m", timeout=0.1)), errors.Unavailable)
     finally:
         async with asyncio.timeout(3):
@@ -157,7 +157,7 @@ async def test_silent_broker_counts_as_dead(broker: FakeBroker, connect: Connect
     await fails(call, errors.Disconnected, within=4)
 
     assert time.monotonic() - began > 1.0
-    assert request.session.heartbeats >= 1  # and the client was not silent itself
+    assert request.session.heartbeats >= 1  # the client sends heartbeats too
     (tune_ok,) = request.session.declared(commands.Connection.TuneOk)
     assert tune_ok.heartbeat == 1
     await broker.session(1)
@@ -222,4 +222,4 @@ async def test_broker_that_drops_each_connection_gets_growing_delays(
     await client.start(wait=0)
     await broker.session(4)
 
-    assert waits == sorted(set(waits))  # each attempt backs off further than the one before
+    assert waits == sorted(set(waits))  # each attempt waits longer than the previous

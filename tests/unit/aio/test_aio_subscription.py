@@ -1,4 +1,4 @@
-"""Events reach their callback, whatever it does with them."""
+"""Events reach their callback, whatever the callback does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bindings(session: Session) -> set[tuple[str, str]]:
 
 
 def publish(session: Session, body: bytes, tag: int = 1) -> None:
-    """Delivers on channel 2, which the subscription has opened after that of the calls."""
+    """Deliver on channel 2, which the subscription has opened after the channel of the calls."""
     deliver = commands.Basic.Deliver("consumer", tag, False, "orders.events", "order_placed")
     session.send(deliver, ContentHeader(0, len(body)), *([ContentBody(body)] if body else []), channel=2)
 
