@@ -50,6 +50,10 @@ check: .venv/ready ## Format, lint, types, import rules, generated code
 	$(BIN)/python -m mycelium.protos --check
 	$(BIN)/python -m mycelium.asyncapi --check
 
+.PHONY: words
+words: .venv/ready ## Check the words of docstrings, comments and test names, and the length of files
+	$(BIN)/python -m tests.lint
+
 .PHONY: format
 format: .venv/ready ## Format the code and apply the linter's fixes
 	$(BIN)/ruff format .

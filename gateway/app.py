@@ -1,9 +1,9 @@
-"""The application: everything is put together here, and nowhere else."""
+"""The application, built from its parts. No other module wires parts together."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -36,28 +36,38 @@ from .web.request_limits import BodyLimit, RequestLimits
 
 DESCRIPTION = """Takes orders for a mesh of Nameko services.
 
-Errors are problems as RFC 9457 has them; `code` is stable. Money is `price_minor` or `total_minor`, an
-integer, and `currency`; `price` and `total_price` say the same to people. Every answer has an
-`X-Request-Id`."""
-
+Errors are problem details (RFC 9457) with a stable `code`. Amounts of money are the integers `price_minor`
+and `total_minor`, in the minor unit of `currency`. For display there are `price`
+and `total_price`. Every response has an `X-Request-Id`."""
 
 _MAX_INSTANCE_FAILURES = 3
-"""Fewer in a row than a service is forgiven: there are others to ask."""
+"""Failures in a row that open the breaker of an instance: fewer than for a service, for others can answer."""
+
+_CORS_REQUEST_HEADERS = [
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "X-Request-Id",
+    "X-Request-Timeout",
+]
+_CORS_RESPONSE_HEADERS = ["Age", "Location", "Idempotency-Key", "X-Request-Id", "Retry-After"]
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 class _Application(FastAPI):
-    """FastAPI behind the fast path. Middleware is refused at start when the fast path would bypass it."""
+    """FastAPI behind the fast path. It refuses at start any middleware that the fast path would bypass."""
 
     fast_path: FastPath
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.middleware_stack is None and scope["type"] != "lifespan":
-            refuse_other_middleware(self.user_middleware)  # the server has no lifespan that could do it
+            refuse_other_middleware(self.user_middleware)  # for a server that runs no lifespan
         scope["app"] = self
         await self.fast_path(scope, receive, send)
 
     async def without_fast_path(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """FastAPI alone, which answers all routes."""
+        """Let FastAPI answer all routes."""
         await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
@@ -67,56 +77,23 @@ class _Application(FastAPI):
 
 
 def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> FastAPI:
-    """The gateway, not yet connected: its lifespan does that. Raises SettingsError.
+    """Return the gateway. Its lifespan connects it. Raises SettingsError.
 
-    `uvicorn --factory gateway.app:create_app` serves it as well as `python -m gateway`, which alone ends
-    followed orders on SIGTERM and leaves Consul before it drains. Both take the fast path
-    (gateway.fast_path), which refuses middleware that it does not know.
+    `uvicorn --factory gateway.app:create_app` serves it as well. Only `python -m gateway` ends the streams of
+    orders on SIGTERM and leaves Consul before it drains.
     """
     settings = settings or load_settings()
     mesh = mesh or connect(settings)
+    metrics = Metrics()
     feed = OrderFeed(settings.GATEWAY_STREAMS, partial(mesh.subscribe, "orders", ORDER_EVENTS))
     agent = settings.CONSUL_HTTP_ADDR
     lifecycle = Lifecycle(mesh, feed, ConsulRegistration(settings, agent) if agent else None)
-
-    metrics = Metrics()
-    batching = BatcherFactory(settings.GATEWAY_BATCH, settings.GATEWAY_LANES, metrics.on_batch)
-    make_breaker = partial(Breaker, max_in_flight=settings.GATEWAY_CALLS_PER_TARGET)
-    rpc = GuardedRpc(mesh, make_breaker=make_breaker)
-    balancer = Balancer("products", make_breaker=partial(make_breaker, max_failures=_MAX_INSTANCE_FAILURES))
-    products = Products(
-        rpc,
-        batching,
-        direct=products_over_grpc(settings, balancer),
-        copies=StaleCache(settings.GATEWAY_STALE_SECONDS),
-        on_fallback=metrics.on_fallback,
-    )
-    users, orders = Users(rpc), Orders(rpc, batching)
-    metrics.watch(rpc, balancer)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        refuse_other_middleware(app.user_middleware)
-        with ExitStack() as stack:
-            if settings.GATEWAY_METRICS_PORT is not None:
-                stack.enter_context(
-                    metrics.served(settings.GATEWAY_METRICS_HOST, settings.GATEWAY_METRICS_PORT)
-                )
-            await lifecycle.start()
-            products.start()
-            try:
-                yield
-            finally:
-                await lifecycle.drain()
-                await products.stop()
-                await orders.stop()
-                await lifecycle.stop()
-
+    gateway = _make_gateway(settings, mesh, feed, metrics)
     app = _Application(
         title="Mycelium",
         version="1",
         description=DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=_make_lifespan(gateway, lifecycle, metrics),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -124,7 +101,21 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
         responses=ANY_PROBLEM,
     )
     app.state.lifecycle = lifecycle
-    app.state.gateway = Gateway(
+    app.state.gateway = gateway
+    for router in ROUTERS:
+        app.include_router(router)
+    app.router.routes.append(docs.assets())
+    _add_middleware(app, settings, metrics)
+    return app
+
+
+def _make_gateway(settings: Settings, mesh: Mesh, feed: OrderFeed, metrics: Metrics) -> Gateway:
+    batchers = BatcherFactory(settings.GATEWAY_BATCH, settings.GATEWAY_LANES, metrics.on_batch)
+    make_breaker = partial(Breaker, max_in_flight=settings.GATEWAY_CALLS_PER_TARGET)
+    rpc = GuardedRpc(mesh, make_breaker=make_breaker)
+    balancer = Balancer("products", make_breaker=partial(make_breaker, max_failures=_MAX_INSTANCE_FAILURES))
+    metrics.watch(rpc, balancer)
+    return Gateway(
         settings=settings,
         tokens=Tokens(settings.secret, settings.GATEWAY_TOKEN_SECONDS),
         throttle=LoginThrottle(
@@ -132,37 +123,60 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
             settings.GATEWAY_LOGINS_PER_ADDRESS,
             instances=settings.GATEWAY_INSTANCES,
         ),
-        products=products,
-        users=users,
-        orders=orders,
+        products=Products(
+            rpc,
+            batchers,
+            grpc=products_over_grpc(settings, balancer),
+            cache=StaleCache(settings.GATEWAY_STALE_SECONDS),
+            on_fallback=metrics.on_fallback,
+        ),
+        users=Users(rpc),
+        orders=Orders(rpc, batchers),
         feed=feed,
     )
-    for router in ROUTERS:
-        app.include_router(router)
-    app.router.routes.append(docs.assets())
+
+
+def _make_lifespan(gateway: Gateway, lifecycle: Lifecycle, metrics: Metrics) -> Lifespan:
+    settings = gateway.settings
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        refuse_other_middleware(app.user_middleware)
+        with ExitStack() as stack:
+            if settings.GATEWAY_METRICS_PORT is not None:
+                stack.enter_context(
+                    metrics.serve(settings.GATEWAY_METRICS_HOST, settings.GATEWAY_METRICS_PORT)
+                )
+            await lifecycle.start()
+            gateway.products.start()
+            try:
+                yield
+            finally:
+                await lifecycle.drain()
+                await gateway.products.stop()
+                await gateway.orders.stop()
+                await lifecycle.stop()
+
+    return lifespan
+
+
+def _add_middleware(app: _Application, settings: Settings, metrics: Metrics) -> None:
+    """Add the middleware, the innermost first, and the fast path in front of it."""
     if settings.GATEWAY_CORS_ORIGINS:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.GATEWAY_CORS_ORIGINS,
             allow_methods=["GET", "POST", "PATCH"],
-            allow_headers=[
-                "Authorization",
-                "Content-Type",
-                "Idempotency-Key",
-                "X-Request-Id",
-                "X-Request-Timeout",
-            ],
-            expose_headers=["Age", "Location", "Idempotency-Key", "X-Request-Id", "Retry-After"],
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_RESPONSE_HEADERS,
         )
-    app.add_middleware(
-        RequestLimits, body_bytes=settings.GATEWAY_BODY_BYTES, body_seconds=settings.GATEWAY_BODY_SECONDS
-    )
+    body_limit = BodyLimit(settings.GATEWAY_BODY_BYTES, settings.GATEWAY_BODY_SECONDS)
+    app.add_middleware(RequestLimits, body_limit=body_limit)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.fast_path = FastPath(
         app.without_fast_path,
         handlers=app.exception_handlers,  # type: ignore[arg-type]  # ours are coroutine functions
         metrics=metrics,
-        body=BodyLimit(settings.GATEWAY_BODY_BYTES, settings.GATEWAY_BODY_SECONDS),
+        body_limit=body_limit,
         headers=[(b"vary", b"Origin")] if settings.GATEWAY_CORS_ORIGINS else [],
     )
-    return app

@@ -134,13 +134,13 @@ class FastPath:
         *,
         handlers: Mapping[Any, Callable[[Request, Any], Awaitable[Response]]],
         metrics: Metrics,
-        body: BodyLimit,
+        body_limit: BodyLimit,
         headers: Headers = (),
     ) -> None:
         self._app = app
         self._handlers = handlers
         self._metrics = metrics
-        self._body = body
+        self._body_limit = body_limit
         self._headers = list(headers)
         self._routes: dict[str, list[_Route]] = {}
         for method, path, handle in routes:
@@ -172,7 +172,9 @@ class FastPath:
         for route in self._routes.get(scope["method"], ()):
             if match := route.pattern.match(scope["path"]):
                 for name, value in scope["headers"]:
-                    if name == b"origin" or (name == b"content-length" and self._body.is_exceeded_by(value)):
+                    if name == b"origin":
+                        return None
+                    if name == b"content-length" and self._body_limit.is_exceeded_by(value):
                         return None
                 scope["path_params"] = match.groupdict()
                 return route
@@ -185,7 +187,7 @@ class FastPath:
         path = scope["path"]
         own_id = scope.setdefault("state", {})["request_id"] = request_id(scope["headers"])
         if scope["method"] != "GET":
-            receive = self._body.bounded(receive, self._body.ends())
+            receive = self._body_limit.apply(receive, self._body_limit.deadline())
         try:
             response = await self._handle(route.handle, Request(scope, receive))
             headers = response.raw_headers + self._headers

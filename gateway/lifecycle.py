@@ -1,4 +1,4 @@
-"""The gateway's life: connect and register; on the way out tell first, then drain, then disconnect."""
+"""The life of the gateway: connect and register, then deregister, drain and disconnect."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from nameko_mesh.aio import Rpc
 from .consul import ConsulRegistration
 from .order_events.feed import OrderFeed, Subscription
 
-_LAST_CALLS_SECONDS = 1.0
+_DRAIN_CALLS_SECONDS = 1.0
 
 
 class Mesh(Rpc, Protocol):
-    """The connection to the services, which mends itself: `nameko_mesh.aio.RpcClient`."""
+    """The connection to the services. It reconnects by itself: see `nameko_mesh.aio.RpcClient`."""
 
     @property
     def is_connected(self) -> bool: ...
@@ -34,7 +34,7 @@ class Mesh(Rpc, Protocol):
 
 
 class Lifecycle:
-    """Owns what runs in the background: the connection with its subscriptions, and the registration."""
+    """Owns the background work: the connection, its subscriptions, and the registration in Consul."""
 
     def __init__(self, mesh: Mesh, feed: OrderFeed, registration: ConsulRegistration | None) -> None:
         self._mesh = mesh
@@ -43,19 +43,19 @@ class Lifecycle:
         self._draining = False
 
     def not_ready(self) -> str | None:
-        """Why no requests should come, or None when they may."""
+        """Return the reason to send no requests to this instance, or None when it is ready."""
         if self._draining:
             return "this instance is about to leave"
         return None if self._mesh.is_connected else "the broker is not connected"
 
     async def start(self) -> None:
-        """Does not wait for the broker: until it is there, requests are answered 503."""
+        """Start without waiting for the broker. Until it is connected, requests are answered with 503."""
         await self._mesh.start(wait=0)
         if self._registration is not None:
             self._registration.start()
 
     async def drain(self) -> None:
-        """Ask for no more requests and end what would never end by itself. May be called again."""
+        """Deregister, and end the streams, which would not end by themselves. A second call does nothing."""
         if self._draining:
             return
         self._draining = True
@@ -65,4 +65,4 @@ class Lifecycle:
 
     async def stop(self) -> None:
         await self.drain()
-        await self._mesh.stop(drain=_LAST_CALLS_SECONDS)
+        await self._mesh.stop(drain=_DRAIN_CALLS_SECONDS)

@@ -31,9 +31,11 @@ ASYNCIO = [
     "tests/unit/aio",
     "tests/unit/gateway",
     "tests/unit/command_line",
+    "tests/unit/harness",
     "tests/contracts/gateway",
     "tests/contracts/protos",
     "tests/contracts/repository",
+    "tests/integration/harness",
     "tests/integration/servers",
     "tests/integration/aio",
     "tests/integration/gateway",
@@ -49,7 +51,7 @@ PROGRAMS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "eventlet": (("-W", "ignore"), ("-m", "tests.patched")),
     "asyncio": ((), ("-m", "pytest", "-p", "no:pytest_nameko")),
 }
-"""Of each half: the options of the interpreter, and what it runs."""
+"""The options of the interpreter and the program, by half."""
 TAKE_A_PATH = (
     "--deselect",
     "--ignore",
@@ -80,7 +82,7 @@ def halves(*, fast: bool = False) -> dict[str, list[str]]:
 def select(
     arguments: Iterable[str], folders: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """What each half runs, and the arguments that are no paths.
+    """The paths that each half runs, and the arguments that are no paths.
 
     Without a path each half runs all of its folders. With paths it runs those that it owns, and a half
     without any is left out. Raises NoSuchTest for a path that no half owns.

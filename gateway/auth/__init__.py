@@ -1,1 +1,1 @@
-"""Tokens and the limits on logins."""
+"""Authentication: bearer tokens, and a limit on failed logins."""

@@ -1,4 +1,4 @@
-"""Who is asking, and may they: bearer tokens (JWT, RFC 7519) signed with the gateway's own secret."""
+"""Bearer tokens: JWTs (RFC 7519) that are signed with the gateway's own secret, and their dependencies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CLAIMS = ("iss", "aud", "sub", "role", "iat", "exp", "jti")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a valid token speaks for. `expires` is in Unix seconds."""
+    """The user of a valid token. `expires` is in Unix seconds."""
 
     user_id: str
     role: str
@@ -39,11 +39,11 @@ class Identity:
 
 
 class Tokens:
-    """Issues tokens and verifies them; what was found valid is remembered until it expires."""
+    """Issues and verifies tokens. A valid token is cached until it expires. Lifetimes are in seconds."""
 
-    def __init__(self, secret: bytes, seconds: int) -> None:
+    def __init__(self, secret: bytes, lifetime: int) -> None:
         self._secret = secret
-        self.seconds = seconds
+        self.lifetime = lifetime
         self._verified: dict[str, Identity] = {}
 
     def issue(self, user_id: str, role: str) -> str:
@@ -54,13 +54,13 @@ class Tokens:
             "sub": user_id,
             "role": role,
             "iat": now,
-            "exp": now + self.seconds,
+            "exp": now + self.lifetime,
             "jti": uuid.uuid4().hex,
         }
         return jwt.encode(claims, self._secret, algorithm=ALGORITHM)
 
     def verify(self, token: str) -> Identity:
-        """The identity the token speaks for. Raises Problem "unauthenticated"."""
+        """Return the identity of the token's user. Raises Problem "unauthenticated"."""
         identity = self._verified.get(token)
         if identity is None:
             identity = self._decode(token)
@@ -69,31 +69,31 @@ class Tokens:
             self._verified[token] = identity
         elif identity.expires + LEEWAY_SECONDS <= time.time():
             del self._verified[token]
-            raise _rejected("the token has expired")
+            raise _invalid_token("the token has expired")
         return identity
 
     def _decode(self, token: str) -> Identity:
         if len(token) > _MAX_TOKEN_LENGTH:
-            raise _rejected("the token is not valid")
+            raise _invalid_token("the token is not valid")
         try:
             claims = jwt.decode(
                 token,
                 self._secret,
-                algorithms=[ALGORITHM],  # never what the token says of itself (RFC 8725, 3.1)
+                algorithms=[ALGORITHM],  # never the algorithm that the token names (RFC 8725, section 3.1)
                 issuer=ISSUER,
                 audience=AUDIENCE,
                 leeway=LEEWAY_SECONDS,
                 options={"require": list(_CLAIMS)},
             )
         except jwt.ExpiredSignatureError:
-            raise _rejected("the token has expired") from None
+            raise _invalid_token("the token has expired") from None
         except jwt.InvalidTokenError:
-            raise _rejected("the token is not valid") from None
+            raise _invalid_token("the token is not valid") from None
         return Identity(claims["sub"], str(claims["role"]), float(claims["exp"]))
 
 
-def _rejected(detail: str) -> Problem:
-    # RFC 6750, section 3.1
+def _invalid_token(detail: str) -> Problem:
+    """Return the problem, with the challenge that RFC 6750, section 3.1, asks for."""
     challenge = f'Bearer error="invalid_token", error_description="{detail}"'
     return Problem("unauthenticated", detail, headers={"WWW-Authenticate": challenge})
 
@@ -104,17 +104,17 @@ bearer = OAuth2PasswordBearer(
 
 
 async def caller(request: Request, token: Annotated[str | None, Depends(bearer)]) -> Identity:
-    """Who calls. Raises Problem "unauthenticated" without a valid token."""
+    """Return the identity of the caller. Raises Problem "unauthenticated" without a valid token."""
     if not token:
-        raise Problem("unauthenticated", "this needs a bearer token in the header Authorization")
+        raise Problem("unauthenticated", "a bearer token is required in the header Authorization")
     tokens: Tokens = request.app.state.gateway.tokens
     return tokens.verify(token)
 
 
 async def admin(identity: Annotated[Identity, Depends(caller)]) -> Identity:
-    """The caller, who is an admin. Raises Problem "forbidden"."""
+    """Return the identity of the caller, an admin. Raises Problem "forbidden" for other users."""
     if not identity.is_admin:
-        raise Problem("forbidden", "only an admin may do this")
+        raise Problem("forbidden", "this operation is for admins only")
     return identity
 
 

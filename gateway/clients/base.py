@@ -1,37 +1,32 @@
-"""Typed clients of the services, one method for each RPC method that the gateway uses.
-
-They know names and arguments, nothing else: what a failed call means to an HTTP client is said in
-`errors`.
-"""
+"""The base class of the clients: calls with a deadline and a request id, and a check of the response."""
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from gateway.clients.context import CallContext, Json
 from nameko_mesh.aio import GuardedRpc
-from nameko_mesh.errors import (
-    RemoteFault,
-)
+from nameko_mesh.errors import RemoteFault
 
-log = logging.getLogger(__name__)
+from .context import CallContext, Json
 
 
 class ServiceClient:
+    """A client knows names and arguments. `gateway.web.problems` decides what an error means in HTTP."""
+
     service: str
 
     def __init__(self, rpc: GuardedRpc) -> None:
         self._rpc = rpc
 
     async def _call(self, context: CallContext, method: str, **kwargs: Any) -> Json:
-        return self._object(method, await self._answer(context, method, kwargs))
+        """Call a method that changes something. Return its result, an object."""
+        return self._object(method, await self._request(context, method, kwargs))
 
     async def _read(self, context: CallContext, method: str, **kwargs: Any) -> Json:
-        """For what changes nothing: it may be asked twice."""
-        return self._object(method, await self._answer(context, method, kwargs, may_repeat=True))
+        """Call a method that changes nothing. The call may be sent twice."""
+        return self._object(method, await self._request(context, method, kwargs, may_repeat=True))
 
-    async def _answer(
+    async def _request(
         self, context: CallContext, method: str, kwargs: Json, *, may_repeat: bool = False
     ) -> Any:
         return await self._rpc.call(
@@ -43,7 +38,7 @@ class ServiceClient:
             may_repeat=may_repeat,
         )
 
-    def _object(self, method: str, answer: Any) -> Json:
-        if not isinstance(answer, dict):
-            raise RemoteFault("MalformedAnswer", f"{self.service}.{method} answered no object")
-        return answer
+    def _object(self, method: str, result: Any) -> Json:
+        if not isinstance(result, dict):
+            raise RemoteFault("MalformedAnswer", f"{self.service}.{method} returned no object")
+        return result

@@ -1,4 +1,4 @@
-"""How the services are reached: one AMQP connection for all calls and events, and gRPC to products."""
+"""Connections to the services: one AMQP connection for calls and events, and gRPC to products."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .products_grpc import ProductsOverGrpc
 
 
 def connect(settings: Settings) -> RpcClient:
-    """A client that is not started yet.
+    """Return a client that is not started yet.
 
-    While the broker is away a call waits for it half of its deadline at most: a short break goes
-    unnoticed, and in a long one the client is told what is wrong instead of that time ran out.
+    While the broker is away, a call waits for it at most half of its deadline. A short break goes unnoticed.
+    In a long break the caller gets "unavailable" before its deadline passes.
     """
     return RpcClient(
         settings.AMQP_URI,
@@ -24,7 +24,10 @@ def connect(settings: Settings) -> RpcClient:
 
 
 def products_over_grpc(settings: Settings, balancer: Balancer) -> ProductsOverGrpc | None:
-    """None where it is not wanted, or where nothing could tell of an instance."""
+    """Return the gRPC client of products, or None.
+
+    None means that the settings turn gRPC off, or that neither they nor Consul name an instance.
+    """
     static = parse_endpoints(settings.PRODUCTS_GRPC)
     agent = settings.CONSUL_HTTP_ADDR
     if settings.GATEWAY_PRODUCTS_OVER != "grpc" or not (static or agent):

@@ -1,4 +1,4 @@
-"""The context of a request, and how answers are read."""
+"""The context of a call, and a reader of the fields of a response."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ from typing import Any
 
 import msgspec
 
-from nameko_mesh.errors import (
-    RemoteFault,
-)
+from nameko_mesh.errors import RemoteFault
 
 Json = dict[str, Any]
 
 
 class CallContext(msgspec.Struct, frozen=True):
-    """What travels with all calls of one request. `deadline` is in Unix seconds."""
+    """The context that all calls of one request carry. `deadline` is in Unix seconds."""
 
     request_id: str
     deadline: float
 
 
-def require_text(answer: Json, *path: str) -> str:
-    """The string at `path` of what a service answered. Raises RemoteFault when there is none."""
-    value: Any = answer
+def require_text(response: Json, *path: str) -> str:
+    """Return the string at `path` of a service's response. Raises RemoteFault when there is none."""
+    value: Any = response
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     if not isinstance(value, str):
-        raise RemoteFault("MalformedAnswer", f"an answer lacks {'.'.join(path)}")
+        raise RemoteFault("MalformedAnswer", f"the response lacks the text {'.'.join(path)}")
     return value

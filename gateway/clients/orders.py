@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.clients.base import ServiceClient
-from gateway.clients.batching import BatcherFactory
-from gateway.clients.context import CallContext, Json
 from nameko_mesh.aio import GuardedRpc
+
+from .base import ServiceClient
+from .batching import BatcherFactory
+from .context import CallContext, Json
 
 
 class Orders(ServiceClient):
     service = "orders"
 
-    def __init__(self, rpc: GuardedRpc, batching: BatcherFactory) -> None:
+    def __init__(self, rpc: GuardedRpc, batchers: BatcherFactory) -> None:
         super().__init__(rpc)
-        self._placing = batching.of("orders.place_orders", self._place_all)
+        self._place_in_batch = batchers.make("orders.place_orders", self._place_all)
 
     async def stop(self) -> None:
-        await self._placing.stop()
+        await self._place_in_batch.stop()
 
     async def place(self, context: CallContext, order: Json) -> Json:
-        """Place one order and wait for its outcome: an order, or its refusal raised as Refused.
+        """Place an order, and return it once its outcome is known. Raises Refused when it is refused.
 
-        Those that are placed while others are under way travel together.
+        Orders that arrive while others are under way travel in one batch.
         """
-        return await self._placing((context, order), context.deadline)
+        return await self._place_in_batch((context, order), context.deadline)
 
     async def _place_all(self, context: CallContext, orders: list[Json]) -> Any:
-        return await self._answer(context, "place_orders", {"orders": orders})
+        return await self._request(context, "place_orders", {"orders": orders})
 
     async def get(self, context: CallContext, order_id: str) -> Json:
         return await self._read(context, "get_order", order_id=order_id)

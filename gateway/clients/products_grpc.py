@@ -1,15 +1,13 @@
-"""Products read over gRPC, straight from an instance; what comes is what RPC would have answered."""
+"""Reads of products over gRPC, straight from an instance. The outcomes equal those of RPC."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from nameko_mesh.aio import Balancer, Discovery, Method
 from nameko_mesh.discovery.consul_watch import Endpoint
 from nameko_mesh.errors import RemoteFault
 from protos import product_pb2 as pb
 
-Json = dict[str, Any]
+from .context import Json
 
 _BATCH_GET = Method(
     "/product.ProductService/BatchGetProducts",
@@ -19,7 +17,7 @@ _BATCH_GET = Method(
 
 
 class ProductsOverGrpc:
-    """Begins with the addresses of `static`; `discovery`, where there is one, tells `balancer` of others."""
+    """Starts with the `static` addresses. `discovery`, if there is one, tells `balancer` of changes."""
 
     def __init__(self, balancer: Balancer, static: tuple[Endpoint, ...], discovery: Discovery | None) -> None:
         self._balancer = balancer
@@ -37,18 +35,18 @@ class ProductsOverGrpc:
         await self._balancer.stop()
 
     async def get_products(self, product_ids: list[str], *, deadline: float, request_id: str) -> list[Json]:
-        """An outcome for each id, in their order. Raises MeshError."""
-        answer = await self._balancer.call(
+        """Return an outcome for each id, in the order of the ids. Raises MeshError."""
+        response = await self._balancer.call(
             _BATCH_GET,
             pb.BatchGetProductsRequest(product_ids=product_ids),
             deadline=deadline,
             context={"request_id": request_id},
             may_repeat=True,
         )
-        return [_outcome(result) for result in answer.results]
+        return [_to_outcome(result) for result in response.results]
 
 
-def _outcome(result: pb.ProductResult) -> Json:
+def _to_outcome(result: pb.ProductResult) -> Json:
     match result.WhichOneof("outcome"):
         case "product":
             product = result.product
@@ -67,4 +65,4 @@ def _outcome(result: pb.ProductResult) -> Json:
             problem = result.problem
             error = {"code": problem.code, "message": problem.message}
             return {"error": error | {"field": problem.field} if problem.field else error}
-    raise RemoteFault("MalformedAnswer", "BatchGetProducts answered neither a product nor a problem")
+    raise RemoteFault("MalformedAnswer", "BatchGetProducts returned neither a product nor a problem")

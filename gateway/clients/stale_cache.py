@@ -1,39 +1,40 @@
-"""The last answers, for when nobody can be asked any more."""
+"""A cache of the last responses, for the time when no instance of a service answers."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 MAX_ENTRIES = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class ReadResult:
-    """`age` is in seconds, and None for what was read just now."""
+class ReadResult(msgspec.Struct, frozen=True):
+    """A value that was read. `age` is in seconds, and None for a value that was read just now."""
 
     value: dict[str, Any]
     age: int | None = None
 
 
 class StaleCache:
-    """Of what was read last, for `seconds`; 0 keeps none."""
+    """Keeps each value for `max_age` seconds. A `max_age` of 0 turns the cache off."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._copies: OrderedDict[str, tuple[float, dict[str, Any]]] = OrderedDict()
+    def __init__(self, max_age: float) -> None:
+        self._max_age = max_age
+        self._entries: OrderedDict[str, tuple[float, dict[str, Any]]] = OrderedDict()
 
-    def keep(self, key: str, value: dict[str, Any]) -> None:
-        if not self._seconds:
+    def put(self, key: str, value: dict[str, Any]) -> None:
+        if not self._max_age:
             return
-        self._copies[key] = time.monotonic(), value
-        self._copies.move_to_end(key)
-        if len(self._copies) > MAX_ENTRIES:
-            self._copies.popitem(last=False)
+        self._entries[key] = time.monotonic(), value
+        self._entries.move_to_end(key)
+        if len(self._entries) > MAX_ENTRIES:
+            self._entries.popitem(last=False)
 
-    def recent(self, key: str) -> ReadResult | None:
-        read_at, value = self._copies.get(key, (0.0, None))
+    def get(self, key: str) -> ReadResult | None:
+        """Return the value if it is not older than `max_age`."""
+        read_at, value = self._entries.get(key, (0.0, None))
         age = time.monotonic() - read_at
-        return ReadResult(value, int(age)) if value is not None and age <= self._seconds else None
+        return ReadResult(value, int(age)) if value is not None and age <= self._max_age else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.clients.base import ServiceClient
-from gateway.clients.context import CallContext, Json
+from .base import ServiceClient
+from .context import CallContext, Json
 
 
 class Users(ServiceClient):

@@ -1,1 +1,1 @@
-"""The events of orders, streamed to browsers."""
+"""The events of orders, streamed to HTTP clients as Server-Sent Events."""

@@ -1,6 +1,6 @@
-"""The events of orders, handed to whoever follows one of them.
+"""The feed of order events, which hands each event to the clients that follow its order.
 
-They are subscribed to while somebody does: an event that nobody waits for is not even delivered.
+The feed subscribes while a client follows an order. At other times the broker delivers no event to it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 
 ORDER_EVENTS = ("order_placed", "order_confirmed", "order_rejected", "order_cancelled")
 LINGER_SECONDS = 10.0
-"""How long the subscription outlives its last follower: the next one is often near."""
+"""The subscription outlives its last follower for so long, because the next follower often comes soon."""
 _MAX_WAITING_EVENTS = 16
-"""Events kept for one follower. An order has three in its life, so a slower client has gone astray."""
+"""Events that wait for one follower. An order has three events in all, so a slower client is broken."""
 
 
 class Follower:
-    """One client's view of one order. Close it, or it counts for ever."""
+    """One client that follows one order. Close it, or it takes up a place for ever."""
 
     def __init__(self, feed: OrderFeed, order_id: str) -> None:
         self._feed = feed
@@ -30,12 +30,14 @@ class Follower:
         self._waiting: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue(_MAX_WAITING_EVENTS)
         self.ended = False
 
-    async def next(self, seconds: float) -> Mapping[str, Any] | None:
-        """The next event, or None when it is time to look for oneself: `seconds` have passed without one,
-        some may have been missed, or the stream is to end.
+    async def next(self, max_seconds: float) -> Mapping[str, Any] | None:
+        """Return the next event. Return None when the caller has to read the order's status itself.
+
+        That is so after `max_seconds` without an event, when events may have been lost, and when the
+        stream has to end.
         """
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(max_seconds):
                 return await self._waiting.get()
         except TimeoutError:
             return None
@@ -47,10 +49,10 @@ class Follower:
             self._waiting.put_nowait(event)
 
     def end(self) -> None:
-        """The stream is to end now; its client will connect again if it still cares."""
+        """End the stream now. Its client connects again if it still needs the events."""
         self.ended = True
         if not self._waiting.full():
-            self._waiting.put_nowait(None)  # wakes who waits
+            self._waiting.put_nowait(None)  # wakes `next`
 
     def close(self) -> None:
         self._feed.leave(self)
@@ -61,7 +63,7 @@ class Subscription(Protocol):
 
 
 class Subscribe(Protocol):
-    """Subscribes to the events of orders. `on_flowing` is called whenever they begin to flow."""
+    """Subscribes to the events of orders. `on_flowing` is called whenever events begin to flow."""
 
     def __call__(
         self, callback: Callable[[Any], None], *, on_flowing: Callable[[], None]
@@ -69,10 +71,10 @@ class Subscribe(Protocol):
 
 
 class OrderFeed:
-    """One subscription for the whole process, shared by at most `most` followers."""
+    """One subscription of the process, shared by at most `max_followers` followers."""
 
-    def __init__(self, most: int, subscribe: Subscribe) -> None:
-        self._most = most
+    def __init__(self, max_followers: int, subscribe: Subscribe) -> None:
+        self._max_followers = max_followers
         self._subscribe = subscribe
         self._subscription: Subscription | None = None
         self._lingering: asyncio.TimerHandle | None = None
@@ -82,12 +84,10 @@ class OrderFeed:
         self._closed = False
 
     def follow(self, order_id: str) -> Follower:
-        """Events of this order from now on. Raises Problem "unavailable" when there is no room."""
-        if self._closed or self._count >= self._most:
-            raise Problem("unavailable", "too many clients follow orders now; try again shortly")
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
+        """Return a follower of the order's events. Raises Problem "unavailable" when all places are taken."""
+        if self._closed or self._count >= self._max_followers:
+            raise Problem("unavailable", "too many clients follow orders; try again shortly")
+        self._stop_lingering()
         if self._subscription is None:
             self._subscription = self._subscribe(self.publish, on_flowing=self.refresh)
         follower = Follower(self, order_id)
@@ -96,15 +96,22 @@ class OrderFeed:
         return follower
 
     def leave(self, follower: Follower) -> None:
+        """Remove a follower. A second call changes nothing."""
         followers = self._followers.get(follower.order_id, set())
-        if follower in followers:
-            followers.remove(follower)
-            self._count -= 1
-            if not followers:
-                del self._followers[follower.order_id]
-            if not self._count and not self._closed:
-                loop = asyncio.get_running_loop()
-                self._lingering = loop.call_later(LINGER_SECONDS, self._unsubscribe)
+        if follower not in followers:
+            return
+        followers.remove(follower)
+        self._count -= 1
+        if not followers:
+            del self._followers[follower.order_id]
+        if not self._count and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._lingering = loop.call_later(LINGER_SECONDS, self._unsubscribe)
+
+    def _stop_lingering(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
 
     def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None
@@ -112,28 +119,27 @@ class OrderFeed:
             self._closing = asyncio.ensure_future(subscription.close())
 
     def publish(self, event: Any) -> None:
-        """Take an event from the broker; what is no event of an order is dropped."""
+        """Hand an event from the broker to its followers. Drop what is not an event of an order."""
         match event:
             case {"aggregate_id": str() as order_id, "data": {"status": str()}}:
                 for follower in tuple(self._followers.get(order_id, ())):
                     follower.offer(event)
             case _:
-                log.warning("what came as an event of orders is none; it was dropped")
+                log.warning("dropped a message that is not an event of an order")
 
     def refresh(self) -> None:
-        """Events begin to flow, and some may have been missed: each follower reads its order again."""
+        """Make each follower read its order again, because events before this moment may be lost."""
         for followers in self._followers.values():
             for follower in followers:
                 follower.offer(None)
 
     def close(self) -> None:
-        """End all streams, and let nobody begin another: the process is about to leave.
+        """End all streams and refuse new followers, because the process is about to exit.
 
-        The subscription ends with the connection that it belongs to.
+        The subscription ends together with its connection.
         """
         self._closed = True
-        if self._lingering is not None:
-            self._lingering.cancel()
+        self._stop_lingering()
         for followers in self._followers.values():
             for follower in followers:
                 follower.end()

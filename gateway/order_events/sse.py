@@ -15,17 +15,16 @@ from nameko_mesh.errors import MeshError
 
 from .feed import Follower
 
-# Statuses only ever move to a higher rank, so what ranks no higher has been told already.
+# An order only moves to a status of a higher rank. The stream has sent every status of a lower or equal rank.
 _RANK = {"pending": 0, "confirmed": 1, "rejected": 2, "cancelled": 2}
 _FINAL = 2
 
 
 class StatusStream(StreamingResponse):
-    """The present status of an order, then each change, until it is final.
+    """The present status of an order, then each change, until the status is final.
 
-    In every silence of `heartbeat` seconds the status is read again: the broker keeps no events for
-    a gateway that was cut off, and a stream has to heal from that without its client's help. After
-    `longest` seconds the stream ends; clients of this protocol then connect again by themselves.
+    After `heartbeat_seconds` without an event the status is read again, because the broker keeps no events
+    for a gateway that was disconnected. The stream ends after `max_seconds`, and its client connects again.
     """
 
     media_type = "text/event-stream"
@@ -36,13 +35,13 @@ class StatusStream(StreamingResponse):
         follower: Follower,
         read_status: Callable[[], Awaitable[str]],
         *,
-        heartbeat: float,
-        longest: float,
+        heartbeat_seconds: float,
+        max_seconds: float,
     ) -> None:
         self._follower = follower
         self._read_status = read_status
-        self._heartbeat = heartbeat
-        self._longest = longest
+        self._heartbeat_seconds = heartbeat_seconds
+        self._max_seconds = max_seconds
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(self._changes(status), headers=headers)
 
@@ -52,27 +51,27 @@ class StatusStream(StreamingResponse):
 
     async def _changes(self, status: str) -> AsyncIterator[bytes]:
         follower = self._follower
-        ends = time.monotonic() + self._longest
+        ends_at = time.monotonic() + self._max_seconds
         rank = _RANK.get(status, 0)
-        yield self._event(status)
-        while rank < _FINAL and (left := ends - time.monotonic()) > 0:
-            event = await follower.next(min(self._heartbeat, left))
+        yield self._encode(status)
+        while rank < _FINAL and (remaining := ends_at - time.monotonic()) > 0:
+            event = await follower.next(min(self._heartbeat_seconds, remaining))
             if follower.ended:
                 return
             if event is None:
                 yield b": still here\n\n"
-                event = await self._reread(status)
+                event = await self._read_again(status)
             status = str(event["data"]["status"])
             if _RANK.get(status, -1) > rank:
                 rank = _RANK[status]
-                yield self._event(status, event.get("aggregate_version"))
+                yield self._encode(status, event.get("aggregate_version"))
 
-    async def _reread(self, status: str) -> Mapping[str, Any]:
-        with suppress(MeshError):  # the next heartbeat asks again
+    async def _read_again(self, status: str) -> Mapping[str, Any]:
+        with suppress(MeshError):  # the next heartbeat reads again
             status = await self._read_status()
         return {"data": {"status": status}}
 
-    def _event(self, status: str, version: Any = None) -> bytes:
+    def _encode(self, status: str, version: Any = None) -> bytes:
         data = orjson.dumps({"order_id": self._follower.order_id, "status": status})
-        number = b"id: %d\n" % version if isinstance(version, int) else b""
-        return number + b"event: status\ndata: " + data + b"\n\n"
+        id_line = b"id: %d\n" % version if isinstance(version, int) else b""
+        return id_line + b"event: status\ndata: " + data + b"\n\n"

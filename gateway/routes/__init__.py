@@ -1,4 +1,4 @@
-"""The routes, one module for each kind of thing: decode, ask a service, encode."""
+"""The routes, a module for each resource. A route decodes a request, calls a service, encodes the result."""
 
 from . import auth, docs, health, orders, products, users
 

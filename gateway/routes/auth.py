@@ -1,4 +1,4 @@
-"""Logging in: OAuth2's password form (RFC 6749, section 4.3) for a bearer token."""
+"""Login: a bearer token in exchange for OAuth2's password form (RFC 6749, section 4.3)."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ async def log_in(
     """The username is the e-mail address. Failed logins are limited by account and by address."""
     address = request.client.host if request.client else "unknown"
     with gateway.throttle.attempt(form.username, address):
-        # What no user can have is refused here as users would, before it costs a hash.
+        # No user has such credentials. Refuse them in the words of users, but without the cost of a hash.
         if len(form.username) > _MAX_EMAIL_LENGTH or len(form.password) > _MAX_PASSWORD_LENGTH:
-            raise _wrong()
+            raise _wrong_credentials()
         user = await gateway.users.authenticate(context, form.username, form.password)
     token = gateway.tokens.issue(require_text(user, "id"), require_text(user, "role"))
     return json_response(
-        {"access_token": token, "token_type": "bearer", "expires_in": gateway.tokens.seconds}
+        {"access_token": token, "token_type": "bearer", "expires_in": gateway.tokens.lifetime}
     )
 
 
-def _wrong() -> Refused:
+def _wrong_credentials() -> Refused:
     return Refused("unauthenticated", "the e-mail address or the password is wrong")

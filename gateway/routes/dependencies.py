@@ -1,4 +1,4 @@
-"""What the routes share: the parts of a request beside its body, and the answers."""
+"""Dependencies of the routes: the parts of a request beside its body, and the clients behind them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from ..settings import Settings
 from ..web.problems import invalid_field
 
 _ID = re.compile(requests.ID)
-_KEY = re.compile(r"[!-~]{1,255}")
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
-_COMMANDS = uuid.UUID("5b0a4c5e-9a0f-4d39-a9d1-2f6f6ad7c3b1")
+_COMMAND_NAMESPACE = uuid.UUID("5b0a4c5e-9a0f-4d39-a9d1-2f6f6ad7c3b1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """All that the routes need; `app.state.gateway` for as long as the app runs."""
+    """The settings and the clients that the routes use. It is `app.state.gateway`."""
 
     settings: Settings
     tokens: Tokens
@@ -45,8 +45,7 @@ class Gateway:
     feed: OrderFeed
 
     def context(self, request_id: str, seconds: float = math.inf) -> CallContext:
-        """For calls that begin now, and have to end by one deadline: in so many seconds, or as soon as
-        GATEWAY_DEADLINE says."""
+        """Return a context whose deadline is in `seconds`, or in GATEWAY_DEADLINE if that is sooner."""
         ends_at = time.time() + min(seconds, self.settings.GATEWAY_DEADLINE)
         deadline.start(ends_at)
         return CallContext(request_id, ends_at)
@@ -63,8 +62,8 @@ async def request_context(
         str | None,
         Header(
             alias="X-Request-Timeout",
-            description="How long an answer is waited for, in seconds, such as `1.5`; a longer time than "
-            "the gateway allows is cut",
+            description="The time that the client waits for the response, in seconds, such as `1.5`; the "
+            "gateway's own limit applies in any case",
         ),
     ] = None,
 ) -> CallContext:
@@ -74,52 +73,58 @@ async def request_context(
 
 def _positive(seconds: str) -> float:
     if not _SECONDS.fullmatch(seconds) or float(seconds) == 0:
-        raise invalid_field("X-Request-Timeout", "it should be seconds, more than 0, such as 1.5")
+        raise invalid_field("X-Request-Timeout", "expected seconds, more than 0, such as 1.5")
     return float(seconds)
 
 
 def _path_id(field: str) -> Callable[[str], Awaitable[str]]:
-    """Refuses what can't be an id in the words of the service, which need not be asked."""
+    """Return a dependency that checks an id. Its message equals the service's, which is then not called."""
 
-    async def checked(id: Annotated[str, Path(description="An id")]) -> str:
+    async def checked_id(
+        id: Annotated[str, Path(description="1 to 64 letters, digits or any of . _ : -")],
+    ) -> str:
         if not _ID.fullmatch(id):
             raise invalid_field(field, "expected 1 to 64 letters, digits or any of . _ : -")
         return id
 
-    return checked
+    return checked_id
 
 
 async def idempotency_key(
-    given: Annotated[
+    key: Annotated[
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="1 to 255 visible ASCII characters; the same key again is the same request again",
+            description="1 to 255 visible ASCII characters; a request that is sent again with its key takes "
+            "effect once",
         ),
     ] = None,
 ) -> str | None:
-    if given is not None and not _KEY.fullmatch(given):
-        raise invalid_field("Idempotency-Key", "it should be 1 to 255 visible ASCII characters")
-    return given
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise invalid_field("Idempotency-Key", "expected 1 to 255 visible ASCII characters")
+    return key
 
 
 GatewayDep = Annotated[Gateway, Depends(current_gateway)]
 RequestContext = Annotated[CallContext, Depends(request_context)]
-"""Starts the clock of the deadline: name it after the body, whose arrival is not to be counted."""
+"""Starts the clock of the deadline. Name it after the body, because the body's arrival does not count."""
 product_id = _path_id("product_id")
 ProductId = Annotated[str, Depends(product_id)]
 OrderId = Annotated[str, Depends(_path_id("order_id"))]
 UserId = Annotated[str, Depends(_path_id("user_id"))]
 IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
-Limit = Annotated[int, Query(ge=1, le=100, description="How many items a page has at most")]
+Limit = Annotated[int, Query(ge=1, le=100, description="The maximum number of items in a page")]
 Cursor = Annotated[
     Annotated[str, StringConstraints(pattern=r"^[!-~]{1,512}$")] | None,
-    Query(description="`next_cursor` of the page before"),
+    Query(description="The `next_cursor` of the previous page"),
 ]
 
 
 def command_id(caller: Identity, route: str, key: str | None) -> str:
-    """The id under which a service executes a change once: the same for the same caller, route and key."""
+    """Return the id under which a service executes a change once.
+
+    The id is the same for the same caller, route and key. Without a key it is random.
+    """
     if key is None:
         return str(uuid.uuid4())
-    return str(uuid.uuid5(_COMMANDS, f"{caller.user_id} {route} {key}"))
+    return str(uuid.uuid5(_COMMAND_NAMESPACE, f"{caller.user_id} {route} {key}"))

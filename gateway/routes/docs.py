@@ -1,4 +1,4 @@
-"""/docs, from files that are installed here: it works where there is no Internet."""
+"""The pages / and /docs. Their assets are installed files, so that they work without the Internet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 async def root() -> RedirectResponse:
-    """Who opens the bare address in a browser wants to see what is there."""
+    """Redirect a browser from the bare address to the documentation."""
     return RedirectResponse("/docs")
 
 
@@ -33,6 +33,6 @@ async def docs() -> HTMLResponse:
 
 
 def assets() -> Mount:
-    """Swagger UI as the package fastapi-offline ships it."""
+    """Serve Swagger UI from the files of the package fastapi-offline."""
     directory = files("fastapi_offline") / "static"
     return Mount(_ASSETS, StaticFiles(directory=str(directory)), name="docs-assets")

@@ -1,4 +1,4 @@
-"""Alive, and ready: two questions that must not be one."""
+"""Liveness and readiness, kept apart: a restart does not help a gateway whose broker is away."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ router = APIRouter(tags=["health"])
 
 @router.get("/health", response_model=responses.Health)
 async def health() -> Response:
-    """This process runs. It asks nobody else, so that an ill broker gets no gateway restarted."""
+    """The process is alive. The broker and the services are not checked."""
     return json_response({"status": "ok"})
 
 
 @router.get("/ready", response_model=responses.Health, responses=problem_responses("unavailable"))
 async def ready(request: Request) -> Response:
-    """Requests are welcome: the broker is connected, and nobody has asked this process to leave."""
+    """The instance takes requests: its broker is connected and it is not shutting down."""
     lifecycle: Lifecycle = request.app.state.lifecycle
     if (reason := lifecycle.not_ready()) is not None:
         raise Problem("unavailable", reason)

@@ -1,4 +1,4 @@
-"""Orders: a user places them, and sees, follows and cancels their own; an admin those of all."""
+"""Orders. Users place, read, follow and cancel their own orders. Admins do so for all users."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = APIRouter(tags=["orders"])
 
 order_body = JsonBody[requests.OrderOfLines | requests.OrderOfOne](requests.PlaceOrder)
 
-_UNKNOWN_OUTCOME = frozenset({"unavailable", "deadline-exceeded"})
+_UNKNOWN_OUTCOME_CODES = frozenset({"unavailable", "deadline-exceeded"})
 
 
 @router.post(
@@ -31,7 +31,7 @@ _UNKNOWN_OUTCOME = frozenset({"unavailable", "deadline-exceeded"})
     status_code=201,
     response_model=responses.Order,
     responses={
-        202: {"model": responses.Order, "description": "Accepted; its outcome is not known yet"},
+        202: {"model": responses.Order, "description": "Accepted; the outcome is not known yet"},
         **problem_responses(
             "unauthenticated",
             "forbidden",
@@ -51,27 +51,26 @@ async def place_order(
     gateway: GatewayDep,
     context: RequestContext,
 ) -> Response:
-    """Place an order of one or more products: all of its lines, or none.
+    """Place an order of one or more products. Either all of its lines are reserved or none.
 
-    An answer 503 or 504 leaves open whether the order was placed. The header `Idempotency-Key` of
-    the answer names the key that was used: send the same order with it again, to learn the outcome
-    without ordering twice.
+    After a response 503 or 504 the order may or may not have been placed. The response has a header
+    `Idempotency-Key`. Send the same order again with this key to learn the outcome without ordering twice.
     """
     user_id = body.user_id or caller.user_id
     if not caller.may_act_for(user_id):
-        raise Problem("forbidden", "user_id: only an admin may order for somebody else")
+        raise Problem("forbidden", "user_id: only an admin may order for another user")
     key = key or secrets.token_hex(16)
     order = {"user_id": user_id, "items": body.lines(), "idempotency_key": key}
     try:
-        response = _outcome(await gateway.orders.place(context, order))
+        response = _to_response(await gateway.orders.place(context, order))
     except MeshError as error:
         log_failure(error, context.request_id)
-        raise _refusal(error, key) from None
+        raise _to_problem(error, key) from None
     response.raw_headers.append((b"idempotency-key", key.encode()))
     return response
 
 
-def _outcome(order: Json) -> Response:
+def _to_response(order: Json) -> Response:
     status = require_text(order, "status")
     if status == "rejected":
         raise Refused(require_text(order, "reason", "code"), require_text(order, "reason", "message"))
@@ -80,11 +79,11 @@ def _outcome(order: Json) -> Response:
     )
 
 
-def _refusal(error: MeshError, key: str) -> Problem:
+def _to_problem(error: MeshError, key: str) -> Problem:
     problem = problem_from_error(error)
     problem.headers = {"Idempotency-Key": key}
-    if problem.code in _UNKNOWN_OUTCOME:
-        problem.detail += "; send the order again with the same Idempotency-Key to learn its outcome"
+    if problem.code in _UNKNOWN_OUTCOME_CODES:
+        problem.detail += "; send the order again with the same Idempotency-Key to learn the outcome"
     return problem
 
 
@@ -100,13 +99,16 @@ async def list_orders(
     limit: Limit = 50,
     cursor: Cursor = None,
     user_id: Annotated[
-        requests.Id | None, Query(description="Whose orders: the caller's, or for an admin anybody's")
+        requests.Id | None,
+        Query(
+            description="The user whose orders are listed: the caller by default, or for an admin any user"
+        ),
     ] = None,
 ) -> Response:
-    whose = user_id or caller.user_id
-    if not caller.may_act_for(whose):
-        raise Problem("forbidden", "user_id: only an admin may list the orders of somebody else")
-    return json_response(await gateway.orders.page(context, whose, limit=limit, cursor=cursor))
+    owner_id = user_id or caller.user_id
+    if not caller.may_act_for(owner_id):
+        raise Problem("forbidden", "user_id: only an admin may list the orders of another user")
+    return json_response(await gateway.orders.page(context, owner_id, limit=limit, cursor=cursor))
 
 
 @router.get(
@@ -115,7 +117,7 @@ async def list_orders(
     responses=problem_responses("unauthenticated", "forbidden", "not-found", *BACKEND_PROBLEMS),
 )
 async def show_order(caller: Caller, id: OrderId, gateway: GatewayDep, context: RequestContext) -> Response:
-    return json_response(await _order_of(caller, id, gateway, context))
+    return json_response(await _get_visible_order(caller, id, gateway, context))
 
 
 @router.post(
@@ -124,8 +126,8 @@ async def show_order(caller: Caller, id: OrderId, gateway: GatewayDep, context: 
     responses=problem_responses("unauthenticated", "forbidden", "not-found", "conflict", *BACKEND_PROBLEMS),
 )
 async def cancel_order(caller: Caller, id: OrderId, gateway: GatewayDep, context: RequestContext) -> Response:
-    """Cancel an order and give its stock back. To cancel a cancelled order changes nothing."""
-    await _order_of(caller, id, gateway, context)
+    """Cancel an order and give its stock back. Cancelling it again changes nothing."""
+    await _get_visible_order(caller, id, gateway, context)
     return json_response(await gateway.orders.cancel(context, id))
 
 
@@ -138,10 +140,12 @@ async def cancel_order(caller: Caller, id: OrderId, gateway: GatewayDep, context
     },
 )
 async def follow_order(caller: Caller, id: OrderId, gateway: GatewayDep, context: RequestContext) -> Response:
-    """The status of an order now, and then each change of it until it is final."""
-    follower = gateway.feed.follow(id)  # before its status is read, so that no change falls between
+    """Stream the present status of an order, then each change, until the status is final."""
+    follower = gateway.feed.follow(
+        id
+    )  # before the status is read, so that no change is missed between the two
     try:
-        status = require_text(await _order_of(caller, id, gateway, context), "status")
+        status = require_text(await _get_visible_order(caller, id, gateway, context), "status")
     except BaseException:
         follower.close()
         raise
@@ -154,14 +158,14 @@ async def follow_order(caller: Caller, id: OrderId, gateway: GatewayDep, context
         status,
         follower,
         read_status,
-        heartbeat=settings.GATEWAY_HEARTBEAT_SECONDS,
-        longest=settings.GATEWAY_STREAM_SECONDS,
+        heartbeat_seconds=settings.GATEWAY_HEARTBEAT_SECONDS,
+        max_seconds=settings.GATEWAY_STREAM_SECONDS,
     )
 
 
-async def _order_of(caller: Identity, order_id: str, gateway: Gateway, context: CallContext) -> Json:
-    """The order, which the caller may see. Raises Problem "forbidden"."""
+async def _get_visible_order(caller: Identity, order_id: str, gateway: Gateway, context: CallContext) -> Json:
+    """Return an order. Raises Problem "forbidden" when the caller may not see it."""
     order = await gateway.orders.get(context, order_id)
     if not caller.may_act_for(require_text(order, "user", "id")):
-        raise Problem("forbidden", "only who placed this order and an admin may see it")
+        raise Problem("forbidden", "only the user of this order or an admin may see it")
     return order

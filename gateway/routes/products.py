@@ -1,4 +1,4 @@
-"""Products: anyone may look; an admin creates, changes and restocks them."""
+"""Products. Anyone may read them. Admins create, change and restock them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _changes = JsonBody[requests.ProductChanges](requests.ProductChanges)
 _restock = JsonBody[requests.Restock](requests.Restock)
 
 _AGE = {
-    "description": "Seconds since it was read; only while products can't be asked",
+    "description": "Age of a cached product in seconds, only while the service products is unavailable",
     "schema": {"type": "integer"},
 }
 
 Search = Annotated[
     Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,100}$")] | None,
-    Query(description="Text that the name has in it"),
+    Query(description="Text that the name contains"),
 ]
 
 
@@ -53,9 +53,9 @@ async def list_products(
     responses={200: {"headers": {"Age": _AGE}}, **problem_responses("not-found", *BACKEND_PROBLEMS)},
 )
 async def show_product(id: ProductId, gateway: GatewayDep, context: RequestContext) -> Response:
-    """The product as it is now. Only while products can't be asked it is what it was some seconds ago."""
-    found = await gateway.products.get(context, id)
-    return json_response(found.value, age=found.age)
+    """Show the product as it is now. While the service products is unavailable, show a recent copy."""
+    result = await gateway.products.get(context, id)
+    return json_response(result.value, age=result.age)
 
 
 @router.post(
@@ -72,10 +72,10 @@ async def create_product(
     gateway: GatewayDep,
     context: RequestContext,
 ) -> Response:
-    given = body.sent_fields()
+    fields = body.sent_fields()
     if body.id is not None:
-        given["product_id"] = given.pop("id")
-    product = await gateway.products.create(context, command_id(caller, "POST /products", key), given)
+        fields["product_id"] = fields.pop("id")
+    product = await gateway.products.create(context, command_id(caller, "POST /products", key), fields)
     return json_response(product, 201, f"/products/{require_text(product, 'id')}")
 
 
@@ -111,6 +111,6 @@ async def restock(
     gateway: GatewayDep,
     context: RequestContext,
 ) -> Response:
-    """With an `Idempotency-Key` a restock that is sent again adds nothing."""
+    """Add to the stock. A restock that is sent again with the same `Idempotency-Key` adds nothing."""
     command = command_id(caller, f"POST /products/{id}/restock", key)
     return json_response(await gateway.products.restock(context, command, id, body.quantity))

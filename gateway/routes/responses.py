@@ -1,4 +1,4 @@
-"""Responses that routes make and describe."""
+"""Responses of the routes, and their descriptions in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PROBLEM = register_schema(TypeAdapter(responses.Problem))
 
 
 class JsonResponse(Response):
-    """Starlette's, ready to leave: what it does for any kind of answer takes longer than to encode this."""
+    """A JSON response with prepared headers. Starlette's own constructor takes longer than the encoding."""
 
     def __init__(self, body: bytes, status: int, *headers: tuple[bytes, bytes]) -> None:
         self.body = body
@@ -32,7 +32,7 @@ class JsonResponse(Response):
 def json_response(
     value: Any, status: int = 200, location: str | None = None, age: int | None = None
 ) -> Response:
-    """What a service answered, as it is; `age` is how many seconds ago."""
+    """Return a service's result as a response. `age` is the age of a cached result in seconds."""
     headers = []
     if location is not None:
         headers.append((b"location", location.encode("latin-1")))
@@ -42,16 +42,16 @@ def json_response(
 
 
 def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer, for the OpenAPI document."""
-    documented: dict[int | str, dict[str, Any]] = {}
+    """Describe the problems that a route may respond with."""
+    descriptions: dict[int | str, dict[str, Any]] = {}
     for code in codes:
         status = PROBLEM_KINDS[code].status
-        known = documented.get(status)
-        documented[status] = {
-            "description": code if known is None else f"{known['description']}, {code}",
+        same_status = descriptions.get(status)
+        descriptions[status] = {
+            "description": code if same_status is None else f"{same_status['description']}, {code}",
             "content": {"application/problem+json": {"schema": _PROBLEM}},
         }
-    return documented
+    return descriptions
 
 
 ANY_PROBLEM: dict[int | str, dict[str, Any]] = {
@@ -63,8 +63,8 @@ ANY_PROBLEM: dict[int | str, dict[str, Any]] = {
 
 
 BACKEND_PROBLEMS = ("validation-failed", "unavailable", "deadline-exceeded")
-"""What every route may answer that asks a service."""
+"""Problems of every route that calls a service."""
 
 
 BODY_PROBLEMS = ("payload-too-large", "unsupported-media-type", *BACKEND_PROBLEMS)
-"""What every route may answer that takes a body."""
+"""Problems of every route that takes a body."""

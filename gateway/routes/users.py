@@ -1,4 +1,4 @@
-"""Users: anyone may sign up; then each sees and changes themselves, and an admin sees all."""
+"""Users. Anyone may sign up. Users read and change themselves, and admins read all users."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _changes = JsonBody[requests.UserChanges](requests.UserChanges)
 async def sign_up(
     body: Annotated[requests.NewUser, Depends(_new_user)], gateway: GatewayDep, context: RequestContext
 ) -> Response:
-    # A stranger's Idempotency-Key is not honoured: by guessing it, another could read the answer.
+    # Ignore an Idempotency-Key: there is no caller that it belongs to, so a guess would show another's user.
     user = await gateway.users.register(context, str(uuid.uuid4()), body.sent_fields())
     return json_response(user, 201, f"/users/{require_text(user, 'id')}")
 
@@ -53,7 +53,7 @@ async def show_me(caller: Caller, gateway: GatewayDep, context: RequestContext) 
 )
 async def show_user(caller: Caller, id: UserId, gateway: GatewayDep, context: RequestContext) -> Response:
     if not caller.may_act_for(id):
-        raise Problem("forbidden", "only that user and an admin may see this")
+        raise Problem("forbidden", "only this user or an admin may see it")
     return json_response(await gateway.users.get(context, id))
 
 

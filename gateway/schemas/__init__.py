@@ -1,1 +1,1 @@
-"""What requests and responses look like."""
+"""The bodies of requests and responses."""

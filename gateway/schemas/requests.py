@@ -1,7 +1,7 @@
-"""What may come in: strict models that refuse unknown fields.
+"""Bodies of requests: strict models that refuse unknown fields.
 
-None has a field for arbitrary JSON, which is also what keeps `{"__type__": ...}`, a command to the
-decoder of kombu, from ever getting behind the gateway.
+No model has a field for arbitrary JSON. So `{"__type__": ...}`, a command to kombu's decoder, never reaches a
+service.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ID = r"^[A-Za-z0-9._:-]{1,64}$"
 MAX_LINES = 100
 MAX_QUANTITY = 1_000_000
 MAX_PRICE_MINOR = 10**12
-"""Prices end here: ten thousand million of a currency with two decimals."""
+"""The highest price: ten thousand million in a currency with two decimals."""
 
 
 def _printable(text: str) -> str:
     if not text.isprintable() or not text.strip():
-        raise ValueError("should be printable text that is not blank")
+        raise ValueError("expected printable text that is not blank")
     return text
 
 
@@ -46,7 +46,7 @@ class Request(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     def sent_fields(self) -> dict[str, Any]:
-        """The fields that the client sent, as a service takes them."""
+        """Return the fields that the client sent, without those that are null."""
         return self.model_dump(exclude_unset=True, exclude_none=True)
 
 
@@ -54,7 +54,7 @@ class _Changes(Request):
     @model_validator(mode="after")
     def _changes_something(self) -> _Changes:
         if not self.sent_fields():
-            raise ValueError(f"one of {', '.join(type(self).model_fields)} is needed")
+            raise ValueError(f"expected at least one of {', '.join(type(self).model_fields)}")
         return self
 
 
@@ -64,7 +64,7 @@ class Line(Request):
 
 
 class OrderOfLines(Request):
-    """An order of one product or of several; the same product twice is added up."""
+    """An order of one or more products. Lines of the same product are added up."""
 
     items: Annotated[list[Line], Field(min_length=1, max_length=MAX_LINES)]
     user_id: Id | None = None
@@ -84,13 +84,15 @@ class OrderOfOne(Request):
         return [{"product_id": self.product_id, "quantity": self.quantity}]
 
 
-def _form_of(body: Any) -> str:
-    short = isinstance(body, dict) and "items" not in body and ("product_id" in body or "quantity" in body)
-    return "one" if short else "lines"
+def _union_tag(body: Any) -> str:
+    is_short_form = (
+        isinstance(body, dict) and "items" not in body and ("product_id" in body or "quantity" in body)
+    )
+    return "one" if is_short_form else "lines"
 
 
 PlaceOrder = Annotated[
-    Annotated[OrderOfLines, Tag("lines")] | Annotated[OrderOfOne, Tag("one")], Discriminator(_form_of)
+    Annotated[OrderOfLines, Tag("lines")] | Annotated[OrderOfOne, Tag("one")], Discriminator(_union_tag)
 ]
 
 

@@ -1,4 +1,4 @@
-"""What goes out, for the OpenAPI document alone: the gateway passes on what the services answer."""
+"""Bodies of responses, for the OpenAPI document only: the gateway passes on the results of the services."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class FieldError(BaseModel):
 
 
 class Problem(BaseModel):
-    """An error as RFC 9457 has it; `code` is stable, `detail` is for people."""
+    """An error (RFC 9457). Programs read `code`, which is stable. People read `detail`."""
 
     type: str
     title: str
@@ -35,7 +35,7 @@ class Product(BaseModel):
     id: str
     name: str
     price: float
-    """For people; `price_minor` is what counts."""
+    """The price for display. Programs calculate with `price_minor`."""
     price_minor: int
     currency: str
     stock: int
@@ -76,7 +76,7 @@ class Reason(BaseModel):
 
 
 class Order(BaseModel):
-    """Prices and totals are null as long as the order is pending."""
+    """An order. Its prices and totals are null while it is pending."""
 
     order_id: str
     status: Literal["pending", "confirmed", "rejected", "cancelled"]

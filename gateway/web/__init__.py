@@ -1,1 +1,1 @@
-"""HTTP as such: request limits, bodies and problems."""
+"""HTTP without routes: problems (RFC 9457), JSON bodies and the limits of a request."""

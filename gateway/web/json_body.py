@@ -1,7 +1,7 @@
-"""JSON bodies: validated in one pass over their bytes, and only once the caller is known.
+"""JSON bodies, validated in one pass over their bytes after the caller is authenticated.
 
-FastAPI's own body parameters are decoded before any dependency runs, by the lenient `json` of the
-standard library: a stranger could make the gateway parse, and `NaN` would be a number.
+FastAPI's own body parameters are decoded before any dependency runs, by the lenient `json` of the standard
+library. A client without a token could then make the gateway parse its body, and `NaN` would be a number.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _schemas: dict[str, Any] = {}
 
 
 def register_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
-    """The schema of a model, as one refers to it; `add_schemas` puts the model itself into the document."""
+    """Register the schema of a model for `add_schemas`. Return a reference to it.
+
+    A schema without a title is not registered but returned itself.
+    """
     schema = adapter.json_schema(ref_template=_REFERENCE)
     _schemas.update(schema.pop("$defs", {}))
     if "title" not in schema:
@@ -30,10 +33,17 @@ def register_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
     return {"$ref": _REFERENCE.format(model=schema["title"])}
 
 
-class JsonBody(Generic[Model]):
-    """A dependency that answers the request's body as a `Model`. Raises Problem.
+def add_schemas(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the registered schemas to an OpenAPI document, beside the schemas of FastAPI."""
+    schemas = {**document["components"]["schemas"], **_schemas}
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    return document
 
-    `openapi` is what the route's operation says of it; `add_schemas` completes the document.
+
+class JsonBody(Generic[Model]):
+    """A dependency that returns the request's body as a `Model`. Raises Problem.
+
+    `openapi` describes the body in the route's operation. `add_schemas` completes the document.
     """
 
     def __init__(self, model: Any) -> None:
@@ -47,15 +57,16 @@ class JsonBody(Generic[Model]):
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         body = await _read(request)
         if content_type != "application/json" and (content_type or body):
-            raise Problem("unsupported-media-type", "Content-Type: it has to be application/json")
+            raise Problem("unsupported-media-type", "Content-Type: expected application/json")
         try:
             return self._adapter.validate_json(body)
         except ValidationError as error:
-            raise problem_from_validation(error.errors(include_url=False, include_context=False)) from None
+            errors = error.errors(include_url=False, include_context=False)
+            raise problem_from_validation(errors) from None
 
 
 async def _read(request: Request) -> bytes:
-    """What `request.body()` does, without a generator between. Raises ClientDisconnect."""
+    """Return the body as `request.body()` does, but without its generator. Raises ClientDisconnect."""
     parts: list[bytes] = []
     while True:
         message = await request.receive()
@@ -64,11 +75,3 @@ async def _read(request: Request) -> bytes:
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)
-
-
-def add_schemas(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the registered schemas to an OpenAPI document, beside the schemas that FastAPI has found."""
-    document["components"]["schemas"] = dict(
-        sorted({**document["components"]["schemas"], **_schemas}.items())
-    )
-    return document

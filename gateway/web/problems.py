@@ -1,10 +1,15 @@
-"""Errors as HTTP tells them: RFC 9457 problems, and the one table from codes to statuses."""
+"""Errors as problem details (RFC 9457), and the table that maps their codes to HTTP statuses.
+
+The gateway raises Problem itself. EXCEPTION_HANDLERS turns the exceptions of FastAPI and of calls of services
+into problems.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -22,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
-    """What all problems of one code have in common; `retry_after` is in seconds."""
+    """The parts that all problems of one code share. `retry_after` is in seconds."""
 
     status: int
     title: str
@@ -30,32 +35,36 @@ class ProblemKind:
 
 
 PROBLEM_KINDS: Mapping[str, ProblemKind] = {
-    "unauthenticated": ProblemKind(401, "Who you are is not known"),
-    "forbidden": ProblemKind(403, "Not allowed"),
+    "unauthenticated": ProblemKind(401, "Authentication required"),
+    "forbidden": ProblemKind(403, "Access denied"),
     "not-found": ProblemKind(404, "Not found"),
     "method-not-allowed": ProblemKind(405, "Method not allowed"),
-    "request-timeout": ProblemKind(408, "The request took too long to arrive"),
+    "request-timeout": ProblemKind(408, "Request timeout"),
     "out-of-stock": ProblemKind(409, "Out of stock"),
-    "request-in-progress": ProblemKind(409, "The same request is still running", retry_after=1),
+    "request-in-progress": ProblemKind(
+        409, "The first request with this idempotency key is still running", retry_after=1
+    ),
     "already-exists": ProblemKind(409, "Already exists"),
-    "conflict": ProblemKind(409, "Conflict with the present state"),
-    "payload-too-large": ProblemKind(413, "The body is too large"),
+    "conflict": ProblemKind(409, "Conflict with the current state"),
+    "payload-too-large": ProblemKind(413, "Request body too large"),
     "unsupported-media-type": ProblemKind(415, "Unsupported media type"),
-    "validation-failed": ProblemKind(422, "The request is not valid"),
-    "idempotency-key-reused": ProblemKind(422, "The idempotency key belongs to another request"),
+    "validation-failed": ProblemKind(422, "Invalid request"),
+    "idempotency-key-reused": ProblemKind(422, "The idempotency key was used for another request"),
     "rate-limited": ProblemKind(429, "Too many requests", retry_after=1),
-    "internal": ProblemKind(500, "Something broke here"),
-    "unavailable": ProblemKind(503, "Not available now", retry_after=1),
-    "deadline-exceeded": ProblemKind(504, "No answer in time", retry_after=1),
+    "internal": ProblemKind(500, "Internal error"),
+    "unavailable": ProblemKind(503, "Service unavailable", retry_after=1),
+    "deadline-exceeded": ProblemKind(504, "Deadline exceeded", retry_after=1),
 }
 _SERVICE_CODES = frozenset(PROBLEM_KINDS) - {"internal"}
+"""Codes that a service may answer with. An internal error is only ever the gateway's own."""
 _ROUTER_CODES = {404: "not-found", 405: "method-not-allowed", 400: "validation-failed"}
 _MAX_ERRORS = 20
-_TAGS = frozenset({"one", "lines"})
+_UNION_TAGS = frozenset({"one", "lines"})
+"""Tags of `requests.PlaceOrder`, which Pydantic puts into the location of an error."""
 
 
 class Problem(HTTPException):
-    """An answer that is not a success. Any layer may raise it; `code` is a key of PROBLEM_KINDS."""
+    """A response that is not a success. Any layer may raise it. `code` is a key of PROBLEM_KINDS."""
 
     def __init__(
         self,
@@ -95,43 +104,50 @@ class Problem(HTTPException):
 
 
 def invalid_field(field: str, message: str) -> Problem:
-    """A request refused for one field of it."""
+    """Return the problem of a request with one invalid field."""
     return Problem("validation-failed", f"{field}: {message}", errors=[{"field": field, "message": message}])
 
 
 def problem_from_error(error: MeshError) -> Problem:
-    """What a caller may know of an error behind the gateway. Nothing a peer does becomes a 500."""
+    """Return the problem of a failed call, with no more than its caller may know.
+
+    A service never causes a 500.
+    """
     if isinstance(error, Refused) and error.slug in _SERVICE_CODES:
         if error.field is None:
             return Problem(error.slug, error.message)
         message = error.message.removeprefix(f"{error.field}: ")
-        told = [{"field": error.field, "message": message}]
-        return Problem(error.slug, f"{error.field}: {message}", errors=told)
+        errors = [{"field": error.field, "message": message}]
+        return Problem(error.slug, f"{error.field}: {message}", errors=errors)
     if isinstance(error, DeadlineExceeded):
-        return Problem("deadline-exceeded", "no answer arrived in time; whether it was done is not known")
+        return Problem(
+            "deadline-exceeded",
+            "no response arrived in time; the operation may or may not have been carried out",
+        )
     if isinstance(error, Unavailable):
-        return Problem("unavailable", "the service can't be asked now; try again shortly")
-    return Problem("unavailable", "the service broke while it worked on this; try again shortly")
+        return Problem("unavailable", "the service is unavailable; try again shortly")
+    return Problem("unavailable", "the service failed; try again shortly")
 
 
 def problem_from_validation(errors: Iterable[Any]) -> Problem:
-    """The problem for what Pydantic found, each with the field as the client wrote it."""
-    found = [
-        {"field": _field(each), "message": str(each["msg"]).removeprefix("Value error, ")} for each in errors
-    ][:_MAX_ERRORS]
-    detail = f"{found[0]['field']}: {found[0]['message']}"
-    return Problem("validation-failed", detail, errors=found)
+    """Return the problem for errors of Pydantic. Each names the field as the client wrote it."""
+    field_errors = [
+        {"field": _field(error), "message": str(error["msg"]).removeprefix("Value error, ")}
+        for error in islice(errors, _MAX_ERRORS)
+    ]
+    detail = f"{field_errors[0]['field']}: {field_errors[0]['message']}"
+    return Problem("validation-failed", detail, errors=field_errors)
 
 
 def _field(error: Mapping[str, Any]) -> str:
-    """Where the mistake is, as the services write it too: `items[0].quantity`."""
+    """Return the path of a field in the notation of the services: `items[0].quantity`."""
     location = list(error["loc"])
     if location and location[0] in {"body", "query", "path", "header"}:
         del location[0]
-    if location and location[0] in _TAGS:  # which of two forms of a body it was taken for
+    if location and location[0] in _UNION_TAGS:
         del location[0]
-    written = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return written.removeprefix(".") or "body"
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return path.removeprefix(".") or "body"
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response:
@@ -140,16 +156,16 @@ async def handle_http_exception(request: Request, error: Exception) -> Response:
         code = _ROUTER_CODES.get(error.status_code, "internal")
         detail, headers = error.detail, dict(error.headers or {})
         if code == "not-found":
-            detail = f"there is no {request.url.path[:200]} here"
+            detail = f"there is no resource {request.url.path[:200]}"
         elif code == "method-not-allowed":
             headers["Allow"] = _allowed(request) or headers["Allow"]
-            detail = f"only {headers['Allow']} can be asked of {request.url.path[:200]}"
+            detail = f"{request.url.path[:200]} allows only {headers['Allow']}"
         error = Problem(code, detail, headers=headers)
     return error.response(request.url.path)
 
 
 def _allowed(request: Request) -> str:
-    """All methods of a path; the router itself knows those of the first route alone."""
+    """Return all methods of a path. The router knows only the methods of the first matching route."""
     paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
     matching = (methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path))
     return ", ".join(sorted({method.upper() for methods in matching for method in methods}))
@@ -167,7 +183,7 @@ async def handle_mesh_error(request: Request, error: Exception) -> Response:
 
 
 def log_failure(error: MeshError, request_id: str) -> None:
-    """Log what the caller is not told. A refusal is the caller's own affair."""
+    """Log an error whose cause the response leaves out. A refusal is not logged: its caller learns all."""
     if not isinstance(error, Refused) or error.slug not in _SERVICE_CODES:
         log.warning("request %s: %s: %s", request_id, type(error).__name__, error)
 

@@ -1,4 +1,4 @@
-"""The outermost layer: every request gets an id and bounds, every answer headers, every crash a problem."""
+"""The outermost layer of FastAPI: request ids, limits of the body, headers of every response, and crashes."""
 
 from __future__ import annotations
 
@@ -18,89 +18,94 @@ log = logging.getLogger(__name__)
 
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """Characters that no header may contain (RFC 9110, section 5.5)."""
-_DISCARDED = 8
-"""How many times the limit is read and thrown away before the connection is closed."""
+_DISCARD_FACTOR = 8
+"""Times the limit that is read and discarded of a body that is too large. Then the connection closes."""
 _PERSONAL = ("/auth", "/users", "/orders")
-"""Paths whose answers must not stay in anybody's cache."""
+"""Paths whose responses no cache may keep."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 Headers = Iterable[tuple[bytes, bytes]]
-"""Names in lower case, as ASGI has them."""
+"""ASGI headers: the names are in lower case."""
 
 
 class BodyLimit:
-    """The bytes that a body may have, and the seconds that its arrival may take."""
+    """The size of a body in bytes, and the time in seconds in which it must arrive."""
 
-    def __init__(self, body_bytes: int, body_seconds: float) -> None:
-        self._bytes = body_bytes
-        self._seconds = body_seconds
+    def __init__(self, max_bytes: int, max_seconds: float) -> None:
+        self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
 
-    def ends(self) -> float:
-        """The time of the event loop when a body that begins now has to be complete."""
-        return asyncio.get_running_loop().time() + self._seconds
+    def deadline(self) -> float:
+        """Return the deadline of a body that begins now, on the clock of the event loop."""
+        return asyncio.get_running_loop().time() + self._max_seconds
 
-    def is_exceeded_by(self, announced: bytes) -> bool:
-        """True for a `Content-Length` of too many bytes."""
-        return announced.isdigit() and int(announced) > self._bytes
+    def is_exceeded_by(self, content_length: bytes) -> bool:
+        """Return True for a `Content-Length` above the limit."""
+        return content_length.isdigit() and int(content_length) > self._max_bytes
 
-    def bounded(self, receive: Receive, ends: float) -> Receive:
-        """Receives the same messages. Raises Problem when the body is too large or takes too long."""
+    def apply(self, receive: Receive, deadline: float) -> Receive:
+        """Return a `receive` that raises Problem when the body is too large or too late."""
         size = 0
         complete = False
 
-        async def bounded() -> Message:
+        async def receive_limited() -> Message:
             nonlocal size, complete
             if complete:
                 return await receive()
-            try:
-                async with asyncio.timeout_at(ends):
-                    message = await receive()
-            except TimeoutError:
-                detail = f"the body has to arrive within {self._seconds:g} s"
-                raise Problem("request-timeout", detail, headers={"Connection": "close"}) from None
+            message = await self._receive_in_time(receive, deadline)
             size += len(message.get("body", b""))
             complete = not message.get("more_body", False)
-            if size > self._bytes:
+            if size > self._max_bytes:
                 if not complete:
-                    await self.discard(receive, ends)
+                    await self.discard(receive, deadline)
                 raise self.too_large()
             return message
 
-        return bounded
+        return receive_limited
 
-    async def discard(self, receive: Receive, ends: float) -> None:
-        """Let a client end its body, within reason: a connection that is closed while one side still
-        sends is reset, and takes the answer with it (RFC 9112, section 9.6)."""
-        left = _DISCARDED * self._bytes
+    async def _receive_in_time(self, receive: Receive, deadline: float) -> Message:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await receive()
+        except TimeoutError:
+            detail = f"the body did not arrive within {self._max_seconds:g} s"
+            raise Problem("request-timeout", detail, headers={"Connection": "close"}) from None
+
+    async def discard(self, receive: Receive, deadline: float) -> None:
+        """Read the rest of a body, up to a bound, so that its client gets the response.
+
+        Without it the connection would be reset while the client still sends, and the response would be lost
+        (RFC 9112, section 9.6).
+        """
+        remaining = _DISCARD_FACTOR * self._max_bytes
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(ends):
-                while left > 0:
+            async with asyncio.timeout_at(deadline):
+                while remaining > 0:
                     message = await receive()
-                    left -= len(message.get("body", b""))
+                    remaining -= len(message.get("body", b""))
                     if not message.get("more_body", False):
                         return
 
     def too_large(self) -> Problem:
-        detail = f"body: it may have {self._bytes} bytes at most"
+        detail = f"body: expected at most {self._max_bytes} bytes"
         return Problem("payload-too-large", detail, headers={"Connection": "close"})
 
 
 class RequestLimits:
-    """Pure ASGI. `state.request_id` is there for all that follows.
+    """ASGI middleware. It sets `state.request_id` for the layers inside.
 
-    A body may have `body_bytes` and take `body_seconds`, told or not told its length: reading more
-    of it raises a Problem, which the layers inside turn into an answer like any other.
+    A body that exceeds the limit raises a Problem where it is read. The layers inside turn the Problem into a
+    response. A `Content-Length` above the limit is refused here.
     """
 
-    def __init__(self, app: ASGIApp, body_bytes: int, body_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, body_limit: BodyLimit) -> None:
         self._app = app
-        self._body = BodyLimit(body_bytes, body_seconds)
+        self._body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
         if scope["method"] == "HEAD" and not scope["path"].endswith("/events"):
             scope, send = {**scope, "method": "GET"}, _without_body(send)
         own_id = request_id(scope["headers"])
@@ -110,55 +115,59 @@ class RequestLimits:
         async def send_with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
-                sent = list(message["headers"])
-                message["headers"] = sent + headers_to_add(sent, scope["path"], own_id)
+                headers = list(message["headers"])
+                message["headers"] = headers + headers_to_add(headers, scope["path"], own_id)
                 started = True
             await send(message)
 
         try:
-            ends = self._body.ends()
-            if self._body.is_exceeded_by(headers.get(b"content-length", b"")):
-                if b"expect" not in headers:  # who asks before sending is told before sending
-                    await self._body.discard(receive, ends)
-                await self._body.too_large().response(scope["path"])(scope, receive, send_with_headers)
-                return
-            await self._app(scope, self._body.bounded(receive, ends), send_with_headers)
+            await self._respond(scope, receive, send_with_headers)
         except Exception:
-            answer = internal_error_response(scope, own_id)
+            response = internal_error_response(scope, own_id)
             if started:
                 raise
-            await answer(scope, receive, send_with_headers)
+            await response(scope, receive, send_with_headers)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        deadline = self._body_limit.deadline()
+        if not self._body_limit.is_exceeded_by(headers.get(b"content-length", b"")):
+            await self._app(scope, self._body_limit.apply(receive, deadline), send)
+            return
+        if b"expect" not in headers:  # with `Expect: 100-continue` the client has not sent the body yet
+            await self._body_limit.discard(receive, deadline)
+        await self._body_limit.too_large().response(scope["path"])(scope, receive, send)
 
 
 def _without_body(send: Send) -> Send:
-    """What GET answers, less its content (RFC 9110, section 9.3.2)."""
+    """Return a `send` for HEAD: the response to GET without its content (RFC 9110, section 9.3.2)."""
 
-    async def heads_only(message: Message) -> None:
+    async def send_head(message: Message) -> None:
         if message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await send(message)
 
-    return heads_only
+    return send_head
 
 
 def request_id(headers: Headers) -> str:
-    """The client's own, if it is one."""
+    """Return the client's `X-Request-Id` if it is valid, or else a random id."""
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return value.decode()
     return os.urandom(16).hex()
 
 
-def headers_to_add(sent: Headers, path: str, own_id: str) -> list[tuple[bytes, bytes]]:
-    """The headers that every answer carries beside those that were `sent` with it.
+def headers_to_add(headers: Headers, path: str, own_id: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers that every response gets in addition to its own `headers`.
 
     Raises ValueError for a header with a control character: the server would only close the connection.
     """
-    if _CONTROLS.search(b"".join([value for _, value in sent])):
-        raise ValueError("a header of the answer contains a line break or another control character")
+    if _CONTROLS.search(b"".join([value for _, value in headers])):
+        raise ValueError("a header of the response contains a line break or another control character")
     added = [(b"x-request-id", own_id.encode()), (b"x-content-type-options", b"nosniff")]
     if path.startswith(_PERSONAL):
-        for name, _ in sent:
+        for name, _ in headers:
             if name == b"cache-control":
                 return added
         added.append((b"cache-control", b"no-store"))
@@ -166,7 +175,9 @@ def headers_to_add(sent: Headers, path: str, own_id: str) -> list[tuple[bytes, b
 
 
 def internal_error_response(scope: Scope, own_id: str) -> Response:
-    """Logs the error in hand, and answers that something broke. The server would answer too, but in plain
-    text and without the request's id."""
-    log.exception("request %s broke: %s %s", own_id, scope["method"], scope["path"])
-    return Problem("internal", f"it is logged under the request id {own_id}").response(scope["path"])
+    """Log the present exception and return a problem with status 500.
+
+    The server would answer too, but in plain text and without the request's id.
+    """
+    log.exception("request %s failed: %s %s", own_id, scope["method"], scope["path"])
+    return Problem("internal", f"the error is logged under the request id {own_id}").response(scope["path"])

@@ -145,8 +145,8 @@ class ReplyListener(stock.ReplyListener):
         self._settle(message, lambda reply: reply.send_exception(unknown))
 
     def on_connection_lost(self) -> None:
-        lost = errors.Disconnected("lost the connection to the broker during a call")
         for call_id in list(self.pending):
+            lost = errors.Disconnected("lost the connection to the broker during a call")
             self.pending.pop(call_id).send_exception(lost)
 
     def _settle(self, message: Any, settle: Callable[[Result], None]) -> None:

@@ -6,15 +6,13 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 
 from tests.chaos.broker import Broker
 from tests.chaos.failpoints import Failpoints
 from tests.chaos.mesh import Mesh
-
-T = TypeVar("T")
+from tests.waiting import eventually_in_thread
 
 UP_SECONDS = 90.0
 LEAVE_SECONDS = 60.0
@@ -49,12 +47,14 @@ class Faults:
         def is_up() -> bool:
             return self.mesh.process(name).state == "RUNNING" and self.mesh.answers(name)
 
-        await until(is_up, UP_SECONDS, f"{name} working")
+        await eventually_in_thread(is_up, UP_SECONDS, f"{name} working")
         return time.monotonic() - began
 
     async def kill_server(self, name: str) -> None:
         """SIGKILL a broker, database or registry; the supervisor starts it again."""
-        await until(lambda: self.mesh.process(name).state == "RUNNING", UP_SECONDS, f"{name} running")
+        await eventually_in_thread(
+            lambda: self.mesh.process(name).state == "RUNNING", UP_SECONDS, f"{name} running"
+        )
         await asyncio.to_thread(self.mesh.signal, name, signal.SIGKILL)
         self.count(f"kill -9 {name}")
 
@@ -62,7 +62,9 @@ class Faults:
         """SIGTERM, and wait until it has left. Returns how many seconds it took to leave."""
         began = time.monotonic()
         pid = await asyncio.to_thread(self.mesh.signal, name, signal.SIGTERM)
-        await until(lambda: self.mesh.process(name).pid != pid, LEAVE_SECONDS, f"{name} leaving")
+        await eventually_in_thread(
+            lambda: self.mesh.process(name).pid != pid, LEAVE_SECONDS, f"{name} leaving"
+        )
         self.count(f"SIGTERM {_kind(name)}")
         return time.monotonic() - began
 
@@ -108,21 +110,11 @@ class Faults:
         """Arm a failpoint once and wait until it was used. Returns the pid of who ran into it."""
         before = len(self.points.hits(point))
         self.points.arm(point, action)
-        await until(lambda: len(self.points.hits(point)) > before, seconds, f"reaching {point}")
+        await eventually_in_thread(
+            lambda: len(self.points.hits(point)) > before, seconds, f"reaching {point}"
+        )
         self.count(f"{action.partition('=')[0]} at {point}")
         return self.points.hits(point)[before][2]
-
-
-async def until(condition: Callable[[], T], seconds: float, what: str) -> T:
-    """The first true answer of `condition`, asked in a thread. Raises TimeoutError."""
-    end = time.monotonic() + seconds
-    while True:
-        answer: Any = await asyncio.to_thread(condition)
-        if answer:
-            return answer
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not within {seconds:g} s")
-        await asyncio.sleep(0.1)
 
 
 def _kind(name: str) -> str:

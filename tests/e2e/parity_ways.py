@@ -16,6 +16,8 @@ from urllib.parse import quote
 import grpc
 import httpx
 from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
 from nameko import config
 from nameko.exceptions import RemoteError
 from nameko.standalone.rpc import ServiceRpcClient
@@ -34,7 +36,7 @@ SERVICES = {"place_order": "orders", "get_order": "orders", "get_user": "users"}
 
 class Refusal(NamedTuple):
     codes: Collection[str] | None
-    """Those that it may mean: a status of gRPC stands for more than one."""
+    """The slug, as a set; None where the way does not tell it."""
     field: str | None
     message: str | None
 
@@ -168,9 +170,21 @@ class Grpc:
                     return {"items": [_plain(one) for one in method(request_type(**given), timeout=SECONDS)]}
                 answer = _plain(method(request_type(**given), timeout=SECONDS))
             except grpc.RpcError as error:
-                meant = {slug for slug, code in CODES.items() if code is error.code()}
-                return Refusal(meant, None, error.details())
+                return _of_status(error)
         return [_of_result(one) for one in answer["results"]] if operation == "get_products" else answer
+
+
+def _of_status(error: Any) -> Refusal:
+    """The refusal in the details of a gRPC error, whose slug has to agree with the status code."""
+    status = Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    info, violations = ErrorInfo(), BadRequest()
+    for detail in status.details:
+        detail.Unpack(info) or detail.Unpack(violations)
+    slug = info.reason.lower().replace("_", "-")
+    if CODES.get(slug, grpc.StatusCode.FAILED_PRECONDITION) is not error.code():
+        return Refusal((), None, f"{slug} came with {error.code()}")
+    field = violations.field_violations[0].field if violations.field_violations else None
+    return Refusal({slug}, field, error.details())
 
 
 def _of_result(result: dict[str, Any]) -> Any:

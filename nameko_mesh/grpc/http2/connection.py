@@ -128,7 +128,7 @@ class Connection(ServerConnectionManager):
             self.say_goodbye()
         self._sender.send_soon()
 
-    # What is sent.
+    # Sending
 
     def wake(self, stream_id: int, *, immediately: bool = False) -> None:
         """Send what the stream has. `immediately` is honoured if no other call could add to the packet."""
@@ -176,7 +176,7 @@ class Connection(ServerConnectionManager):
         else:
             self._reset(stream_id, ErrorCodes.NO_ERROR)  # nobody reads the rest of the request
 
-    # What is received.
+    # Receiving
 
     def request_received(self, event: Any) -> None:
         stream_id = event.stream_id
@@ -255,7 +255,7 @@ class Connection(ServerConnectionManager):
             self.conn.acknowledge_received_data(size, stream_id)
             self._sender.add(self.conn.data_to_send())
 
-    # The end of a call.
+    # Ending calls
 
     def _reset(self, stream_id: int, code: ErrorCodes) -> None:
         with suppress(*_STREAM_IS_GONE):

@@ -9,11 +9,11 @@ from collections import Counter
 from typing import Any
 
 from tests.chaos.books import envelopes, users_and_copies
-from tests.chaos.faults import until
 from tests.chaos.load import Load, rename, while_ordering
 from tests.chaos.mutants import DIVERTED
 from tests.chaos.rows import row
 from tests.chaos.stage import Stage
+from tests.waiting import eventually_in_thread
 
 SOON = 60.0
 TIMES = 3
@@ -41,7 +41,7 @@ async def three_times_and_shuffled(stage: Stage) -> None:
             stage.faults.points.set_mutants(*mutants)
             await asyncio.to_thread(stage.mesh.restart, ("orders", "users"))
     await stage.judge()
-    await until(
+    await eventually_in_thread(
         lambda: _copies_agree(stage) or stage.faults.points.mutants(), SOON, "the copies of customers"
     )
     wrong = _copies_that_differ(stage)
@@ -61,7 +61,7 @@ async def _deliver(stage: Stage, longest_delay: float) -> None:
         held.extend(stage.faults.broker.receive(DIVERTED))
         return not any(stage.look().unsent_events[name] for name in ("orders", "users"))
 
-    await until(nothing_is_left, SOON, "the relays having sent all")
+    await eventually_in_thread(nothing_is_left, SOON, "the relays having sent all")
     held += await asyncio.to_thread(stage.faults.broker.receive, DIVERTED)
     due = sorted(
         ((stage.rng.uniform(0, longest_delay), stage.rng.random(), one) for one in held * TIMES),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from tests.chaos.faults import until
 from tests.chaos.load import Load, Progress, rename, while_ordering
 from tests.chaos.rows import row
 from tests.chaos.stage import Stage, all_of, at_once
+from tests.waiting import eventually_in_thread
 
 SERVICES = ("products", "orders", "users", "notifications")
 LIFE_SECONDS = 3.0
@@ -171,7 +171,9 @@ async def dies_with_the_stock_reserved(stage: Stage) -> None:
             await all_of(stage.faults.wait_until_up(name) for name in stage.mesh.instances("orders"))
             # The broker gives a call that one died of to the next, as long as the call lives.
             stage.faults.points.arm("orders.commit.before", "exit", IN_A_ROW)
-            await until(lambda: not stage.faults.points.armed(), EXITED_SECONDS, "the exits of orders")
+            await eventually_in_thread(
+                lambda: not stage.faults.points.armed(), EXITED_SECONDS, "the exits of orders"
+            )
             stage.faults.count("exit at orders.commit.before", IN_A_ROW)
 
     load = Load(products, clients=4, at_least=times, pause=0.3, patience=0)

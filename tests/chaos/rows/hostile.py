@@ -10,10 +10,10 @@ from collections import Counter
 from contextlib import suppress
 
 from tests.chaos.broker import DEAD, RETRY
-from tests.chaos.faults import until
 from tests.chaos.poison import LETHAL_LIVES, Poison, corpus, fuzz
 from tests.chaos.rows import row
 from tests.chaos.stage import Stage, all_of
+from tests.waiting import eventually_in_thread
 
 ANSWER_SECONDS = 15.0
 SOON = 60.0
@@ -73,8 +73,8 @@ async def _poison_is_settled(stage: Stage, answers: str) -> None:
         return all(got[one] for one in expected)
 
     try:
-        await until(all_answered, SOON, "an answer to each poison that has a reply address")
-    except TimeoutError:
+        await eventually_in_thread(all_answered, SOON, "an answer to each poison that has a reply address")
+    except AssertionError:
         silent = [one for one in expected if not got[one]]
         stage.findings.append(f"never answered: {', '.join(silent)}")
     at_rest = [one.name for one in stage.faults.broker.queues() if one.is_consumed]
@@ -85,10 +85,10 @@ async def _poison_is_settled(stage: Stage, answers: str) -> None:
             count for name, count in now.items() if name.endswith(".retry")
         )
 
-    await until(settled, SOON, "the end of all retries")
+    await eventually_in_thread(settled, SOON, "the end of all retries")
     due = sum(1 for one in corpus(answers) if one.is_parked)
-    with suppress(TimeoutError):  # the broker counts what a quorum queue holds every few seconds only
-        await until(lambda: _all_parked(stage) >= due, SOON, "the poison being parked")
+    with suppress(AssertionError):  # the broker counts what a quorum queue holds every few seconds only
+        await eventually_in_thread(lambda: _all_parked(stage) >= due, SOON, "the poison being parked")
     parked = _all_parked(stage)
     stage.expect(parked >= due, f"{parked} messages are parked, not {due} at least")
     stage.figures["parked"] = parked
@@ -107,14 +107,16 @@ async def _poison_waits_at_the_start(stage: Stage, product: str, fuzzed: int) ->
 async def _an_event_kills(stage: Stage) -> None:
     """A message of which the process dies, each time it is given out, until it is parked."""
     # What is still retried would be parked in the same queue, and taken for the lethal one.
-    await until(lambda: not _retried(stage), SOON, "the end of all retries")
+    await eventually_in_thread(lambda: not _retried(stage), SOON, "the end of all retries")
     before = len(stage.faults.points.hits("notifications.on_order_confirmed.before"))
     stage.faults.points.arm("notifications.on_order_confirmed.before", "exit", LETHAL_LIVES)
     event = json.dumps({"event_id": str(uuid.uuid4()), "data": {}, "type": "order_confirmed"})
     lethal = Poison(KILLER, event, "", {"content_type": "application/json", "content_encoding": "utf-8"})
     parked_before = _parked(stage)
     await asyncio.to_thread(_poison, stage, [lethal])
-    await until(lambda: _parked(stage) > parked_before, 5 * SOON, "the lethal event being parked")
+    await eventually_in_thread(
+        lambda: _parked(stage) > parked_before, 5 * SOON, "the lethal event being parked"
+    )
     deaths = len(stage.faults.points.hits("notifications.on_order_confirmed.before")) - before
     stage.figures["deaths of the lethal event"] = deaths
     stage.faults.count("death", deaths)  # it is the last of them that the mesh has to recover from

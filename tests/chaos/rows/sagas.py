@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.chaos.faults import until
 from tests.chaos.load import Load, while_ordering
 from tests.chaos.rows import row
 from tests.chaos.stage import Stage, all_of
+from tests.waiting import eventually_in_thread
 
 TOO_SLOW = 3.0
 """Seconds: longer than orders waits for products, and than the gateway waits for orders."""
@@ -49,7 +49,9 @@ async def products_says_no(stage: Stage) -> None:
         await while_ordering(stage, break_each_step(), load)
     stage.faults.points.arm("products.on_order_cancelled.before", "raise", failures)
     await cancel_everything(stage)
-    await until(lambda: not stage.faults.points.armed(), SOON + 10 * failures, "the failures of giving back")
+    await eventually_in_thread(
+        lambda: not stage.faults.points.armed(), SOON + 10 * failures, "the failures of giving back"
+    )
     stage.faults.count("giving back fails", failures)
     await stage.judge()
     left = {product: stage.books.stock[product] for product in products}
@@ -83,7 +85,7 @@ async def cancelled_before_reserved(stage: Stage) -> None:
         for _ in range(orders):  # one by one: those that come together would be one call
             stage.faults.points.arm("products.reserve_stocks.before", f"sleep={2 * TOO_SLOW}")
             await _place_and_cancel(stage, product, 1)
-            await until(lambda: not stage.faults.points.armed(), SOON, "the slow reservation")
+            await eventually_in_thread(lambda: not stage.faults.points.armed(), SOON, "the slow reservation")
             stage.faults.count("reserve hangs")
         for _ in range(overtaken):
             await _cancel_first(stage, product)

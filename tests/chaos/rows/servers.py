@@ -9,13 +9,13 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from tests.chaos.cast import Cast
-from tests.chaos.faults import until
 from tests.chaos.history import History
 from tests.chaos.load import Load, while_ordering
 from tests.chaos.mesh import Mesh
 from tests.chaos.rows import row
 from tests.chaos.servers import discovered
 from tests.chaos.stage import Stage, a_stage, all_of
+from tests.waiting import eventually_in_thread
 
 SLOWEST_REQUEST = 10.0
 RECOVERY_SECONDS = 30.0
@@ -161,7 +161,7 @@ async def nobody_is_sent_to_the_dead(stage: Stage) -> None:
         name = next(one.name for one in mesh.processes() if one.pid == pid)
         await _timed(stage, name, present=False, what=f"{name}, whose consumer hangs")
         began = time.monotonic()
-        await until(
+        await eventually_in_thread(
             lambda: mesh.process(name).pid not in (0, pid), RESTART_SECONDS, f"{name} being restarted"
         )
         stage.figures["hanging until restarted"] = f"{time.monotonic() - began:.1f} s"
@@ -197,8 +197,10 @@ async def _timed(stage: Stage, name: str, *, present: bool, what: str) -> None:
     began = time.monotonic()
     now = "in discovery" if present else "out of discovery"
     try:
-        await until(lambda: discovered(stage.mesh, name) == present, 2 * DISCOVERY_SECONDS, f"{what} {now}")
-    except TimeoutError as error:
+        await eventually_in_thread(
+            lambda: discovered(stage.mesh, name) == present, 2 * DISCOVERY_SECONDS, f"{what} {now}"
+        )
+    except AssertionError as error:
         stage.findings.append(str(error))
         return
     took = time.monotonic() - began

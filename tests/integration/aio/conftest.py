@@ -1,4 +1,4 @@
-"""A private RabbitMQ for the session, stock services in a process of their own, both event loops."""
+"""A private RabbitMQ for the session, stock services in their own process, and both event loops."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ import uvloop
 
 from mycelium.servers import Program, rabbitmq, running
 from nameko_mesh.aio import RpcClient
-from tests.integration.aio.waiting import answering
+from tests.integration.aio.stock_answers import answering
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -42,11 +42,11 @@ class Broker:
         return json.loads(body) if body else None
 
     def connections(self, name):
-        """What the node lists under a client's name; its list lags behind by seconds."""
+        """Return the node's connections under a client's name. The node's list lags behind by seconds."""
         return [each for each in self.api("GET", "connections") if each.get("user_provided_name") == name]
 
     def close_connections(self, name):
-        """Closes them as an operator would; returns how many there were."""
+        """Close the connections as an operator would. Return their number."""
         found = self.connections(name)
         for each in found:
             self.api("DELETE", f"connections/{quote(each['name'], safe='')}")
@@ -56,7 +56,7 @@ class Broker:
         return [each["name"] for each in self.api("GET", "queues") if part in each["name"]]
 
     async def control(self, *arguments):
-        """Runs rabbitmqctl on the node."""
+        """Run rabbitmqctl on the node."""
         command = Path(self._program.command[-1]).with_name("rabbitmqctl")
         if not command.exists():
             pytest.skip("this node runs in a container, out of reach of rabbitmqctl")
@@ -82,7 +82,7 @@ def broker(tmp_path_factory):
 
 
 class Services:
-    """The stock services' process, which can be stopped and started again."""
+    """The process of the stock services, which can be stopped and started again."""
 
     def __init__(self, processes, program):
         self._processes = processes
@@ -112,7 +112,7 @@ def services(broker, tmp_path_factory):
 
 @pytest.fixture
 async def connect(broker, services):
-    """Makes clients; at the end they are stopped and nothing of them may be left on the loop."""
+    """Make clients. Stop them at the end, and check that no task of theirs is left."""
     before = asyncio.all_tasks()
     clients = []
 
@@ -132,7 +132,7 @@ async def connect(broker, services):
 
 @pytest.fixture
 async def client(connect):
-    """A client, once the stock services answer it."""
+    """Return a client as soon as the stock services answer."""
     client = await connect()
     await answering(client)
     return client

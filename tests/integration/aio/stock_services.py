@@ -1,4 +1,4 @@
-"""Services of stock Nameko, as a team that knows nothing of us would write them."""
+"""Services of stock Nameko, as a team without nameko_mesh would write them."""
 
 from decimal import Decimal
 

@@ -14,7 +14,8 @@ from nameko_mesh.errors import (
     Unavailable,
     UnknownService,
 )
-from tests.integration.aio.waiting import answering, until
+from tests.integration.aio.stock_answers import PATIENCE, answering
+from tests.waiting import eventually_async
 
 
 async def test_two_hundred_concurrent_calls_get_their_own_results(client):
@@ -69,7 +70,7 @@ async def test_reply_after_the_deadline_is_ignored(client):
     with pytest.raises(DeadlineExceeded):
         await client.call("stock", "sleep", {"seconds": 0.3}, timeout=0.1)
 
-    assert await client.call("stock", "sleep", {"seconds": 0.5}) == 0.5  # the late one came in between
+    assert await client.call("stock", "sleep", {"seconds": 0.5}) == 0.5  # the late reply arrived in between
     assert client.in_flight == 0
     assert client.is_connected
 
@@ -77,7 +78,7 @@ async def test_reply_after_the_deadline_is_ignored(client):
 async def test_cancelled_call_leaves_nothing_and_disturbs_no_other(client):
     cancelled = asyncio.create_task(client.call("stock", "sleep", {"seconds": 0.3}))
     other = asyncio.create_task(client.call("stock", "sleep", {"seconds": 0.5}))
-    await until(lambda: client.in_flight == 2)
+    await eventually_async(lambda: client.in_flight == 2, PATIENCE)
     cancelled.cancel()
 
     assert await other == 0.5
@@ -89,7 +90,7 @@ async def test_call_beyond_the_bound_fails_at_once(connect):
     client = await connect(max_in_flight=2)
     await answering(client)
     slow = [asyncio.create_task(client.call("stock", "sleep", {"seconds": 0.3})) for _ in range(2)]
-    await until(lambda: client.in_flight == 2)
+    await eventually_async(lambda: client.in_flight == 2, PATIENCE)
     with pytest.raises(Overloaded):
         await client.call("stock", "echo", {"value": 1})
 
@@ -99,7 +100,7 @@ async def test_call_beyond_the_bound_fails_at_once(connect):
 
 async def test_request_with_a_passed_deadline_is_never_executed(client, services):
     services.stop()
-    with pytest.raises(DeadlineExceeded):  # its queue is there, so this is not an unknown service
+    with pytest.raises(DeadlineExceeded):  # the queue exists, so the service is not unknown
         await client.call("stock", "record", {"mark": "too late"}, timeout=0.2)
     services.start()
     await answering(client)
@@ -110,7 +111,7 @@ async def test_request_with_a_passed_deadline_is_never_executed(client, services
 async def test_call_during_a_restart_is_answered_by_the_next_process(client, services):
     services.stop()
     waiting = asyncio.create_task(client.call("stock", "echo", {"value": "waited"}, timeout=30))
-    await until(lambda: client.in_flight == 1)
+    await eventually_async(lambda: client.in_flight == 1, PATIENCE)
     services.start()
 
     assert await waiting == "waited"
@@ -118,9 +119,9 @@ async def test_call_during_a_restart_is_answered_by_the_next_process(client, ser
 
 
 async def test_closed_connection_fails_its_calls_and_is_replaced(client, broker):
-    await until(lambda: broker.connections(client.name))
+    await eventually_async(lambda: broker.connections(client.name), PATIENCE)
     lost = asyncio.create_task(client.call("stock", "sleep", {"seconds": 20}, timeout=30))
-    await until(lambda: client.in_flight == 1)
+    await eventually_async(lambda: client.in_flight == 1, PATIENCE)
     assert broker.close_connections(client.name) == 1
 
     with pytest.raises(Disconnected, match="320"):
@@ -133,10 +134,10 @@ async def test_alarm_of_the_broker_makes_calls_unavailable_until_it_ends(connect
     await answering(client)
     try:
         await broker.control("set_vm_memory_high_watermark", "absolute", "1")
-        # The broker only tells of its alarm to who publishes.
+        # The broker announces its alarm only to publishers.
         with pytest.raises(DeadlineExceeded):
             await client.call("stock", "echo", {"value": 1}, timeout=0.5)
-        await until(lambda: not client.is_connected)
+        await eventually_async(lambda: not client.is_connected, PATIENCE)
         with pytest.raises(Unavailable, match="blocks publishers"):
             await client.call("stock", "echo", {"value": 1}, timeout=0.5)
         waiting = asyncio.create_task(client.call("stock", "echo", {"value": "waited"}, timeout=30))
@@ -151,10 +152,10 @@ async def test_stop_waits_for_calls_and_leaves_no_queue(connect, broker):
     await answering(client)
     assert broker.queues(f"rpc.reply-{client.name}")
     slow = asyncio.create_task(client.call("stock", "sleep", {"seconds": 0.3}))
-    await until(lambda: client.in_flight == 1)
+    await eventually_async(lambda: client.in_flight == 1, PATIENCE)
     await client.stop()
 
     assert await slow == 0.3
     with pytest.raises(Unavailable):
         await client.call("stock", "echo", {"value": 1})
-    await until(lambda: not broker.queues(f"rpc.reply-{client.name}"))
+    await eventually_async(lambda: not broker.queues(f"rpc.reply-{client.name}"), PATIENCE)

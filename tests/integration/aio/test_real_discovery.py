@@ -11,13 +11,14 @@ from mycelium.servers import running
 from nameko_mesh.aio import Discovery
 from nameko_mesh.discovery.consul_watch import Watch, parse_endpoints
 from tests.integration.conftest import CACHE
+from tests.waiting import eventually_async
 
 PATIENCE = 30
 A, B = parse_endpoints("127.0.0.1:50051,127.0.0.1:50052")
 
 
 class Agent:
-    """An agent of this test's own, which it may stop and start, and register instances with."""
+    """A private agent that a test may stop, start and register instances with."""
 
     def __init__(self, agent, processes):
         self.http_addr = agent.http_addr
@@ -66,11 +67,9 @@ async def watch(consul):
 
 
 async def known(watch, *endpoints):
-    """How long it took until exactly these were known."""
+    """Return the seconds until exactly these endpoints are known."""
     began = time.monotonic()
-    async with asyncio.timeout(PATIENCE):
-        while watch.endpoints != endpoints:  # noqa: ASYNC110 - news come from another process
-            await asyncio.sleep(0.01)
+    await eventually_async(lambda: watch.endpoints == endpoints, PATIENCE, "the news from Consul")
     return time.monotonic() - began
 
 
@@ -92,7 +91,7 @@ async def test_known_instances_stay_known_while_consul_is_down_or_empty(consul, 
     await known(watch, A, B)
 
     await consul.stop()
-    await consul.start()  # its catalogue is empty now
+    await consul.start()  # the catalogue is empty now
     assert watch.endpoints == (A, B)
 
     await consul.register(B)

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from tests.integration.aio.waiting import until
+from tests.integration.aio.stock_answers import PATIENCE
+from tests.waiting import eventually_async
 
 
 async def _subscribed(client, types, callback, **options):
@@ -22,7 +23,7 @@ async def test_subscribed_events_arrive_in_order(client):
     for n in range(50):
         await _publish(client, "sold" if n % 2 else "restocked", n)
 
-    await until(lambda: len(seen) >= 50)
+    await eventually_async(lambda: len(seen) >= 50, PATIENCE)
     assert seen == list(range(50))
 
 
@@ -38,19 +39,19 @@ async def test_failing_callback_misses_only_its_event(client):
     for payload in ("bad", "good"):
         await _publish(client, "sold", payload)
 
-    await until(lambda: seen == ["bad", "good"])
+    await eventually_async(lambda: seen == ["bad", "good"], PATIENCE)
     assert client.is_connected
 
 
 async def test_events_flow_again_after_the_connection_was_closed(client, broker):
     seen, flowing = [], []
     await _subscribed(client, ["sold"], seen.append, on_flowing=lambda: flowing.append(True))
-    await until(lambda: broker.connections(client.name))
+    await eventually_async(lambda: broker.connections(client.name), PATIENCE)
     assert broker.close_connections(client.name) == 1
-    await until(lambda: len(flowing) == 2)
+    await eventually_async(lambda: len(flowing) == 2, PATIENCE)
     await _publish(client, "sold", "after")
 
-    await until(lambda: seen == ["after"])
+    await eventually_async(lambda: seen == ["after"], PATIENCE)
 
 
 async def test_closed_subscription_leaves_no_queue_and_disturbs_no_call(client, broker):
@@ -58,5 +59,5 @@ async def test_closed_subscription_leaves_no_queue_and_disturbs_no_call(client, 
     assert broker.queues(f"evt-stock-{client.name}")
     await subscription.close()
 
-    await until(lambda: not broker.queues(f"evt-stock-{client.name}"))
+    await eventually_async(lambda: not broker.queues(f"evt-stock-{client.name}"), PATIENCE)
     assert await client.call("stock", "echo", {"value": 1}) == 1

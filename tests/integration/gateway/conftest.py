@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,21 +16,13 @@ import pytest
 from gateway.auth.tokens import Tokens
 from mycelium.servers import consul as consul_server
 from mycelium.servers import rabbitmq, running
+from tests.waiting import eventually
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 CACHE = Path(os.environ.get("MYCELIUM_CACHE", ROOT / ".mycelium" / "cache"))
 SECRET = "a secret of the tests, 32 bytes or more"
 PATIENCE = 30.0
-
-
-def wait_until(condition, seconds=PATIENCE):
-    """What `condition` answers as soon as that is true; fails after `seconds`."""
-    ends = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < ends, f"still not true after {seconds} s"
-        time.sleep(0.02)
-    return answer
 
 
 class Process:
@@ -75,10 +66,11 @@ class GatewayProcess(Process):
     @property
     def url(self):
         def listening():
-            assert self.child.poll() is None, self.output
+            if self.child.poll() is not None:  # an AssertionError would count as not yet
+                raise RuntimeError(f"the gateway has ended:\n{self.output}")
             return re.search(r"listening on (\S+) port (\d+)", self.output)
 
-        host, port = wait_until(listening).groups()
+        host, port = eventually(listening, PATIENCE).groups()
         return f"http://{host}:{port}"
 
 
@@ -110,7 +102,7 @@ def start_gateway(tmp_path):
         settings = {"AMQP_URI": amqp_uri, "JWT_SECRET": SECRET, "GATEWAY_PORT": "0", **environment}
         process = GatewayProcess(["-m", "gateway"], tmp_path / f"gateway-{len(started)}.log", **settings)
         started.append(process)
-        wait_until(lambda: _is_alive(process))
+        eventually(lambda: _is_alive(process), PATIENCE)
         return process
 
     yield start
@@ -123,19 +115,6 @@ def _is_alive(process):
         return httpx.get(f"{process.url}/health").is_success
     except httpx.TransportError:
         return False
-
-
-@pytest.fixture
-def eventually():
-    """Waits for an async condition, which other tasks of the test may bring about."""
-
-    async def wait(condition, seconds=PATIENCE):
-        async with asyncio.timeout(seconds):
-            while not (answer := await condition()):  # noqa: ASYNC110 - what is awaited lies in another process
-                await asyncio.sleep(0.02)
-            return answer
-
-    return wait
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +130,10 @@ def stubs(amqp_uri, arrived, tmp_path_factory):
     arguments = ["-m", "nameko", "run", "--define", f"AMQP_URI={amqp_uri}", "gateway_stubs"]
     process = Process(arguments, log, STUBS_DIR=str(arrived), PYTHONPATH=str(HERE))
     try:
-        wait_until(lambda: process.output.count("Connected to amqp") >= 1 or process.child.poll() is not None)
+        eventually(
+            lambda: process.output.count("Connected to amqp") >= 1 or process.child.poll() is not None,
+            PATIENCE,
+        )
         assert process.child.poll() is None, process.output
         yield process
     finally:
@@ -161,7 +143,7 @@ def stubs(amqp_uri, arrived, tmp_path_factory):
 @pytest.fixture
 def gateway(start_gateway, amqp_uri, stubs):
     process = start_gateway(amqp_uri)
-    wait_until(lambda: httpx.get(f"{process.url}/products/P001").is_success)
+    eventually(lambda: httpx.get(f"{process.url}/products/P001").is_success, PATIENCE)
     return process
 
 

@@ -70,5 +70,12 @@ class Products:
 
     @rpc
     def get_products(self, product_ids):
-        fields = {"name": "Laptop", "price": 1200.5, "price_minor": 120050, "currency": "USD", "stock": 10}
+        fields = {
+            "name": "Laptop",
+            "price": 1200.5,
+            "price_minor": 120050,
+            "currency": "USD",
+            "stock": 10,
+            "version": 1,
+        }
         return [{"ok": {"id": product_id, **fields}} for product_id in product_ids]

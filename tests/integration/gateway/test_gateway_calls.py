@@ -5,6 +5,9 @@ import time
 
 import httpx
 
+from tests.integration.gateway.conftest import PATIENCE
+from tests.waiting import eventually_async
+
 SLOW = {"product_id": "SLOW", "quantity": 1}
 FAST = {"product_id": "P001", "quantity": 1}
 DEADLINE = 2.0
@@ -94,14 +97,14 @@ async def test_a_broker_that_is_not_there_yet_keeps_nobody_from_starting(start_g
     assert took < DEADLINE
 
 
-async def test_a_broker_that_goes_and_comes_back(start_gateway, proxy, stubs, arrived, alice, eventually):
+async def test_a_broker_that_goes_and_comes_back(start_gateway, proxy, stubs, arrived, alice):
     process = start_gateway(proxy.uri)
     async with httpx.AsyncClient(base_url=process.url, timeout=10) as http:
 
         async def is_ready():
             return (await http.get("/ready")).is_success
 
-        await eventually(is_ready)
+        await eventually_async(is_ready, PATIENCE)
         assert (await http.post("/orders", json=FAST, headers=alice)).status_code == 201
 
         headers = {**alice, "Idempotency-Key": f"lost-{time.monotonic_ns()}"}
@@ -110,7 +113,7 @@ async def test_a_broker_that_goes_and_comes_back(start_gateway, proxy, stubs, ar
         async def it_arrived():
             return (arrived / headers["Idempotency-Key"]).exists()
 
-        await eventually(it_arrived)
+        await eventually_async(it_arrived, PATIENCE)
         await proxy.close()
         lost = await in_flight
         refused = await http.post("/orders", json=FAST, headers=alice)
@@ -121,7 +124,7 @@ async def test_a_broker_that_goes_and_comes_back(start_gateway, proxy, stubs, ar
         assert (await http.get("/health")).status_code == 200
 
         await proxy.open(proxy.port)
-        await eventually(is_ready)
+        await eventually_async(is_ready, PATIENCE)
         assert (await http.post("/orders", json=FAST, headers=alice)).status_code == 201
 
 

@@ -4,9 +4,12 @@ import asyncio
 
 import httpx
 
+from tests.integration.gateway.conftest import PATIENCE
+from tests.waiting import eventually_async
+
 
 async def test_it_is_found_while_it_serves_and_comes_back_to_an_agent_that_forgot_it(
-    start_gateway, amqp_uri, consul, eventually
+    start_gateway, amqp_uri, consul
 ):
     agent, processes = consul
     process = start_gateway(amqp_uri, CONSUL_HTTP_ADDR=agent.http_addr)
@@ -21,7 +24,7 @@ async def test_it_is_found_while_it_serves_and_comes_back_to_an_agent_that_forgo
                 return None
             return answer.json() if answer.is_success else None
 
-        [entry] = await eventually(passing)
+        [entry] = await eventually_async(passing, PATIENCE)
         assert (entry["Service"]["Address"], entry["Service"]["Port"]) == ("127.0.0.1", port)
 
         [program] = agent.programs
@@ -29,14 +32,14 @@ async def test_it_is_found_while_it_serves_and_comes_back_to_an_agent_that_forgo
         assert (await catalogue.get(f"{process.url}/ready")).is_success
         await asyncio.to_thread(processes.start, program)
         await asyncio.to_thread(processes.wait_until, agent.is_ready, 30, "Consul")
-        await eventually(passing)
+        await eventually_async(passing, PATIENCE)
 
         process.ask_to_stop()
         assert await asyncio.to_thread(process.exit_code) == 0
         assert (await catalogue.get("/v1/catalog/service/gateway")).json() == []
 
 
-async def test_it_serves_without_an_agent(start_gateway, amqp_uri, unused_port, eventually):
+async def test_it_serves_without_an_agent(start_gateway, amqp_uri, unused_port):
     process = start_gateway(amqp_uri, CONSUL_HTTP_ADDR=f"127.0.0.1:{unused_port}")
 
     async with httpx.AsyncClient(base_url=process.url) as http:
@@ -44,6 +47,6 @@ async def test_it_serves_without_an_agent(start_gateway, amqp_uri, unused_port, 
         async def ready():
             return (await http.get("/ready")).is_success
 
-        await eventually(ready)
+        await eventually_async(ready, PATIENCE)
     process.ask_to_stop()
     assert await asyncio.to_thread(process.exit_code) == 0

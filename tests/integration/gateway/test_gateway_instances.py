@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from mycelium.servers import free_port
-from tests.integration.gateway.conftest import ROOT, Process, wait_until
+from tests.integration.gateway.conftest import PATIENCE, ROOT, Process
+from tests.waiting import eventually
 
 STUB = Path(__file__).with_name("products_grpc_stub.py")
 GONE_SECONDS = 4
@@ -30,7 +31,7 @@ def start_instance(tmp_path):
         process = Process([str(STUB), str(port)], log, PYTHONPATH=str(ROOT))
         process.port, process.name = port, str(process.child.pid)
         started.append(process)
-        wait_until(lambda: "serving" in process.output)
+        eventually(lambda: "serving" in process.output, PATIENCE)
         return process
 
     yield start

@@ -7,6 +7,9 @@ import time
 import httpx
 import pytest
 
+from tests.integration.gateway.conftest import PATIENCE
+from tests.waiting import eventually_async
+
 SECRET = "x" * 32
 URI = "amqp://guest:guest@127.0.0.1:1//"
 
@@ -39,7 +42,7 @@ def test_a_port_in_use_is_named_in_one_line(run_gateway):
     assert str(port) in ended.stderr
 
 
-async def test_sigterm_lets_the_request_in_flight_end_and_exits_0(gateway, http, alice, arrived, eventually):
+async def test_sigterm_lets_the_request_in_flight_end_and_exits_0(gateway, http, alice, arrived):
     order = {"product_id": "HALF", "quantity": 1}
     headers = {**alice, "Idempotency-Key": f"half-{time.monotonic_ns()}"}
     in_flight = asyncio.create_task(http.post("/orders", json=order, headers=headers))
@@ -47,7 +50,7 @@ async def test_sigterm_lets_the_request_in_flight_end_and_exits_0(gateway, http,
     async def it_arrived():
         return (arrived / headers["Idempotency-Key"]).exists()
 
-    await eventually(it_arrived)
+    await eventually_async(it_arrived, PATIENCE)
     gateway.ask_to_stop()
     answer = await in_flight
 

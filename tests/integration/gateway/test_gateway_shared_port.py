@@ -11,6 +11,8 @@ import pytest
 
 from gateway.__main__ import open_shared_socket
 from mycelium.servers import free_port, port_is_free
+from tests.integration.gateway.conftest import PATIENCE
+from tests.waiting import eventually_async
 
 
 @pytest.fixture
@@ -33,9 +35,7 @@ async def ask(port, path="/health"):
         return await http.get(path)
 
 
-async def test_both_accept_what_comes_to_the_port(
-    start_gateway, amqp_uri, stubs, shared_port, alice, eventually
-):
+async def test_both_accept_what_comes_to_the_port(start_gateway, amqp_uri, stubs, shared_port, alice):
     metrics_ports = [free_port(), free_port()]
     for port in metrics_ports:
         start_gateway(amqp_uri, **shared(shared_port), GATEWAY_METRICS_PORT=str(port))
@@ -49,7 +49,7 @@ async def test_both_accept_what_comes_to_the_port(
         texts = [(await ask(port, "/metrics")).text for port in metrics_ports]
         return all('route="/orders",status="201"' in text for text in texts)
 
-    await eventually(both_have_placed_some)
+    await eventually_async(both_have_placed_some, PATIENCE)
     assert placed >= 2
 
 
@@ -81,7 +81,7 @@ async def test_one_that_is_killed_leaves_the_port_to_the_other(pair, shared_port
     assert other.child.poll() is None
 
 
-async def test_one_that_leaves_answers_what_it_has_accepted(pair, shared_port, alice, arrived, eventually):
+async def test_one_that_leaves_answers_what_it_has_accepted(pair, shared_port, alice, arrived):
     order = {"product_id": "HALF", "quantity": 1}
     keys = [f"shared-{time.monotonic_ns()}-{number}" for number in range(2)]
 
@@ -94,7 +94,7 @@ async def test_one_that_leaves_answers_what_it_has_accepted(pair, shared_port, a
     async def all_arrived():
         return all((arrived / key).exists() for key in keys)
 
-    await eventually(all_arrived)
+    await eventually_async(all_arrived, PATIENCE)
     for gateway in pair:
         gateway.ask_to_stop()
 
@@ -117,9 +117,7 @@ async def test_while_one_leaves_the_other_serves(pair, shared_port):
     assert leaving.exit_code() == 0
 
 
-async def test_each_is_in_the_catalogue_at_its_own_port(
-    start_gateway, amqp_uri, consul, shared_port, eventually
-):
+async def test_each_is_in_the_catalogue_at_its_own_port(start_gateway, amqp_uri, consul, shared_port):
     agent, _ = consul
     told = {**shared(shared_port), "CONSUL_HTTP_ADDR": agent.http_addr}
     pair = [start_gateway(amqp_uri, **told) for _ in range(2)]
@@ -132,13 +130,13 @@ async def test_each_is_in_the_catalogue_at_its_own_port(
     async def both_are_there():
         return await catalogue() == ports
 
-    await eventually(both_are_there)
+    await eventually_async(both_are_there, PATIENCE)
     os.kill(pair[0].child.pid, signal.SIGKILL)
 
     async def one_is_left():
         return await catalogue() == {int(pair[1].url.rpartition(":")[2])}
 
-    await eventually(one_is_left)
+    await eventually_async(one_is_left, PATIENCE)
 
 
 async def test_a_port_that_somebody_has_alone_is_named(pair, run_gateway, amqp_uri):

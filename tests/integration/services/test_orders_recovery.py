@@ -68,7 +68,7 @@ def test_deadline_before_settling_leaves_a_pending_order_to_the_sweep(store):
     assert outcome.unwrap().status == domain.PENDING
 
     end_leases(store)
-    recovery.sweep(store, ProductsDouble(stock=products.stock))
+    recovery.sweep(store, ProductsDouble(stock=products.left()))
     assert commands.get_order(store, outcome.unwrap().id).status == domain.CONFIRMED
 
 
@@ -85,7 +85,7 @@ def test_deadline_before_recording_leaves_an_order_to_recovery(store):
     assert abandoned(store, [request.order_id]) == set()
     assert place(store, request, products=products)[0].unwrap().status == domain.CONFIRMED
     assert types(store) == ["order_placed", "order_confirmed"]
-    assert products.stock == 99
+    assert products.left() == 99
 
 
 def abandoned(store, order_ids):
@@ -118,7 +118,7 @@ def test_crash_after_reserving_leaves_orders_that_recovery_places_once(store, mo
 
     assert {commands.get_order(store, order_id).status for order_id in ids} == {domain.CONFIRMED}
     assert sorted(types(store)) == ["order_confirmed"] * 2 + ["order_placed"] * 2
-    assert products.stock == 97
+    assert products.left() == 97
 
 
 def test_order_recorded_by_another_instance_is_not_abandoned(store):

@@ -25,7 +25,7 @@ async def broker() -> AsyncIterator[FakeBroker]:
 
 @pytest.fixture
 async def connect(broker: FakeBroker) -> AsyncIterator[Callable[..., Any]]:
-    """Makes clients that are stopped at the end, after which nothing of theirs may be left on the loop."""
+    """Make clients. Stop them at the end, and check that no task of theirs is left."""
     before = asyncio.all_tasks()
     clients: list[RpcClient] = []
 

@@ -1,4 +1,4 @@
-"""A broker that does what a test tells it to: enough of AMQP for one client, and any misbehaviour."""
+"""A scripted broker: enough of AMQP for one client, and every kind of misbehaviour."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class Session:
         self._writer.write(data)
 
     def reset(self) -> None:
-        """Ends the connection as a dead process does."""
+        """End the connection as a dying process does."""
         self._writer.transport.abort()
 
     def pause(self) -> None:
-        """Reads nothing any more, as a broker under an alarm does."""
+        """Stop reading, as a broker under an alarm does."""
         self._writer.transport.pause_reading()
 
     def declared(self, kind: type[base.Frame]) -> list[Any]:
@@ -107,7 +107,7 @@ class Session:
 
 
 class Request:
-    """A call as it arrived."""
+    """A request as it arrived."""
 
     def __init__(
         self,
@@ -141,13 +141,13 @@ class Request:
 
 
 class FakeBroker:
-    """Listens on a free port of the loopback; sessions come in the order of their connections."""
+    """Listens on a free port. Sessions are in the order of their connections."""
 
     def __init__(self) -> None:
         self.answers = dict(_ANSWERS)
         self.mechanisms = "PLAIN AMQPLAIN"
         self.mute = False
-        """Accept connections and never say anything: a half-open peer."""
+        """Accept connections and send nothing, like a half-open peer."""
         self.sessions: list[Session] = []
         self._arrived = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -165,12 +165,12 @@ class FakeBroker:
         await self.shut()
 
     async def listen(self) -> None:
-        """Starts, or comes back on the same port."""
+        """Start, or start again on the same port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def shut(self) -> None:
-        """Refuses connections from now on, and ends those it has."""
+        """Refuse connections from now on, and end the open ones."""
         self._server.close()
         for session in self.sessions:
             session.reset()
@@ -179,13 +179,13 @@ class FakeBroker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def session(self, number: int = 0) -> Session:
-        """The client's connection number `number`, once it has come."""
+        """Wait for the client's connection number `number` and return it."""
         async with asyncio.timeout(10), self._arrived:
             await self._arrived.wait_for(lambda: len(self.sessions) > number)
         return self.sessions[number]
 
     async def request(self, number: int = 0) -> Request:
-        """The next call on the client's connection `number`."""
+        """Wait for the next request on the client's connection `number` and return it."""
         async with asyncio.timeout(10):
             return await (await self.session(number)).requests.get()
 

@@ -1,4 +1,4 @@
-"""AMQP URIs, as Nameko's users write them."""
+"""AMQP URIs in the forms that Nameko's users write."""
 
 from __future__ import annotations
 

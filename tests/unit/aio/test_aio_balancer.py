@@ -1,4 +1,4 @@
-"""Calls to real gRPC servers in this process, of which one or the other is not well."""
+"""Calls to real gRPC servers in this process, some of which fail."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import pytest
 from nameko_mesh.aio import Balancer, Breaker, Method, NoInstance, RetryBudget
 from nameko_mesh.discovery.consul_watch import Endpoint
 from nameko_mesh.errors import DeadlineExceeded, Refused, RemoteFault, Unavailable
+from tests.waiting import eventually_async
 
 ECHO = Method("/tests.Echo/Echo", bytes, bytes)
 SECONDS = 10
 
 
 class Server:
-    """Answers as `behave` says: at first with its port."""
+    """A server that answers by `behave`, at first with its port."""
 
     def __init__(self):
         self.asked = 0
@@ -66,18 +67,12 @@ async def make_balancer():
         balancer = Balancer("echo", **options)
         made.append(balancer)
         balancer.update([server.endpoint for server in servers])
-        await until(lambda: all(instance.is_ready for instance in balancer.instances))
+        await eventually_async(lambda: all(instance.is_ready for instance in balancer.instances))
         return balancer
 
     yield make
     for balancer in made:
         await balancer.stop()
-
-
-async def until(condition):
-    async with asyncio.timeout(SECONDS):
-        while not condition():  # noqa: ASYNC110 - what is awaited lies in gRPC's own threads
-            await asyncio.sleep(0.005)
 
 
 async def ask(balancer, *, may_repeat=True, seconds=SECONDS, **options):
@@ -99,7 +94,7 @@ async def test_slow_instance_gets_fewer_calls(servers, make_balancer):
     slow.behave = slow.hang
     balancer = await make_balancer(servers, patience=SECONDS)
     waiting = [asyncio.create_task(ask(balancer)) for _ in range(9)]
-    await until(lambda: slow.asked)
+    await eventually_async(lambda: slow.asked)
 
     for _ in range(30):
         answered = asyncio.create_task(ask(balancer))
@@ -123,9 +118,9 @@ async def test_dying_instance_fails_no_call_and_is_called_again_after_its_return
         return answered
 
     customers = [asyncio.create_task(customer()) for _ in range(4)]
-    await until(lambda: dead.asked > 10)
+    await eventually_async(lambda: dead.asked > 10)
     await dead.stop()
-    await until(lambda: sum(instance.is_ready for instance in balancer.instances) == 2)
+    await eventually_async(lambda: sum(instance.is_ready for instance in balancer.instances) == 2)
     stop_asking.set()
     await asyncio.gather(*customers)
 
@@ -191,10 +186,10 @@ async def test_new_instance_is_called_and_removed_instance_finishes_its_calls(se
 
     old.behave = answer_later
     in_flight = asyncio.create_task(ask(balancer))
-    await until(lambda: old.asked)
+    await eventually_async(lambda: old.asked)
 
     balancer.update([new.endpoint])
-    await until(lambda: balancer.instances[0].is_ready)
+    await eventually_async(lambda: balancer.instances[0].is_ready)
     assert {await ask(balancer) for _ in range(10)} == {new.endpoint.port}
     go_on.set()
     assert await in_flight == 1

@@ -1,4 +1,4 @@
-"""Natural batching: alone at once, together when there is company, each item on its own account."""
+"""Natural batching: a single item leaves at once, many leave together, and each gets its own outcome."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nameko_mesh.errors import DeadlineExceeded, Disconnected, Overloaded, Refus
 
 
 class Line:
-    """What carries the batches: each goes when it is told to, and doubles every number."""
+    """A double of `send`: a batch returns after `go()`, with every number doubled."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -118,7 +118,7 @@ async def test_batch_beside_others_waits_until_it_is_as_large(line, batcher_of):
 
     asked += [asyncio.ensure_future(batcher(number, soon())) for number in (10, 12)]
     await turns()
-    assert line.batches == [[2, 4], [6, 8]]  # four are under way
+    assert line.batches == [[2, 4], [6, 8]]  # four are in flight
 
     line.go(3)
     assert await asyncio.gather(*asked) == [4, 8, 12, 16, 20, 24]
@@ -271,7 +271,7 @@ async def test_stop_waits_for_the_batches_in_flight(line, batcher_of):
 async def test_item_that_would_be_too_late_is_refused_at_once(line, batcher_of):
     batcher = batcher_of(line.send, max_batch_size=2)
     first = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4)]
-    await asyncio.sleep(0.1)  # the pace at which two were carried is 20 a second at most
+    await asyncio.sleep(0.1)  # so the pace is at most 20 items a second
     line.go()
     await asyncio.gather(*first)
     waiting = [asyncio.ensure_future(batcher(number, soon())) for number in range(0, 12, 2)]
@@ -302,7 +302,7 @@ async def test_item_behind_stalled_batches_is_refused(line, batcher_of):
     batcher = batcher_of(line.send, lanes=2, stalled_after=0.02)
     asked = [asyncio.ensure_future(batcher(2, soon()))]
     await turns()
-    asked.append(asyncio.ensure_future(batcher(4, soon())))  # a free lane is no queue
+    asked.append(asyncio.ensure_future(batcher(4, soon())))  # with a free lane the item need not wait
     await asyncio.sleep(0.03)
 
     with pytest.raises(Unavailable):
@@ -310,7 +310,7 @@ async def test_item_behind_stalled_batches_is_refused(line, batcher_of):
 
     line.go()
     assert await asked[0] == 4
-    asked.append(asyncio.ensure_future(batcher(8, soon())))  # one has come back: it goes on
+    asked.append(asyncio.ensure_future(batcher(8, soon())))  # a batch has returned
     line.go(2)
     assert await asyncio.gather(*asked) == [4, 8, 16]
 
@@ -375,7 +375,7 @@ async def test_result_that_has_arrived_is_delivered_after_the_deadline(batcher_o
 
     async def send(items, deadline):
         await back.wait()
-        asyncio.get_running_loop().call_soon(time.sleep, 0.1)  # others have much to do
+        asyncio.get_running_loop().call_soon(time.sleep, 0.1)  # other tasks keep the loop busy
         return items
 
     batcher = batcher_of(send)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from nameko_mesh.aio import Breaker
 from nameko_mesh.aio.breaker import Circuit
 from nameko_mesh.errors import Overloaded, Unavailable
+from tests.waiting import eventually_async
 
 
 def make_call(breaker, succeeded):
@@ -23,9 +22,7 @@ def open_breaker(open_seconds):
 
 
 async def trial_is_allowed(breaker):
-    async with asyncio.timeout(5):
-        while breaker.refusal:  # noqa: ASYNC110 - only time has to pass
-            await asyncio.sleep(0.005)
+    await eventually_async(lambda: not breaker.refusal, 5, "a trial call")
 
 
 CASES = [

@@ -1,4 +1,4 @@
-"""A connection that ends in every way there is, and comes back by itself."""
+"""Every way in which a connection ends, and the reconnect after it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nameko_mesh.aio import RpcClient
 from nameko_mesh.aio.amqp.reconnecting import reconnect_delay
 from tests.unit.aio.fake_broker import FakeBroker
 from tests.unit.aio.test_aio_rpc_client import fails, started
-from tests.unit.aio.waiting import until
+from tests.waiting import eventually_async
 
 Connect = Callable[..., Any]
 
 
 async def echoes(client: RpcClient, broker: FakeBroker, session: int) -> None:
-    """A call goes through on the client's connection number `session`."""
+    """Check that a call succeeds on the client's connection number `session`."""
     call = started(client.call("s", "m", {"n": 1}))
     (await broker.request(session)).answer("answered")
     async with asyncio.timeout(5):
@@ -86,7 +86,7 @@ async def test_client_reconnects_after_every_kind_of_end(
         await fails(call, errors.Disconnected)
     await echoes(client, broker, session=1)
     names = [broker.sessions[n].declared(commands.Queue.Declare)[0].queue for n in (0, 1)]
-    assert names[0] != names[1]  # the old one may still be locked by its dead owner
+    assert names[0] != names[1]  # the old queue may still be locked by the dead connection
 
 
 async def test_call_while_disconnected_is_sent_after_the_reconnect(
@@ -94,7 +94,7 @@ async def test_call_while_disconnected_is_sent_after_the_reconnect(
 ) -> None:
     client = await connect()
     await broker.shut()
-    await until(lambda: not client.is_connected)
+    await eventually_async(lambda: not client.is_connected)
 
     call = started(client.call("s", "m"))
     await broker.listen()
@@ -108,7 +108,7 @@ async def test_call_waits_for_a_connection_at_most_until_its_deadline(
 ) -> None:
     client = await connect(patience=60)
     await broker.shut()
-    await until(lambda: not client.is_connected)
+    await eventually_async(lambda: not client.is_connected)
 
     began = time.monotonic()
     await fails(started(client.call("s", "m", timeout=0.2)), errors.Unavailable)
@@ -126,7 +126,7 @@ async def test_attempt_with_a_silent_peer_times_out(
 
     await client.start(wait=0)
     try:
-        await broker.session(1)  # it has tried again
+        await broker.session(1)  # the client has tried again
         await fails(started(client.call("s", "m", timeout=0.1)), errors.Unavailable)
     finally:
         async with asyncio.timeout(3):
@@ -157,7 +157,7 @@ async def test_silent_broker_counts_as_dead(broker: FakeBroker, connect: Connect
     await fails(call, errors.Disconnected, within=4)
 
     assert time.monotonic() - began > 1.0
-    assert request.session.heartbeats >= 1  # and the client was not silent itself
+    assert request.session.heartbeats >= 1  # the client sends heartbeats too
     (tune_ok,) = request.session.declared(commands.Connection.TuneOk)
     assert tune_ok.heartbeat == 1
     await broker.session(1)
@@ -181,7 +181,7 @@ async def test_alarm_of_the_broker_makes_calls_unavailable_within_their_deadline
     client = await connect(patience=60)
     session = await broker.session()
     session.send(commands.Connection.Blocked("low on memory"), channel=0)
-    await until(lambda: not client.is_connected)
+    await eventually_async(lambda: not client.is_connected)
 
     error = await fails(started(client.call("s", "m", timeout=0.1)), errors.Unavailable)
     assert "low on memory" in str(error)
@@ -199,7 +199,7 @@ async def test_broker_that_does_not_read_fills_no_memory(broker: FakeBroker, con
     big = {"x": "x" * 100_000}
 
     calls = [started(client.call("s", "m", big, timeout=0.5)) for _ in range(300)]
-    await until(lambda: not client.is_connected)
+    await eventually_async(lambda: not client.is_connected)
     late = [started(client.call("s", "m", big, timeout=0.2)) for _ in range(300)]
 
     for call in late:
@@ -222,4 +222,4 @@ async def test_broker_that_drops_each_connection_gets_growing_delays(
     await client.start(wait=0)
     await broker.session(4)
 
-    assert waits == sorted(set(waits))  # each attempt backs off further than the one before
+    assert waits == sorted(set(waits))  # each attempt waits longer than the previous

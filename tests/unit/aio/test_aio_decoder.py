@@ -1,4 +1,4 @@
-"""What arrives: the decoder must agree with pamqp about frames and with nobody about garbage."""
+"""The decoder agrees with pamqp about valid frames, and rejects garbage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moments between two states, where calls are easily forgotten."""
+"""Moments between two states, in which calls are easily lost."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_no_call_is_lost_while_the_connection_ends(
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     answering.cancel()
 
-    assert time.monotonic() - began < 2.0  # none waited for its deadline
+    assert time.monotonic() - began < 2.0  # no call waited for its deadline
     kinds = {type(outcome) for outcome in outcomes}
     assert errors.Disconnected in kinds
     assert kinds <= {str, errors.Disconnected, errors.Overloaded}

@@ -1,4 +1,4 @@
-"""What a service behind a queue is given, and when it is given nothing more."""
+"""Limits, breakers and retries of calls over RPC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What leaves: bytes written by hand must read, in pamqp's eyes, as the message that was meant."""
+"""Requests that are encoded by hand, as pamqp decodes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is tried again, how often, and when no more."""
+"""Retries: which errors, how often, and until when."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nameko_mesh.aio.retries import MAX_ATTEMPTS, Retries
 
 
 class Flaky:
-    """Fails so many times before it answers."""
+    """An operation that fails `failures` times and then succeeds."""
 
     def __init__(self, failures, error=ConnectionError):
         self.calls = 0

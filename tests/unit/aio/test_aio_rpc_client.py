@@ -1,4 +1,4 @@
-"""What a caller meets, whatever the broker does."""
+"""Results and errors of calls, whatever the broker does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Connect = Callable[..., Any]
 
 
 async def fails(call: asyncio.Task[Any], kind: type[Exception], within: float = 2.0) -> Exception:
-    """The exception that `call` raises, which must be exactly of this kind, within so many seconds."""
+    """Return the exception of `call`, which must have exactly this type and come within so many seconds."""
     async with asyncio.timeout(within):
         with pytest.raises(kind) as caught:
             await call
@@ -127,7 +127,7 @@ async def test_late_reply_is_ignored(broker: FakeBroker, connect: Connect) -> No
 
     await fails(call, errors.DeadlineExceeded)
     assert client.in_flight == 0
-    assert len(client._pending_calls) == 0  # no entry is kept for whom nobody waits
+    assert len(client._pending_calls) == 0  # no entry is left for an abandoned call
     late.answer("too late")
 
     following = started(client.call("s", "m"))
@@ -153,7 +153,7 @@ async def test_cancelled_call_leaves_no_entry(broker: FakeBroker, connect: Conne
     with pytest.raises(asyncio.CancelledError):
         await call
     assert client.in_flight == 0
-    assert len(client._pending_calls) == 0  # no entry is kept for whom nobody waits
+    assert len(client._pending_calls) == 0  # no entry is left for an abandoned call
     request.answer("to nobody")
     following = started(client.call("s", "m"))
     (await broker.request()).answer(2)

@@ -1,4 +1,4 @@
-"""Events reach their callback, whatever it does with them."""
+"""Events reach their callback, whatever the callback does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pamqp.header import ContentHeader
 
 from tests.unit.aio.fake_broker import FakeBroker, Session
 from tests.unit.aio.test_aio_rpc_client import started
-from tests.unit.aio.waiting import until
+from tests.waiting import eventually_async
 
 Connect = Callable[..., Any]
 
@@ -23,13 +23,13 @@ def bindings(session: Session) -> set[tuple[str, str]]:
 
 
 def publish(session: Session, body: bytes, tag: int = 1) -> None:
-    """Delivers on channel 2, which the subscription has opened after that of the calls."""
+    """Deliver on channel 2, which the subscription has opened after the channel of the calls."""
     deliver = commands.Basic.Deliver("consumer", tag, False, "orders.events", "order_placed")
     session.send(deliver, ContentHeader(0, len(body)), *([ContentBody(body)] if body else []), channel=2)
 
 
 async def consuming(session: Session, consumers: int = 2) -> None:
-    await until(lambda: len(session.declared(commands.Basic.Consume)) >= consumers)
+    await eventually_async(lambda: len(session.declared(commands.Basic.Consume)) >= consumers)
 
 
 async def test_subscription_declares_and_binds_as_nameko_does(broker: FakeBroker, connect: Connect) -> None:
@@ -152,7 +152,7 @@ async def test_refused_subscription_disturbs_no_call(broker: FakeBroker, connect
 
     client.subscribe("orders", ["#"], print)
     session = await broker.session()
-    await until(lambda: session.declared(commands.Channel.CloseOk))
+    await eventually_async(lambda: session.declared(commands.Channel.CloseOk))
 
     call = started(client.call("s", "m"))
     (await broker.request()).answer("through")

@@ -1,6 +1,5 @@
 """Being in Consul's catalogue, against an agent that is a few lines of HTTP."""
 
-import asyncio
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +9,7 @@ import pytest
 from gateway.app import create_app
 from gateway.consul import ConsulRegistration
 from nameko_mesh.discovery.consul_registration import reachable_address
+from tests.waiting import eventually_async
 
 
 class Agent(BaseHTTPRequestHandler):
@@ -49,18 +49,12 @@ def agent():
         thread.join()
 
 
-async def eventually(condition):
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - no event tells of it
-            await asyncio.sleep(0.01)
-
-
 async def test_an_instance_is_in_the_catalogue_as_long_as_it_serves(agent, make_settings):
     settings = make_settings(CONSUL_HTTP_ADDR=agent.address, CONSUL_HTTP_TOKEN="t", GATEWAY_PORT=8123)
     registration = ConsulRegistration(settings, agent.address)
 
     registration.start()
-    await eventually(lambda: agent.catalogue)
+    await eventually_async(lambda: agent.catalogue)
     [service] = agent.catalogue.values()
     await registration.stop()
 
@@ -77,7 +71,7 @@ async def test_it_leaves_the_catalogue_before_it_drains(agent, make_settings, me
     app = create_app(make_settings(CONSUL_HTTP_ADDR=f"http://{agent.address}"), mesh)
 
     async with app.router.lifespan_context(app):
-        await eventually(lambda: agent.catalogue)
+        await eventually_async(lambda: agent.catalogue)
         await app.state.lifecycle.drain()
 
         assert agent.catalogue == {}
@@ -101,7 +95,7 @@ async def test_an_address_that_is_set_is_told(agent, make_settings):
     registration = ConsulRegistration(settings, agent.address)
 
     registration.start()
-    await eventually(lambda: agent.catalogue)
+    await eventually_async(lambda: agent.catalogue)
     await registration.stop()
 
     assert registration._registrar.instance.address == "10.9.8.7"

@@ -62,7 +62,7 @@ class Shop:
             ("GET", "/crash", crash),
         )
         self.front = FastPath(
-            self.app, routes, handlers={}, metrics=self.metrics, body=BodyLimit(BODY_BYTES, 5)
+            self.app, routes, handlers={}, metrics=self.metrics, body_limit=BodyLimit(BODY_BYTES, 5)
         )
 
     async def ask(self, *packets):
@@ -316,7 +316,7 @@ async def test_a_crash_is_a_problem_that_tells_nothing_but_its_request_id(caplog
 
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert b"x-request-id: r-1\r\n" in answer
-    assert b"it is logged under the request id r-1" in answer
+    assert b"the error is logged under the request id r-1" in answer
     assert b"secret" not in answer
     assert "ValueError: a secret" in caplog.text
 

@@ -76,6 +76,6 @@ def test_the_figures_are_served_until_the_end():
     metrics, port = Metrics(), free_port()
     metrics.seconds.labels("GET", "/health", "200").observe(0.01)
     url = f"http://127.0.0.1:{port}/metrics"
-    with metrics.served("127.0.0.1", port), urllib.request.urlopen(url, timeout=5) as answer:
+    with metrics.serve("127.0.0.1", port), urllib.request.urlopen(url, timeout=5) as answer:
         assert b"gateway_request_seconds_count" in answer.read()
     assert port_is_free(port)

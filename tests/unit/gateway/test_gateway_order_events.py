@@ -9,6 +9,7 @@ from gateway.app import create_app
 from gateway.order_events.feed import OrderFeed
 from gateway.order_events.sse import StatusStream
 from nameko_mesh.errors import Unavailable
+from tests.waiting import eventually_async
 
 
 def an_event(status, version=2, order_id="o-1"):
@@ -28,12 +29,6 @@ def told(status, version=None):
     return f'{number}event: status\ndata: {{"order_id":"o-1","status":"{status}"}}\n\n'
 
 
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - no event tells of it
-            await asyncio.sleep(0)
-
-
 @pytest.fixture
 def feed(app) -> OrderFeed:
     return app.state.gateway.feed
@@ -47,7 +42,7 @@ def settings(make_settings):
 async def test_the_changes_follow_the_present_status_until_one_is_final(http, mesh, alice, an_order, feed):
     mesh.answers["orders.get_order"] = an_order(status="pending")
     stream = asyncio.create_task(http.get("/orders/o-1/events", headers=alice))
-    await until(lambda: feed._count == 1)
+    await eventually_async(lambda: feed._count == 1)
 
     feed.publish(an_event("confirmed", 2))
     feed.publish(an_event("confirmed", 2))
@@ -100,7 +95,7 @@ async def test_a_silence_is_broken_and_heals_what_the_broker_lost(make_settings,
 async def test_when_events_may_have_been_missed_the_status_is_read_again(http, mesh, alice, an_order, feed):
     mesh.answers["orders.get_order"] = an_order(status="confirmed")
     stream = asyncio.create_task(http.get("/orders/o-1/events", headers=alice))
-    await until(lambda: feed._count == 1)
+    await eventually_async(lambda: feed._count == 1)
 
     mesh.answers["orders.get_order"] = an_order(status="cancelled")
     feed.refresh()
@@ -122,7 +117,7 @@ async def test_a_stream_ends_after_its_time(make_settings, mesh, alice, an_order
 async def test_there_is_room_for_so_many_and_no_more(http, mesh, alice, an_order, feed, is_problem):
     mesh.answers["orders.get_order"] = an_order(status="pending")
     streams = [asyncio.create_task(http.get("/orders/o-1/events", headers=alice)) for _ in range(2)]
-    await until(lambda: feed._count == 2)
+    await eventually_async(lambda: feed._count == 2)
 
     refused = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
     is_problem(refused, 503, "unavailable")
@@ -161,7 +156,7 @@ async def test_a_client_that_leaves_gives_its_place_back(feed):
     async def read_status():
         raise AssertionError
 
-    stream = StatusStream("pending", feed.follow("o-1"), read_status, heartbeat=60, longest=60)
+    stream = StatusStream("pending", feed.follow("o-1"), read_status, heartbeat_seconds=60, max_seconds=60)
     serving = asyncio.create_task(stream({"type": "http"}, receive, send))
     await asyncio.sleep(0)
     assert feed._count == 1
@@ -201,12 +196,12 @@ async def test_events_are_subscribed_to_while_somebody_follows(
     mesh.answers["orders.get_order"] = an_order(status="pending")
     assert not mesh.subscribed
     stream = asyncio.create_task(http.get("/orders/o-1/events", headers=alice))
-    await until(lambda: "order_confirmed" in mesh.subscribed.get("orders", ()))
+    await eventually_async(lambda: "order_confirmed" in mesh.subscribed.get("orders", ()))
 
     feed.publish(an_event("cancelled", 3))
     await asyncio.wait_for(stream, 5)
 
-    await until(lambda: not mesh.subscribed)
+    await eventually_async(lambda: not mesh.subscribed)
 
 
 async def test_who_follows_soon_after_another_takes_over_the_subscription(mesh, feed):

@@ -102,8 +102,8 @@ def make_products(ways, fallbacks):
         return Products(
             GuardedRpc(ways),
             BatcherFactory(),
-            direct=ways,
-            copies=StaleCache(stale_seconds),
+            grpc=ways,
+            cache=StaleCache(stale_seconds),
             on_fallback=fallbacks.append,
         )
 
@@ -166,9 +166,9 @@ async def test_a_copy_that_is_too_old_or_not_wanted_is_not_shown(make_products, 
 
 
 def test_only_so_many_copies_are_kept():
-    copies = StaleCache(60)
+    cache = StaleCache(60)
     for number in range(MAX_ENTRIES + 1):
-        copies.keep(str(number), {})
+        cache.put(str(number), {})
 
-    assert copies.recent("0") is None
-    assert copies.recent("1") is not None
+    assert cache.get("0") is None
+    assert cache.get("1") is not None

@@ -1,4 +1,4 @@
-"""What leaves a connection leaves in order and whole, however little the kernel takes at once."""
+"""The sender sends everything in order, however little the kernel takes at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ends():
 
 
 class Source:
-    """Gives what it was told to, piece by piece."""
+    """A producer that returns the given pieces."""
 
     def __init__(self):
         self.pieces = []
@@ -67,7 +67,7 @@ def test_data_that_the_kernel_refuses_follows_in_order(ends):
     sender.send_now()
     assert source.sent == 0
     source.pieces.append(b"the next")
-    sender.send_now()  # somebody is at it: it leaves with what is left
+    sender.send_now()  # a green thread is sending: the data leaves with the rest
     source.pieces.append(b" and another")
     sender.send_soon()
 

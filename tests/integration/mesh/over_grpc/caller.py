@@ -1,6 +1,6 @@
-"""grpcio's client in a process of its own (it must never run in a monkey-patched one): ADDRESS SCENARIO.
+"""grpcio's client in its own process, because it must not run in a monkey-patched one: ADDRESS SCENARIO.
 
-Prints what it saw as JSON. The service is that of test_grpc.
+Prints the result as JSON. The service is that of test_calls.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def a_stream(stub: Any) -> bool:
 
 
 def a_client_that_does_not_read(stub: Any) -> list[Any]:
-    """How much was produced while it read one message, and all that it got in the end."""
+    """Return the messages produced while the client read one, and the messages received in the end."""
     stream = stub.ListProducts(pb.ListProductsRequest(query="1000 of 100000"), timeout=60)
     first = next(stream)
     before = -1
-    while (produced := get(stub, "produced").stock) != before:  # until the service waits for us
+    while (produced := get(stub, "produced").stock) != before:  # until the service waits for this client
         before = produced
         time.sleep(0.3)
     rest = sum(1 for _ in stream)
@@ -77,8 +77,8 @@ def deadlines(stub: Any) -> list[Any]:
 
 
 def late_in_the_queue(stub: Any) -> list[Any]:
-    """Calls that wait behind a slow one for longer than they have time, and one that has enough."""
-    get(stub, "connected")  # what waits for its connection leaves in no certain order
+    """Make calls that wait behind a slow one beyond their deadline, and one call with enough time."""
+    get(stub, "connected")  # calls that wait for the connection leave in no certain order
     slow = stub.GetProduct.future(pb.ProductRequest(product_id="slow"), timeout=SECONDS)
     late = [stub.GetProduct.future(pb.ProductRequest(product_id="late"), timeout=0.3) for _ in range(5)]
     patient = stub.GetProduct.future(pb.ProductRequest(product_id="patient"), timeout=SECONDS)
@@ -93,7 +93,7 @@ def a_cancelled_stream(stub: Any) -> str:
 
 
 def until_goodbye(stub: Any) -> str:
-    """A call that is under way when the service is told to stop."""
+    """Make a call that is in flight when the service stops."""
     print("calling", flush=True)
     return str(get(stub, "slow").id)
 

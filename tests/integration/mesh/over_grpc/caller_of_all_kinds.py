@@ -1,7 +1,7 @@
-"""The cases of test_conformance, played by a client of either make: ADDRESS grpcio|nameko.
+"""The cases of test_conformance, run by either client: ADDRESS grpcio|nameko.
 
-In a process of its own, for grpcio's client must never run in a monkey-patched one. Prints what came of
-each case as JSON.
+Runs in its own process, because grpcio's client must not run in a monkey-patched one. Prints the results as
+JSON.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Nameko:
     def once_with_metadata(self, metadata: Any) -> tuple[Any, Any, Any]:
         future = self.proxy.Once.future(say("metadata"), metadata=metadata, timeout=SECONDS)
         heard = future.result()
-        last = eventually(future.trailing_metadata)  # they come after the message
+        last = eventually(future.trailing_metadata)  # the trailers come after the message
         return heard, future.initial_metadata(), last
 
 
@@ -107,7 +107,7 @@ def many_to_many(client: Any) -> Any:
 
 
 def question_and_answer(client: Any) -> Any:
-    """Each message is sent when the answer to the one before it has come."""
+    """Send each message after the answer to the previous message."""
     answers: list[str] = []
     answered: Queue[str] = Queue()
 
@@ -184,7 +184,7 @@ def errors(client: Any) -> Any:
 
 
 def details(client: Any) -> Any:
-    """What a program can read of a refusal."""
+    """Return the details of a refusal that a program can read."""
     try:
         client.call("Once", say("refuse"))
     except grpc.RpcError as error:

@@ -33,7 +33,7 @@ def check(channel: Any) -> Any:
 
 
 def watch(channel: Any) -> Any:
-    """Every status as it comes, one a line, until the server ends the stream."""
+    """Print every status as it arrives, one a line, until the server ends the stream."""
     seen = []
     for response in HealthStub(channel).Watch(HealthCheckRequest(service="echo.Echo"), timeout=60):
         seen.append(name_of(response.status))
@@ -55,7 +55,7 @@ def reflect(channel: Any) -> Any:
 
 
 def reflect_as_v1(channel: Any) -> Any:
-    """What grpcurl asks first, by the name of the service's newer version."""
+    """Send grpcurl's first requests, under the newer version's name."""
     info = channel.stream_stream(
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         request_serializer=ServerReflectionRequest.SerializeToString,

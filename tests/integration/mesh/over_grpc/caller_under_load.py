@@ -1,4 +1,4 @@
-"""Calls without a pause until it is told to stop: ADDRESS[,ADDRESS...].
+"""Calls without a pause until its input ends: ADDRESS[,ADDRESS...].
 
 Prints "calling" when all is under way; ends some seconds after the calls began to fail, or after its input
 was closed; then prints, as JSON, what came of each call by its text: a status, or OK.

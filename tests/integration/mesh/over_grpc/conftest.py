@@ -1,4 +1,4 @@
-"""Services that are called over gRPC: in this process, or in one of their own."""
+"""Services that are called over gRPC, in this process or in their own."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
 
 @pytest.fixture
 def program() -> Callable[..., Any]:
-    """Runs a program of this folder, outside of this patched process, and gives the JSON of its last line;
-    `hear` is told the lines before it as they come."""
+    """Run a program of this folder in an unpatched process, and return the JSON of its last line.
+
+    `hear` gets the lines before it as they arrive.
+    """
 
     def run(name: str, *arguments: str, hear: Callable[[str], None] = lambda line: None) -> Any:
         command = [sys.executable, "-W", "ignore", str(HERE / name), *arguments]
@@ -51,7 +53,7 @@ def program() -> Callable[..., Any]:
 
 @pytest.fixture
 def start(container_factory: Any) -> Callable[..., Any]:
-    """Starts a service on a free port; the container has its gRPC server as `server`."""
+    """Start a service on a free port. The container has the gRPC server as `server`."""
 
     def start_with(service: type, **settings: Any) -> Any:
         with config.patch({"GRPC_BIND_HOST": "127.0.0.1", "GRPC_BIND_PORT": 0, **settings}):
@@ -72,12 +74,12 @@ def echo(start: Callable[..., Any]) -> Iterator[Any]:
     shared = container.server.listener.shared
     if not EchoService.gate.ready():
         EchoService.gate.send()
-    # Whatever the calls were, nothing is held for them in the end.
+    # In the end nothing is held for any call.
     eventually(lambda: (shared.calls.left, shared.request_bytes.left) == FULL)
 
 
 @pytest.fixture
 def stranger(echo: Any) -> Iterator[Stranger]:
     with Stranger(echo.server.bound_port) as client:
-        client.listen()  # to what it is granted
+        client.listen()  # for the window that the server grants
         yield client

@@ -1,4 +1,4 @@
-"""A service with a method of each kind, whose code is generated when it is imported.
+"""A service with a method of each kind. Its gRPC code is generated at import.
 
 As a program of its own: `nameko run tests.integration.mesh.over_grpc.echo:EchoService`.
 """
@@ -59,7 +59,7 @@ FAILURES = {
 
 
 class Diary(DependencyProvider):
-    """What a worker was begun for, also in a file: ECHO_DIARY. To the service it is its context data."""
+    """Records the calls that a worker has begun, also in the file ECHO_DIARY. Injects the context data."""
 
     entries: ClassVar[list[Any]] = []
 
@@ -95,7 +95,7 @@ class EchoService:
             case "unpackable":
                 return object()
             case "metadata":
-                # Not as HTTP/2 wants it: names in lower case, no space at the ends of a value.
+                # HTTP/2 wants lower-case names and no space around values; the server must correct both.
                 context.send_initial_metadata([("First", "one "), ("packed-bin", b"\0\xff")])
                 context.set_trailing_metadata([("Last", " two")])
                 return pb.Heard(text=json.dumps(self._told(context)))

@@ -1,4 +1,4 @@
-"""A service in a process of its own, which can be stopped, and weighed."""
+"""A service in its own process, which can be stopped and whose memory can be measured."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class ServiceProcess:
         self._diary = diary
 
     def begun(self) -> list[str]:
-        """The texts of the calls that a worker has begun."""
+        """Return the texts of the calls that a worker has begun."""
         return self._diary.read_text().splitlines()
 
     def memory(self, name: str) -> int:
-        """Bytes: VmRSS is what it has, VmHWM the most that it had."""
+        """Return the memory in bytes: VmRSS is the current size, VmHWM the peak."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (line,) = [line for line in status.splitlines() if line.startswith(f"{name}:")]
         return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""A client that may do what no client should: h2 without its manners, over a socket of its own."""
+"""A misbehaving HTTP/2 client: h2 without its checks, over its own socket."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Stranger:
         self.sock.sendall(frame.serialize())
 
     def ask(self, body: bytes | None = None, end: bool = True, **headers: Any) -> int:
-        """Begins a call: the id of its stream. `path` stands for `:path`, and so on; None leaves one out."""
+        """Begin a call and return its stream id. `path` stands for `:path`, and so on. None omits one."""
         stream_id = self.h2.get_next_available_stream_id()
         pairs = {f":{name}" if f":{name}" in HEADERS else name: value for name, value in headers.items()}
         wanted = [pair for pair in (HEADERS | pairs).items() if pair[1] is not None]
@@ -73,7 +73,7 @@ class Stranger:
         return stream_id
 
     def send(self, stream_id: int, body: bytes) -> None:
-        """All of it, or until the server ends the stream; waits for the server's window when it must."""
+        """Send all data, or until the server ends the stream. Wait for the server's window if necessary."""
         while body and not self.ended(stream_id) and not self.hung_up:
             room = min(self.h2.local_flow_control_window(stream_id), self.h2.max_outbound_frame_size)
             if room:
@@ -84,10 +84,10 @@ class Stranger:
                 self.listen()
 
     def listen(self) -> bool:
-        """What the server says next; False when it has hung up."""
+        """Process the server's next data. Return False if the server has closed the connection."""
         try:
             data = self.sock.recv(65536)
-        except ConnectionError:  # a server that says nothing has not hung up: that is a TimeoutError
+        except ConnectionError:  # a silent server raises TimeoutError instead
             data = b""
         if not data:
             self.hung_up = True
@@ -96,7 +96,7 @@ class Stranger:
             self.seen.append(event)
             if isinstance(event, DataReceived) and event.flow_controlled_length:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-        with suppress(OSError):  # what it has said is there to be read
+        with suppress(OSError):  # the server's data can still be read
             self.flush()
         return True
 
@@ -107,18 +107,18 @@ class Stranger:
         return any(isinstance(event, StreamReset | TrailersReceived) for event in self.of(stream_id))
 
     def answer(self, stream_id: int) -> str:
-        """How a call ended: "grpc 0", "http 415", "reset 7", or "gone" with the connection."""
+        """Return the end of a call: "grpc 0", "http 415", "reset 7", or "gone" with the connection."""
         while not (said := self._said(stream_id)) and self.listen():
-            """Until it has ended."""
+            """Read until the call has ended."""
         return said or self._said(stream_id) or "gone"
 
     def call(self, body: bytes = enveloped(b"\x0a\x02hi"), **headers: Any) -> str:
         return self.answer(self.ask(body, **headers))
 
     def goodbye(self) -> int | None:
-        """The error code of the server's GOAWAY, after which it has hung up."""
+        """Return the error code of the server's GOAWAY, after the server has closed."""
         while self.listen():
-            """Until it hangs up."""
+            """Read until the server closes the connection."""
         codes = [int(event.error_code or 0) for event in self.seen if isinstance(event, ConnectionTerminated)]
         return codes[-1] if codes else None
 

@@ -1,4 +1,4 @@
-"""Health and reflection: what every gRPC service has without a word, for the clients of the standard."""
+"""Health and reflection, which every gRPC service has, as standard clients see them."""
 
 from __future__ import annotations
 

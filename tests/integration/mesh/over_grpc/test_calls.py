@@ -61,7 +61,7 @@ def shop(start: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def called(shop: Any, program: Callable[..., Any]) -> Callable[[str], Any]:
-    """What the client says of a scenario."""
+    """Run a scenario in the client's process and return its output."""
     return lambda scenario: program("caller.py", f"127.0.0.1:{shop.server.bound_port}", scenario)
 
 
@@ -116,6 +116,6 @@ def test_client_without_http2_disturbs_no_other(called: Callable[[str], Any], sh
     with socket.create_connection(("127.0.0.1", shop.server.bound_port), timeout=5) as stranger:
         stranger.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
         while stranger.recv(1000):
-            """Until it is hung up on."""
+            """Read until the server closes the connection."""
     assert called("a_stream")
     eventually(lambda: not shop.server.listener.connections)

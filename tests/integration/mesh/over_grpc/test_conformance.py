@@ -1,4 +1,4 @@
-"""The four kinds of calls and all that can come with them, asked by grpcio's client and by nameko-grpc's."""
+"""The four kinds of calls with all their options, made by grpcio's and by nameko-grpc's client."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ EXPECTED = {
     "deadline_of_a_stream": ["DEADLINE_EXCEEDED", [0]],
     "deadline_while_asking": "DEADLINE_EXCEEDED",
     "errors": {
-        "fail": INTERNAL,  # with no word of what was raised
+        "fail": INTERNAL,  # without the text of the exception
         "refuse": REFUSED,
-        "heir": ["FAILED_PRECONDITION", "too many"],  # its own slug is in no table, that of its base is
-        "registered": ["DATA_LOSS", "as it was registered"],  # for a base of it
+        "heir": ["FAILED_PRECONDITION", "too many"],  # only the slug of its base class is in the table
+        "registered": ["DATA_LOSS", "as it was registered"],  # for its base class
         "plain": ["ABORTED", "again, pleäse\nsoon"],
         "unpackable": INTERNAL,
     },

@@ -1,4 +1,4 @@
-"""SIGTERM under load, to real processes: what was begun is answered, and what was not is made elsewhere."""
+"""SIGTERM to real processes under load: started calls are answered, others move to another process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Ask = Callable[[], dict[str, str]]
 
 @contextmanager
 def load(*services: ServiceProcess) -> Iterator[Ask]:
-    """Calls from a process of its own; what is yielded ends them, and tells what came of each."""
+    """Make calls in another process. The yielded function ends the calls and returns their outcomes."""
     addresses = ",".join(f"127.0.0.1:{service.port}" for service in services)
     command = [sys.executable, "-W", "ignore", str(HERE / "caller_under_load.py"), addresses]
     client = subprocess.Popen(
@@ -42,7 +42,7 @@ def load(*services: ServiceProcess) -> Iterator[Ask]:
 
 
 def test_stopping_service_fails_no_call_while_others_run(tmp_path: Path) -> None:
-    """grpcio makes again, elsewhere and by itself, what was refused; nothing is executed twice."""
+    """grpcio itself repeats refused calls at another instance. No call is executed twice."""
     for name in "ab":
         (tmp_path / name).mkdir()
     with echo_process(tmp_path / "a") as leaving, echo_process(tmp_path / "b") as staying:
@@ -53,11 +53,11 @@ def test_stopping_service_fails_no_call_while_others_run(tmp_path: Path) -> None
         begun = leaving.begun() + staying.begun()
     assert set(outcomes.values()) == {"OK"}
     assert sorted(text for text in begun if text.startswith("brief")) == sorted(outcomes)
-    assert len(leaving.begun()) > 20  # it was at work, however slow the machine
+    assert len(leaving.begun()) > 20  # the process was busy, even on a slow machine
 
 
 def test_last_service_answers_its_calls_before_it_stops(tmp_path: Path) -> None:
-    """All other calls fail as unavailable: whoever makes them again does nothing twice."""
+    """All other calls fail as UNAVAILABLE, so repeating them executes nothing twice."""
     with echo_process(tmp_path) as leaving, load(leaving) as end:
         leaving.process.terminate()
         assert leaving.process.wait(STOP_SECONDS) == 0

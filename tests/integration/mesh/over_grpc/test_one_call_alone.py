@@ -1,4 +1,4 @@
-"""What is wrong with one call, and what is too much of it, is felt by that call alone."""
+"""An invalid or oversized call affects no other call."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_stream_that_is_reset_during_sending_ends_only_itself(stranger: Stranger
 
 
 def test_refused_and_reset_calls_disturb_no_other(stranger: Stranger) -> None:
-    """As a client does that hears a goodbye: the others' answers must come all the same."""
+    """Refuse calls as after a goodbye. The responses of the other calls still arrive."""
     asked = [stranger.ask(**GATHER) for _ in range(limits.MAX_STREAMS)]
     stranger.h2.remote_settings.max_concurrent_streams = 1000
     stranger.h2.remote_settings.acknowledge()
@@ -57,7 +57,7 @@ def test_refused_and_reset_calls_disturb_no_other(stranger: Stranger) -> None:
 
 
 def give_up(stranger: Stranger, headers: dict[str, str]) -> None:
-    """Some calls, each reset in the same breath, and all in one."""
+    """Make calls that are reset at once, all in one packet."""
     with suspended(stranger):
         for _ in range(5):
             stranger.h2.reset_stream(stranger.ask(**headers))
@@ -72,14 +72,14 @@ def suspended(stranger: Stranger) -> Iterator[None]:
 
 
 def test_client_faster_than_its_method_has_to_wait(stranger: Stranger) -> None:
-    """Nothing is refused or lost: the client may go on when the method reads on."""
+    """No data is refused or lost. The client may continue when the method reads."""
     stream_id = stranger.ask(say("gate"), end=False, **GATHER)
     message = say("x" * 1000)
     sent = 0
     while len(message) < stranger.h2.local_flow_control_window(stream_id):
         stranger.send(stream_id, message)
         sent += 1
-        stranger.call()  # what the server grants meanwhile has come, and other calls go through
+        stranger.call()  # receives the granted window; other calls succeed
     assert sent * len(message) < 4 * limits.MAX_UNREAD_BYTES
     EchoService.gate.send()
     for _ in range(1000):
@@ -113,7 +113,7 @@ def test_data_after_the_response_is_not_kept(stranger: Stranger, echo: Any) -> N
 
 
 def test_call_with_a_passed_deadline_is_not_started(start: Any, echo: Any) -> None:
-    """Nor one whose client has left, when at last there is a worker for it."""
+    """A call whose client has disconnected before a worker is free is not started either."""
     busy = start(EchoService, max_workers=1)
     with Stranger(busy.server.bound_port) as client:
         held = client.ask(say("gate"))
@@ -144,7 +144,7 @@ def test_disconnected_client_leaves_no_timer(stranger: Stranger, echo: Any) -> N
     assert len(timers) == 10
     assert not any(timer.called for timer in timers)
     stranger.sock.close()
-    eventually(lambda: all(timer.called for timer in timers))  # as eventlet says of those that are cancelled
+    eventually(lambda: all(timer.called for timer in timers))  # eventlet marks cancelled timers as called
     eventually(lambda: not echo.server.listener.connections)
 
 
@@ -191,7 +191,7 @@ def test_unread_response_is_dropped(stranger: Stranger, echo: Any, monkeypatch: 
 
 
 def test_busy_client_does_not_starve_others(stranger: Stranger, echo: Any) -> None:
-    """While its frames pour in, and it takes nothing, another one is answered."""
+    """Another client is answered while one client sends frames and reads nothing."""
     flood = WindowUpdateFrame(0, window_increment=1).serialize() * 1000
 
     def pour() -> None:

@@ -1,4 +1,4 @@
-"""What a stranger can send: clear answers, nobody else harmed, and a process that lives and stays small."""
+"""Hostile clients get clear answers, disturb no other client, and use little memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
 
 @pytest.fixture(autouse=True)
 def _is_well_afterwards(service: ServiceProcess) -> Iterator[None]:
-    """It lives, it answers, and at no time was it much larger than before."""
+    """Check that the process lives and answers, and that its memory has not grown much."""
     service.forget_peak()
     before = service.memory("VmRSS")
     yield
@@ -97,7 +97,7 @@ def test_garbage_ends_the_connection(preface: bytes, garbage: bytes, service: Se
             client.sock.sendall(preface + garbage)
         with suppress(OSError):
             while client.sock.recv(1000):
-                """Until it hangs up."""
+                """Read until the server closes the connection."""
 
 
 def test_client_without_a_handshake_is_disconnected(service: ServiceProcess) -> None:
@@ -105,7 +105,7 @@ def test_client_without_a_handshake_is_disconnected(service: ServiceProcess) -> 
         slow.sock.sendall(PREFACE[:10])
         for client in (silent, slow):
             while client.sock.recv(1000):
-                """The server's settings, then the end."""
+                """Read the server's settings, then the end of the connection."""
 
 
 def test_reset_connection_at_any_stage_disturbs_no_other(service: ServiceProcess) -> None:
@@ -165,7 +165,7 @@ def test_decompression_bombs_are_refused(wbits: int, service: ServiceProcess) ->
 
 
 def test_messages_waiting_for_workers_have_a_limit(service: ServiceProcess) -> None:
-    """Many large ones at once: some are refused, all others are answered."""
+    """Of many large concurrent messages, some are refused and all others are answered."""
     large = enveloped(b"\x1a\x80\x80\x80\x04" + b"x" * 8 * 1024 * 1024)
 
     def upload(_: int) -> str:
@@ -210,7 +210,7 @@ def test_rapid_resets_end_the_connection(stranger: Stranger) -> None:
 
     with suppress(OSError):
         attack()
-    assert stranger.goodbye() in {CALM, None}  # None: the system lost it, for we went on sending
+    assert stranger.goodbye() in {CALM, None}  # None: the GOAWAY was lost, because the client went on sending
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_flood_of_connections_is_limited(service: ServiceProcess) -> None:
 
 
 def test_flood_of_calls_over_many_connections_is_limited(service: ServiceProcess) -> None:
-    """Those that are more than the process has room for are refused, to be made elsewhere."""
+    """Calls beyond the limit of the process are refused, so that the client makes them elsewhere."""
     with ExitStack() as clients:
         many = [clients.enter_context(Stranger(service.port)) for _ in range(15)]
         for client in many:
@@ -252,7 +252,7 @@ def test_flood_of_calls_over_many_connections_is_limited(service: ServiceProcess
 
 
 def test_client_that_reads_nothing_delays_no_other(service: ServiceProcess) -> None:
-    """A hundred streams without end, no one of which is read."""
+    """Open a hundred endless streams without reading any of them."""
     with Stranger(service.port) as client:
         client.listen()  # for the window
         for _ in range(limits.MAX_STREAMS - 10):

@@ -1,4 +1,4 @@
-"""Over TLS a handshake is one more thing that can go wrong: nothing of it may reach anybody else."""
+"""TLS: a failed or missing handshake affects no other client."""
 
 from __future__ import annotations
 
