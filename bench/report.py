@@ -22,6 +22,7 @@ TITLES = {
     "reads": "GET /products/{id}",
     "overload": "More clients than it can serve",
     "gateways": "One gateway at the port, and two",
+    "clients": "The gateway on its own AMQP client, and on aiormq",
     "rpc": "RPC: an echo, one process on each side",
     "grpc": "gRPC: GetProduct, one process on each side",
     "events": "Events, from the outbox to their handlers",

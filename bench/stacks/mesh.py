@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from pathlib import Path
 
 from amqp.exceptions import NotFound
@@ -19,7 +20,7 @@ from bench.stacks import WrongBooks
 from bench.stacks.shop import open_shop
 from bench.stacks.stock import execute, rows
 from mycelium.parked import queues
-from mycelium.plan import SERVICES
+from mycelium.plan import GATEWAY, SERVICES
 from mycelium.servers import NotReady, free_port, wait_until
 from mycelium.servers.program import tied_to_parent
 from mycelium.state import ROOT, State
@@ -42,6 +43,13 @@ class Mesh:
         self._host = self.url.removeprefix("http://")
         self.tokens = open_shop(self.url, self._settings["ADMIN_PASSWORD"])
         self._before = (0, 0)
+        self._beside: Mapping[str, int] = {}
+
+    def behind(self, name: str, host: str, beside: Mapping[str, int]) -> Mesh:
+        """The same mesh, reached through a gateway at `host`; `beside` are processes that are not its own."""
+        other = copy(self)
+        other.name, other._host, other._beside = name, host, beside
+        return other
 
     def orders(self) -> load.Load:
         return load.orders(self._host, self.tokens, one_line=False)
@@ -51,7 +59,9 @@ class Mesh:
 
     def roots(self) -> Mapping[str, int]:
         members = {one["name"]: one["pid"] for one in processes(self.state) or () if one["pid"]}
-        return {**members, "supervisor": self._pid}
+        if GATEWAY in self._beside:
+            members["the mesh's own gateway"] = members.pop(GATEWAY)
+        return {**members, **self._beside, "supervisor": self._pid}
 
     def clean(self) -> None:
         self.settle()
