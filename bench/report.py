@@ -21,6 +21,7 @@ TITLES = {
     "reads": "GET /products/{id}",
     "overload": "Four times as many clients",
     "gateways": "One gateway and two gateways on one port",
+    "clients": "The gateway on its own AMQP client, and on aiormq",
     "rpc": "RPC: an echo, one process on each side",
     "grpc": "gRPC: GetProduct, one process on each side",
     "events": "Events, from the outbox to their handlers",

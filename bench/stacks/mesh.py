@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from pathlib import Path
 
 from amqp.exceptions import NotFound
@@ -18,7 +19,7 @@ from bench.stacks import WrongBooks
 from bench.stacks.shop import open_shop
 from bench.stacks.stock import execute, rows
 from mycelium.diagnostics.dead_letters import queue_names
-from mycelium.runner.process_plan import SERVICES
+from mycelium.runner.process_plan import GATEWAY, SERVICES
 from mycelium.runner.supervisor import processes, restarts
 from mycelium.seed import schemas_of
 from mycelium.servers import NotReady, free_port, wait_until
@@ -40,6 +41,13 @@ class Mesh:
         self._host = self.url.removeprefix("http://")
         self.tokens = open_shop(self.url, self._settings["ADMIN_PASSWORD"])
         self._before = (0, 0)
+        self._beside: Mapping[str, int] = {}
+
+    def behind(self, name: str, host: str, beside: Mapping[str, int]) -> Mesh:
+        """Return the same mesh behind a gateway at `host`; `beside` are the processes outside the mesh."""
+        other = copy(self)
+        other.name, other._host, other._beside = name, host, beside
+        return other
 
     def orders(self) -> load.Load:
         return load.orders(self._host, self.tokens, one_line=False)
@@ -49,7 +57,9 @@ class Mesh:
 
     def roots(self) -> Mapping[str, int]:
         members = {row["name"]: row["pid"] for row in processes(self.state) or () if row["pid"]}
-        return {**members, "supervisor": self._pid}
+        if GATEWAY in self._beside:
+            members["the mesh's own gateway"] = members.pop(GATEWAY)
+        return {**members, **self._beside, "supervisor": self._pid}
 
     def clean(self) -> None:
         self.settle()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.options import Options
 from bench.results import Sample
-from bench.suites import events, grpc, http, inside, rpc
+from bench.suites import clients, events, grpc, http, inside, rpc
 
 Suite = Callable[[Options], tuple[list[Sample], dict[str, float]]]
 
@@ -15,6 +15,7 @@ SUITES: dict[str, Suite] = {
     "reads": http.reads,
     "overload": http.overload,
     "gateways": http.gateways,
+    "clients": clients.clients,
     "rpc": rpc.rpc,
     "grpc": grpc.grpc,
     "events": events.events,
