@@ -25,7 +25,9 @@ MAX_CELL_LENGTH = 100
 
 def names_in(text: str) -> set[str]:
     """Return the paths, the paths with a name such as `a/b.py:Class.method`, and the dotted names."""
-    paths = {path.rstrip(".") + (f":{name.rstrip('.')}" if name else "") for path, name in _PATH.findall(text)}
+    paths = {
+        path.rstrip(".") + (f":{name.rstrip('.')}" if name else "") for path, name in _PATH.findall(text)
+    }
     return paths | set(_DOTTED.findall(text))
 
 
@@ -131,6 +133,26 @@ def test_table_cell_is_no_longer_than_a_line(page: Path) -> None:
     assert [cell for cell in cells if len(cell) > MAX_CELL_LENGTH] == []
 
 
+_PACKAGE = re.compile(r"^\| `nameko_mesh\.(\w+)` \|[^|]+\|([^|]*)\|$", re.MULTILINE)
+_IMPORT = re.compile(r"^\s*(?:from|import) nameko_mesh(?:\.| import )(\w+)", re.MULTILINE)
+
+
+def test_drawing_of_the_packages_has_their_imports() -> None:
+    """The table beside the drawing lists each package, and the packages that it imports."""
+    mesh = ROOT / "nameko_mesh"
+    packages = {path.parent.name for path in mesh.glob("*/__init__.py")}
+    imports = {
+        package: {
+            name for file in (mesh / package).rglob("*.py") for name in _IMPORT.findall(file.read_text())
+        }
+        for package in packages
+    }
+    described = _PACKAGE.findall((ROOT / "docs" / "architecture.md").read_text())
+    assert {package: set(listed.replace(",", "").split()) for package, listed in described} == {
+        package: (names & packages) - {package} for package, names in imports.items()
+    }
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -165,7 +187,9 @@ def test_missing_name_is_reported(name: str) -> None:
 
 
 def test_names_are_read_from_prose_tables_and_drawings() -> None:
-    text = "| `a` | `nameko_mesh/log.py`, gateway/app.py:create_app |\n`python -m bench.tricks.sql`. See docs/."
+    text = (
+        "| `a` | `nameko_mesh/log.py`, gateway/app.py:create_app |\n`python -m bench.tricks.sql`. See docs/."
+    )
     assert names_in(text) == {
         "nameko_mesh/log.py",
         "gateway/app.py:create_app",

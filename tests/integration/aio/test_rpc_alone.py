@@ -10,7 +10,7 @@ from mycelium.servers import Program, running
 from nameko_mesh.aio import RpcClient
 from nameko_mesh.errors import MeshError
 from tests.examples import python_blocks
-from tests.integration.aio.waiting import until
+from tests.waiting import eventually_async
 
 
 def block_with(name):
@@ -35,7 +35,7 @@ def balances(broker, tmp_path_factory):
 
 async def test_asyncio_client_of_the_example_calls_the_services_of_the_example(broker, balances, capsys):
     async with RpcClient(broker.amqp_uri, name="waiter") as client:
-        await until(lambda: answers(client))
+        await eventually_async(lambda: answers(client), seconds=30)
     program = ModuleType("program")
     exec(block_with("RpcClient"), vars(program))
 
@@ -46,7 +46,7 @@ async def test_asyncio_client_of_the_example_calls_the_services_of_the_example(b
 
 async def test_refusal_keeps_its_slug_from_service_to_service(broker, balances):
     async with RpcClient(broker.amqp_uri, name="waiter") as client:
-        await until(lambda: answers(client))
+        await eventually_async(lambda: answers(client), seconds=30)
         paid = await client.call("teller", "pay", {"account_id": "A1", "amount": 300}, timeout=5.0)
 
     assert paid == {"account_id": "A1", "refused": "not-enough"}
