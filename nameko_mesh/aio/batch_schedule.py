@@ -1,7 +1,7 @@
 """Decides when a batch leaves, and which items are refused. Pure functions: no clock and no event loop.
 
 Callers whose batch has just returned come back one after the other. The first few would leave at once as a
-small batch, at the price of a large one. So a batch beside others in flight waits until it is as large as all
+small batch, at the cost of a large one. So a batch beside others in flight waits until it is as large as all
 of them together, or full. A batch in flight for more than STUCK_SECONDS may be stuck and does not count.
 
 With 3 lanes and batches of at most 100 items:

@@ -3,7 +3,7 @@
     from nameko_mesh.events import Event                           the base of published events
     from nameko_mesh.events import event_handler, batch_handler    entrypoints of a Nameko service
 
-`schema` holds the events and their envelope, `exchanges` the AMQP topology, `bundle` the messages with
+`schema` holds the events and their envelope, `exchanges` the AMQP topology. `bundle` holds the messages with
 several events, `handler` and `batches` the entrypoints.
 
 Names are resolved at their first use, because asyncio programs import `schema` without eventlet and Nameko.

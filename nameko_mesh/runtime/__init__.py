@@ -3,7 +3,7 @@
     SERVICE_CONTAINER_CLS: nameko_mesh.runtime.Container     in the configuration
     presence = Presence()                                    in the service class
 
-`container` starts and stops a service, `presence` serves health over HTTP and registers with Consul,
+`container` starts and stops a service. `presence` serves health over HTTP and registers with Consul.
 `probes` checks the consumers and the database.
 """
 

@@ -11,8 +11,8 @@ can work. Otherwise they answer 503 with the missing parts:
     the database is down        200        503
     the service is leaving      200        503
 
-Consul checks /ready, and a supervisor checks /health. The registered port is the `bound_port` of an
-extension, such as a gRPC server, or else the port of the health server.
+Consul checks /ready, and a supervisor checks /health. The registered port is the
+`bound_port` of an extension, such as a gRPC server. Without such an extension it is the port of /health.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def untouched(mesh):
 
 
 @pytest.mark.parametrize(("body", "refusal", "named"), BODIES.values(), ids=BODIES)
-def test_a_bad_order_is_refused_by_name(mesh, untouched, body, refusal, named):
+def test_invalid_order_is_refused_by_field(mesh, untouched, body, refusal, named):
     answer = mesh.http.post("/orders", json=body, headers=mesh.as_user("alice"))
     assert (answer.status_code, answer.json()["code"]) == refusal, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -62,35 +62,35 @@ def test_a_bad_order_is_refused_by_name(mesh, untouched, body, refusal, named):
 
 
 @pytest.mark.parametrize(("body", "status", "code"), RAW.values(), ids=RAW)
-def test_a_body_that_is_no_order_is_refused(mesh, untouched, body, status, code):
+def test_malformed_body_is_refused(mesh, untouched, body, status, code):
     headers = {**mesh.as_user("alice"), "Content-Type": "application/json"}
     answer = mesh.http.post("/orders", content=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
 
 
 @pytest.mark.parametrize("token", [None, "junk", "a.b.c"])
-def test_without_a_token_nothing_is_ordered(mesh, untouched, token):
+def test_order_without_a_valid_token_is_refused(mesh, untouched, token):
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     answer = mesh.http.post("/orders", json={"product_id": "P002", "quantity": 1}, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_the_same_product_twice_is_one_line(mesh):
+def test_repeated_product_becomes_one_line(mesh):
     items = [{"product_id": "P002", "quantity": 1}] * 2
     answer = mesh.http.post("/orders", json={"items": items}, headers=mesh.as_user("alice"))
     (line,) = answer.json()["items"]
     assert line["quantity"] == 2
 
 
-def test_only_the_admin_manages_products(mesh, untouched):
+def test_change_of_a_product_by_a_user_is_forbidden(mesh, untouched):
     body = {"name": "Mine", "price_minor": 1, "stock": 1}
     assert mesh.http.post("/products", json=body, headers=mesh.as_user("alice")).status_code == 403
     restock = mesh.http.post("/products/P002/restock", json={"quantity": 5}, headers=mesh.as_user("bob"))
     assert restock.json()["code"] == "forbidden"
 
 
-def test_a_wrong_password_is_told_from_nothing(mesh):
+def test_wrong_password_and_unknown_account_look_the_same(mesh):
     wrong = mesh.http.post(
         "/auth/token", data={"username": "alice@example.com", "password": "wrong password"}
     )

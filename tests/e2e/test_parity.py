@@ -45,14 +45,16 @@ def mark(mesh: Any) -> str:
 
 
 @pytest.mark.parametrize(("steps", "way"), PLAYED)
-def test_an_operation_has_one_answer(steps: list[Step], way: str, ways: dict[str, Way], mark: str) -> None:
+def test_operation_has_the_same_outcome_over_every_way(
+    steps: list[Step], way: str, ways: dict[str, Way], mark: str
+) -> None:
     for step in steps:
         operation, given, outcome = marked(step, mark)
         told = ways[way].ask(operation, given)
         assert agrees(told, outcome), f"{operation} {given}: expected {outcome}, got {told}"
 
 
-def test_no_operation_is_left_to_rpc_alone() -> None:
+def test_operation_is_played_over_http_or_grpc_too() -> None:
     asked = {(step.operation, way) for steps, way in (one.values for one in PLAYED) for step in steps}
     operations = {operation for operation, _ in asked}
     assert operations == {operation for operation, way in asked if way in ("HTTP", "gRPC")}

@@ -13,7 +13,7 @@ FAST = {"product_id": "P001", "quantity": 1}
 DEADLINE = 2.0
 
 
-async def test_a_stock_service_answers_through_the_gateway(http, alice):
+async def test_stock_nameko_service_answers_through_the_gateway(http, alice):
     product = await http.get("/products/P001")
     order = await http.post("/orders", json=FAST, headers=alice)
 
@@ -21,19 +21,19 @@ async def test_a_stock_service_answers_through_the_gateway(http, alice):
     assert (order.status_code, order.headers["location"]) == (201, "/orders/o-1")
 
 
-async def test_many_requests_at_once_share_one_connection(http, alice):
+async def test_parallel_requests_share_one_connection(http, alice):
     answers = await asyncio.gather(*(http.post("/orders", json=FAST, headers=alice) for _ in range(50)))
 
     assert {answer.status_code for answer in answers} == {201}
 
 
-async def test_a_refused_order(http, alice):
+async def test_refused_order_has_the_status_of_its_code(http, alice):
     answer = await http.post("/orders", json={"product_id": "NONE", "quantity": 1}, headers=alice)
 
     assert (answer.status_code, answer.json()["code"]) == (409, "out-of-stock")
 
 
-async def test_a_service_that_is_too_slow_is_given_up_at_the_deadline(http, alice):
+async def test_slow_service_is_a_timeout_at_the_deadline(http, alice):
     began = time.monotonic()
     answer = await http.post("/orders", json=SLOW, headers={**alice, "Idempotency-Key": "slow"})
     took = time.monotonic() - began
@@ -43,7 +43,7 @@ async def test_a_service_that_is_too_slow_is_given_up_at_the_deadline(http, alic
     assert DEADLINE * 0.9 < took < DEADLINE + 1
 
 
-async def test_a_client_that_waits_less_is_told_sooner(http, alice):
+async def test_shorter_client_timeout_is_the_deadline(http, alice):
     began = time.monotonic()
     answer = await http.post("/orders", json=SLOW, headers={**alice, "X-Request-Timeout": "0.4"})
     took = time.monotonic() - began
@@ -52,7 +52,7 @@ async def test_a_client_that_waits_less_is_told_sooner(http, alice):
     assert 0.4 <= took < DEADLINE
 
 
-async def test_what_was_left_is_in_the_log(http, gateway, alice):
+async def test_remaining_budget_of_a_failed_call_is_logged(http, gateway, alice):
     await http.post(
         "/orders",
         json={"product_id": "CRASH", "quantity": 1},
@@ -63,7 +63,7 @@ async def test_what_was_left_is_in_the_log(http, gateway, alice):
     assert 0 < int(line.rpartition(" budget_ms=")[2]) < 1000
 
 
-async def test_a_service_that_never_started_is_told_at_once(http):
+async def test_unknown_service_is_unavailable_at_once(http):
     began = time.monotonic()
     answer = await http.post("/auth/token", data={"username": "a@example.com", "password": "long enough"})
     took = time.monotonic() - began
@@ -73,7 +73,7 @@ async def test_a_service_that_never_started_is_told_at_once(http):
     assert took < DEADLINE
 
 
-async def test_a_service_that_breaks_is_no_500_and_tells_nothing(http, gateway, alice):
+async def test_crash_of_a_service_is_unavailable_without_its_error(http, gateway, alice):
     answer = await http.post(
         "/orders", json={"product_id": "CRASH", "quantity": 1}, headers={**alice, "X-Request-Id": "the-crash"}
     )
@@ -83,7 +83,7 @@ async def test_a_service_that_breaks_is_no_500_and_tells_nothing(http, gateway, 
     assert "the-crash" in gateway.output
 
 
-async def test_a_broker_that_is_not_there_yet_keeps_nobody_from_starting(start_gateway, unused_port, alice):
+async def test_gateway_starts_without_a_broker(start_gateway, unused_port, alice):
     process = start_gateway(f"amqp://guest:guest@127.0.0.1:{unused_port}//")
 
     async with httpx.AsyncClient(base_url=process.url) as http:
@@ -97,7 +97,7 @@ async def test_a_broker_that_is_not_there_yet_keeps_nobody_from_starting(start_g
     assert took < DEADLINE
 
 
-async def test_a_broker_that_goes_and_comes_back(start_gateway, proxy, stubs, arrived, alice):
+async def test_gateway_recovers_when_the_broker_comes_back(start_gateway, proxy, stubs, arrived, alice):
     process = start_gateway(proxy.uri)
     async with httpx.AsyncClient(base_url=process.url, timeout=10) as http:
 
@@ -128,7 +128,7 @@ async def test_a_broker_that_goes_and_comes_back(start_gateway, proxy, stubs, ar
         assert (await http.post("/orders", json=FAST, headers=alice)).status_code == 201
 
 
-async def test_an_order_is_followed_to_its_end(http, alice):
+async def test_stream_sends_an_order_until_its_final_status(http, alice):
     async with http.stream("GET", "/orders/o-9/events", headers=alice) as stream:
         lines = stream.aiter_lines()
 
@@ -153,7 +153,7 @@ async def test_an_order_is_followed_to_its_end(http, alice):
     assert rest == []
 
 
-async def test_a_body_too_large_is_refused_while_it_is_sent(http, alice):
+async def test_body_over_the_limit_is_refused_while_it_is_sent(http, alice):
     async def endless():
         for _ in range(64):
             yield b" " * 65536

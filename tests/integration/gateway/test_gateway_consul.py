@@ -8,9 +8,7 @@ from tests.integration.gateway.conftest import PATIENCE
 from tests.waiting import eventually_async
 
 
-async def test_it_is_found_while_it_serves_and_comes_back_to_an_agent_that_forgot_it(
-    start_gateway, amqp_uri, consul
-):
+async def test_gateway_registers_again_at_a_restarted_agent(start_gateway, amqp_uri, consul):
     agent, processes = consul
     process = start_gateway(amqp_uri, CONSUL_HTTP_ADDR=agent.http_addr)
     port = int(process.url.rpartition(":")[2])
@@ -39,7 +37,7 @@ async def test_it_is_found_while_it_serves_and_comes_back_to_an_agent_that_forgo
         assert (await catalogue.get("/v1/catalog/service/gateway")).json() == []
 
 
-async def test_it_serves_without_an_agent(start_gateway, amqp_uri, unused_port):
+async def test_gateway_serves_without_an_agent(start_gateway, amqp_uri, unused_port):
     process = start_gateway(amqp_uri, CONSUL_HTTP_ADDR=f"127.0.0.1:{unused_port}")
 
     async with httpx.AsyncClient(base_url=process.url) as http:

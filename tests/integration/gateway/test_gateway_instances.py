@@ -90,7 +90,7 @@ class Reading:
         return time.monotonic() - began
 
 
-async def test_load_is_spread_over_all(reading, three):
+async def test_reads_are_spread_over_all_instances(reading, three):
     answered = await reading.for_a_while(5, rate=200)
 
     even = answered.total() / 3
@@ -99,7 +99,7 @@ async def test_load_is_spread_over_all(reading, three):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-async def test_one_that_is_killed_or_freezes_costs_no_read(reading, three, number):
+async def test_killed_or_frozen_instance_costs_no_read(reading, three, number):
     dead, *living = three
     load = asyncio.create_task(reading.for_a_while(3))
     await reading.one()
@@ -109,7 +109,7 @@ async def test_one_that_is_killed_or_freezes_costs_no_read(reading, three, numbe
     await load
 
 
-async def test_one_that_thaws_is_asked_again(reading, three):
+async def test_resumed_instance_gets_reads_again(reading, three):
     frozen, *living = three
     frozen.child.send_signal(signal.SIGSTOP)
     await reading.until_asked(living)
@@ -118,7 +118,7 @@ async def test_one_that_thaws_is_asked_again(reading, three):
     await reading.until_asked(three)
 
 
-async def test_when_no_instance_is_left_rpc_answers(reading, three):
+async def test_rpc_answers_when_no_instance_is_left(reading, three):
     for one in three:
         one.child.kill()
 
@@ -130,7 +130,7 @@ async def test_when_no_instance_is_left_rpc_answers(reading, three):
     assert f'gateway_target_ready{{instance="127.0.0.1:{three[0].port}",service="products"}} 0.0' in text
 
 
-async def test_consul_tells_who_comes_and_who_goes(start_gateway, amqp_uri, stubs, consul, start_instance):
+async def test_reads_follow_the_instances_in_consul(start_gateway, amqp_uri, stubs, consul, start_instance):
     agent, processes = consul
     old, new = start_instance(), start_instance()
     async with httpx.AsyncClient(base_url=agent.http_addr) as catalogue:

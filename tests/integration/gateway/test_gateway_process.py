@@ -24,7 +24,7 @@ URI = "amqp://guest:guest@127.0.0.1:1//"
         ({"AMQP_URI": "amqp://host:port", "JWT_SECRET": SECRET}, ["AMQP_URI"]),
     ],
 )
-def test_a_missing_setting_is_named_in_one_line(run_gateway, environment, named):
+def test_missing_setting_is_named_in_one_line(run_gateway, environment, named):
     ended = run_gateway(**environment)
 
     assert ended.returncode == 1
@@ -32,7 +32,7 @@ def test_a_missing_setting_is_named_in_one_line(run_gateway, environment, named)
     assert all(name in ended.stderr for name in named)
 
 
-def test_a_port_in_use_is_named_in_one_line(run_gateway):
+def test_port_in_use_is_named_in_one_line(run_gateway):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = run_gateway(AMQP_URI=URI, JWT_SECRET=SECRET, GATEWAY_PORT=str(port))
@@ -42,7 +42,7 @@ def test_a_port_in_use_is_named_in_one_line(run_gateway):
     assert str(port) in ended.stderr
 
 
-async def test_sigterm_lets_the_request_in_flight_end_and_exits_0(gateway, http, alice, arrived):
+async def test_sigterm_answers_the_request_in_flight_and_exits_with_0(gateway, http, alice, arrived):
     order = {"product_id": "HALF", "quantity": 1}
     headers = {**alice, "Idempotency-Key": f"half-{time.monotonic_ns()}"}
     in_flight = asyncio.create_task(http.post("/orders", json=order, headers=headers))
@@ -60,7 +60,7 @@ async def test_sigterm_lets_the_request_in_flight_end_and_exits_0(gateway, http,
         await http.get("/health")
 
 
-async def test_sigterm_ends_what_would_never_end_by_itself(gateway, http, alice):
+async def test_sigterm_ends_the_stream_of_an_order(gateway, http, alice):
     async with http.stream("GET", "/orders/o-5/events", headers=alice) as stream:
         chunks = stream.aiter_text()
         assert "confirmed" in await anext(chunks)
@@ -74,7 +74,7 @@ async def test_sigterm_ends_what_would_never_end_by_itself(gateway, http, alice)
     assert time.monotonic() - began < 5
 
 
-async def test_sigterm_while_the_broker_is_away(start_gateway, unused_port):
+async def test_sigterm_without_a_broker_exits_with_0(start_gateway, unused_port):
     process = start_gateway(f"amqp://guest:guest@127.0.0.1:{unused_port}//")
 
     process.ask_to_stop()

@@ -35,7 +35,7 @@ async def ask(port, path="/health"):
         return await http.get(path)
 
 
-async def test_both_accept_what_comes_to_the_port(start_gateway, amqp_uri, stubs, shared_port, alice):
+async def test_both_gateways_accept_on_the_shared_port(start_gateway, amqp_uri, stubs, shared_port, alice):
     metrics_ports = [free_port(), free_port()]
     for port in metrics_ports:
         start_gateway(amqp_uri, **shared(shared_port), GATEWAY_METRICS_PORT=str(port))
@@ -53,7 +53,7 @@ async def test_both_accept_what_comes_to_the_port(start_gateway, amqp_uri, stubs
     assert placed >= 2
 
 
-def test_nobody_is_sent_to_one_that_does_not_serve_yet(shared_port):
+def test_connection_never_reaches_a_socket_that_does_not_listen(shared_port):
     address = "127.0.0.1", shared_port
     with (
         open_shared_socket(address, socket.AF_INET) as starting,
@@ -66,13 +66,13 @@ def test_nobody_is_sent_to_one_that_does_not_serve_yet(shared_port):
             starting.accept()
 
 
-async def test_each_answers_at_its_own_port_too(pair, shared_port):
+async def test_gateway_answers_at_its_own_port_too(pair, shared_port):
     for gateway in pair:
         assert (await ask(gateway.url.rpartition(":")[2])).is_success
         assert not gateway.url.endswith(str(shared_port))
 
 
-async def test_one_that_is_killed_leaves_the_port_to_the_other(pair, shared_port):
+async def test_killed_gateway_leaves_the_port_to_the_other(pair, shared_port):
     victim, other = pair
     victim.child.kill()
     await asyncio.to_thread(victim.child.wait)
@@ -81,7 +81,7 @@ async def test_one_that_is_killed_leaves_the_port_to_the_other(pair, shared_port
     assert other.child.poll() is None
 
 
-async def test_one_that_leaves_answers_what_it_has_accepted(pair, shared_port, alice, arrived):
+async def test_leaving_gateway_answers_its_accepted_requests(pair, shared_port, alice, arrived):
     order = {"product_id": "HALF", "quantity": 1}
     keys = [f"shared-{time.monotonic_ns()}-{number}" for number in range(2)]
 
@@ -103,7 +103,7 @@ async def test_one_that_leaves_answers_what_it_has_accepted(pair, shared_port, a
     assert port_is_free(shared_port)
 
 
-async def test_while_one_leaves_the_other_serves(pair, shared_port):
+async def test_other_gateway_serves_while_the_first_leaves(pair, shared_port):
     leaving, _ = pair
     leaving.ask_to_stop()
     answered, reset = 0, 0
@@ -117,7 +117,7 @@ async def test_while_one_leaves_the_other_serves(pair, shared_port):
     assert leaving.exit_code() == 0
 
 
-async def test_each_is_in_the_catalogue_at_its_own_port(start_gateway, amqp_uri, consul, shared_port):
+async def test_gateway_is_registered_at_its_own_port(start_gateway, amqp_uri, consul, shared_port):
     agent, _ = consul
     told = {**shared(shared_port), "CONSUL_HTTP_ADDR": agent.http_addr}
     pair = [start_gateway(amqp_uri, **told) for _ in range(2)]
@@ -139,7 +139,7 @@ async def test_each_is_in_the_catalogue_at_its_own_port(start_gateway, amqp_uri,
     await eventually_async(one_is_left, PATIENCE)
 
 
-async def test_a_port_that_somebody_has_alone_is_named(pair, run_gateway, amqp_uri):
+async def test_exclusively_bound_port_is_named_in_one_line(pair, run_gateway, amqp_uri):
     taken = pair[0].url.rpartition(":")[2]
     ended = await asyncio.to_thread(
         run_gateway, AMQP_URI=amqp_uri, JWT_SECRET="x" * 32, GATEWAY_PORT="0", **shared(taken)

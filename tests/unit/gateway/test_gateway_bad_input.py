@@ -29,7 +29,7 @@ JSON = {"Content-Type": "application/json"}
         (b'{"__type__": "decimal", "__value__": "1"}', "integer"),
     ],
 )
-async def test_a_bad_quantity(http, mesh, alice, is_problem, quantity, why):
+async def test_invalid_quantity_is_refused_by_field(http, mesh, alice, is_problem, quantity, why):
     one = await http.post("/orders", content=LINE % quantity, headers={**alice, **JSON})
     many = await http.post(
         "/orders", content=b'{"items":[%s]}' % (LINE % quantity), headers={**alice, **JSON}
@@ -66,7 +66,7 @@ async def test_a_bad_quantity(http, mesh, alice, is_problem, quantity, why):
         (None, "body"),
     ],
 )
-async def test_a_bad_order(http, mesh, alice, is_problem, body, field):
+async def test_invalid_order_is_refused_by_field(http, mesh, alice, is_problem, body, field):
     is_problem(await http.post("/orders", json=body, headers=alice), 422, "validation-failed", field)
     assert mesh.calls == []
 
@@ -84,21 +84,21 @@ async def test_a_bad_order(http, mesh, alice, is_problem, body, field):
         b'{"a":' * 50_000,
     ],
 )
-async def test_broken_json(http, mesh, alice, is_problem, body):
+async def test_malformed_json_is_refused(http, mesh, alice, is_problem, body):
     answer = await http.post("/orders", content=body, headers={**alice, **JSON})
 
     is_problem(answer, 422, "validation-failed", "body")
     assert mesh.calls == []
 
 
-async def test_many_mistakes_are_told_up_to_a_bound(http, alice, is_problem):
+async def test_listed_errors_are_limited_to_twenty(http, alice, is_problem):
     answer = await http.post("/orders", json={"items": [{"bad": 1}] * 100}, headers=alice)
 
     assert len(is_problem(answer, 422, "validation-failed")["errors"]) == 20
 
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
-async def test_a_body_that_is_not_said_to_be_json(http, mesh, alice, is_problem, content_type):
+async def test_body_without_the_content_type_of_json_is_refused(http, mesh, alice, is_problem, content_type):
     headers = {**alice, **({"Content-Type": content_type} if content_type else {})}
 
     is_problem(
@@ -107,21 +107,21 @@ async def test_a_body_that_is_not_said_to_be_json(http, mesh, alice, is_problem,
     assert mesh.calls == []
 
 
-async def test_json_may_name_its_charset(http, mesh, alice, an_order):
+async def test_content_type_may_name_a_charset(http, mesh, alice, an_order):
     mesh.answers["orders.place_orders"] = [{"ok": an_order()}]
     headers = {**alice, "Content-Type": "application/json; charset=utf-8"}
 
     assert (await http.post("/orders", content=LINE % b"1", headers=headers)).status_code == 201
 
 
-async def test_a_body_over_the_limit_is_refused_by_its_announced_length(http, mesh, alice, is_problem):
+async def test_body_with_a_content_length_over_the_limit_is_refused(http, mesh, alice, is_problem):
     answer = await http.post("/orders", content=b" " * 1_000_001, headers={**alice, **JSON})
 
     is_problem(answer, 413, "payload-too-large")
     assert mesh.calls == []
 
 
-async def test_who_asks_before_sending_too_much_is_told_before_sending(asgi, is_problem):
+async def test_too_large_body_is_refused_before_it_is_sent(asgi, is_problem):
     sent = 0
 
     async def body() -> AsyncIterator[bytes]:
@@ -134,7 +134,7 @@ async def test_who_asks_before_sending_too_much_is_told_before_sending(asgi, is_
     assert sent == 0
 
 
-async def test_a_body_over_the_limit_is_refused_while_it_streams(asgi, mesh, alice, is_problem):
+async def test_streamed_body_over_the_limit_is_refused(asgi, mesh, alice, is_problem):
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -149,26 +149,26 @@ async def test_a_body_over_the_limit_is_refused_while_it_streams(asgi, mesh, ali
     assert sent < 10_000_000
 
 
-async def test_a_stranger_gets_no_body_parsed(http, is_problem):
+async def test_body_is_not_parsed_without_a_token(http, is_problem):
     is_problem(await http.post("/orders", content=b"{", headers=JSON), 401, "unauthenticated")
 
 
 @pytest.mark.parametrize(
     "path", ["/products/%20", "/products/" + "x" * 65, "/products/a%00b", "/products/%ff"]
 )
-async def test_what_can_be_no_id_asks_nobody(http, mesh, is_problem, path):
+async def test_malformed_product_id_is_refused_without_a_call(http, mesh, is_problem, path):
     is_problem(await http.get(path), 422, "validation-failed", "product_id")
     assert mesh.calls == []
 
 
-async def test_a_path_that_names_nothing_is_not_found(http, is_problem):
+async def test_unknown_path_is_not_found(http, is_problem):
     is_problem(await http.get("/nothing"), 404, "not-found")
 
 
 @pytest.mark.parametrize(
     "path", ["/orders/a b", "/orders/a%0a/cancel", "/orders/%2e%2e%20/events", "/users/%7f"]
 )
-async def test_so_does_one_in_a_path_for_users_alone(http, mesh, alice, is_problem, path):
+async def test_malformed_id_is_refused_without_a_call(http, mesh, alice, is_problem, path):
     method = "POST" if path.endswith("cancel") else "GET"
 
     field = "user_id" if path.startswith("/users") else "order_id"
@@ -185,14 +185,14 @@ async def test_so_does_one_in_a_path_for_users_alone(http, mesh, alice, is_probl
         ("/docs", "GET"),
     ],
 )
-async def test_an_unknown_method_is_told_which_ones_there_are(http, is_problem, path, methods):
+async def test_unsupported_method_is_refused_with_the_allowed_methods(http, is_problem, path, methods):
     answer = await http.delete(path)
 
     assert path in is_problem(answer, 405, "method-not-allowed")["detail"]
     assert answer.headers["allow"] == methods
 
 
-def test_no_request_has_room_for_arbitrary_json():
+def test_request_models_accept_no_arbitrary_json():
     """What the guard against `__type__` rests on: strict models all the way down, without extras."""
     bodies = [
         model

@@ -49,7 +49,7 @@ def agent():
         thread.join()
 
 
-async def test_an_instance_is_in_the_catalogue_as_long_as_it_serves(agent, make_settings):
+async def test_instance_is_registered_until_it_stops(agent, make_settings):
     settings = make_settings(CONSUL_HTTP_ADDR=agent.address, CONSUL_HTTP_TOKEN="t", GATEWAY_PORT=8123)
     registration = ConsulRegistration(settings, agent.address)
 
@@ -67,7 +67,7 @@ async def test_an_instance_is_in_the_catalogue_as_long_as_it_serves(agent, make_
     assert agent.tokens == {"t"}
 
 
-async def test_it_leaves_the_catalogue_before_it_drains(agent, make_settings, mesh):
+async def test_instance_deregisters_before_it_drains(agent, make_settings, mesh):
     app = create_app(make_settings(CONSUL_HTTP_ADDR=f"http://{agent.address}"), mesh)
 
     async with app.router.lifespan_context(app):
@@ -78,19 +78,19 @@ async def test_it_leaves_the_catalogue_before_it_drains(agent, make_settings, me
         assert mesh.is_connected
 
 
-async def test_without_an_agent_it_serves_all_the_same(make_settings, mesh, unused_port):
+async def test_instance_serves_without_an_agent(make_settings, mesh, unused_port):
     app = create_app(make_settings(CONSUL_HTTP_ADDR=f"127.0.0.1:{unused_port}"), mesh)
 
     async with app.router.lifespan_context(app):
         assert app.state.lifecycle.not_ready() is None
 
 
-def test_a_wildcard_is_told_as_the_address_that_the_agent_sees():
+def test_wildcard_host_is_registered_with_the_address_of_the_route_to_consul():
     assert reachable_address("0.0.0.0", "http://127.0.0.1:8500") == "127.0.0.1"
     assert reachable_address("10.1.2.3", "127.0.0.1:8500") == "10.1.2.3"
 
 
-async def test_an_address_that_is_set_is_told(agent, make_settings):
+async def test_advertised_address_is_registered(agent, make_settings):
     settings = make_settings(GATEWAY_HOST="0.0.0.0", ADVERTISE_ADDRESS="10.9.8.7", GATEWAY_PORT=80)
     registration = ConsulRegistration(settings, agent.address)
 

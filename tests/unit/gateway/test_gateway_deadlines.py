@@ -62,7 +62,7 @@ def ask(http, mesh, admin, an_order):
 
 
 @every_route
-async def test_what_the_client_waits_is_the_deadline_of_every_call(ask, mesh, route, content):
+async def test_client_timeout_is_the_deadline_of_every_call(ask, mesh, route, content):
     began = time.time()
 
     answer = await ask(route, content, "0.25")
@@ -73,7 +73,7 @@ async def test_what_the_client_waits_is_the_deadline_of_every_call(ask, mesh, ro
 
 
 @every_route
-async def test_nobody_waits_longer_than_the_gateway_allows(ask, mesh, settings, route, content):
+async def test_long_client_timeout_is_cut_to_the_gateways_deadline(ask, mesh, settings, route, content):
     began = time.time()
 
     answer = await ask(route, content, "999999999")
@@ -84,7 +84,7 @@ async def test_nobody_waits_longer_than_the_gateway_allows(ask, mesh, settings, 
 
 
 @every_route
-async def test_what_is_no_time_is_refused_before_anything_is_done(ask, mesh, is_problem, route, content):
+async def test_invalid_timeout_is_refused_before_any_call(ask, mesh, is_problem, route, content):
     is_problem(await ask(route, content, "soon"), 422, "validation-failed", "X-Request-Timeout")
     assert mesh.calls == []
 
@@ -109,14 +109,14 @@ async def test_what_is_no_time_is_refused_before_anything_is_done(ask, mesh, is_
         "9" * 5000,
     ],
 )
-async def test_garbage_is_no_time(http, mesh, is_problem, given):
+async def test_malformed_timeout_is_refused(http, mesh, is_problem, given):
     answer = await http.get("/products/P001", headers={"X-Request-Timeout": given})
 
     is_problem(answer, 422, "validation-failed", "X-Request-Timeout")
     assert mesh.calls == []
 
 
-async def test_nothing_is_no_time(asgi, mesh, is_problem):
+async def test_blank_timeout_is_refused(asgi, mesh, is_problem):
     answer = await asgi.get("/products/P001", headers={"X-Request-Timeout": " "})
 
     is_problem(answer, 422, "validation-failed", "X-Request-Timeout")
@@ -124,11 +124,11 @@ async def test_nothing_is_no_time(asgi, mesh, is_problem):
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/openapi.json", "/docs"])
-async def test_who_asks_nobody_does_not_look(http, path):
+async def test_route_without_a_call_ignores_the_timeout(http, path):
     assert (await http.get(path, headers={"X-Request-Timeout": "soon"})).status_code in (200, 503)
 
 
-async def test_an_order_whose_time_ends_is_accepted_or_not_known(http, mesh, alice, an_order, is_problem):
+async def test_order_past_its_deadline_is_accepted_or_unknown(http, mesh, alice, an_order, is_problem):
     headers = {**alice, "X-Request-Timeout": "0.2", "Idempotency-Key": "k"}
     mesh.answers["orders.place_orders"] = [{"ok": an_order(status="pending")}]
     assert (await http.post("/orders", json=LINE, headers=headers)).status_code == 202

@@ -131,12 +131,12 @@ def an_old_request(path, *lines):
     return "\r\n".join([f"GET {path} HTTP/1.0", *lines, "", ""]).encode()
 
 
-def test_the_document_describes_the_routes_of_the_fast_path(app):
+def test_openapi_document_describes_the_routes_of_the_fast_path(app):
     paths = app.openapi()["paths"]
     assert all(method.lower() in paths[path] for method, path, _ in FAST_PATH_ROUTES)
 
 
-async def test_fastapi_is_not_asked_for_them(app, asgi, mesh, alice, an_order):
+async def test_fast_path_answers_without_the_routes_of_fastapi(app, asgi, mesh, alice, an_order):
     app.router.routes.clear()
     mesh.answers["products.get_products"] = [{"ok": {"id": "P001"}}]
     mesh.answers["orders.place_orders"] = [{"ok": an_order()}]
@@ -147,7 +147,7 @@ async def test_fastapi_is_not_asked_for_them(app, asgi, mesh, alice, an_order):
     assert (await asgi.get("/health")).status_code == 404
 
 
-async def test_a_dependency_is_asked_once_in_a_request(app, asgi, mesh, alice, an_order, settings):
+async def test_token_is_verified_once_in_a_request(app, asgi, mesh, alice, an_order, settings):
     class Counted(Tokens):
         verified = 0
 
@@ -165,7 +165,7 @@ async def test_a_dependency_is_asked_once_in_a_request(app, asgi, mesh, alice, a
     assert tokens.verified == 1
 
 
-async def test_a_body_in_one_packet_is_answered_here():
+async def test_request_in_one_packet_is_answered_by_the_fast_path():
     answer = await Shop().ask(a_request("POST", "/echo", LAST, body=b"hello"))
 
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -247,7 +247,7 @@ ORDINARY = {
     [*OUT_OF_THE_ORDINARY.values(), *ORDINARY.values()],
     ids=[*OUT_OF_THE_ORDINARY, *ORDINARY],
 )
-async def test_answers_equal_those_of_fastapi(make_settings, mesh, alice, an_order, packets, origins):
+async def test_responses_equal_those_of_fastapi(make_settings, mesh, alice, an_order, packets, origins):
     app = create_app(make_settings(GATEWAY_BODY_BYTES=BODY_BYTES, GATEWAY_CORS_ORIGINS=origins), mesh)
     mesh.answers["products.get_products"] = [{"ok": {"id": "P001", "price": 1.5}}]
     mesh.answers["orders.place_orders"] = [{"ok": an_order()}]
@@ -289,7 +289,7 @@ async def test_failures_equal_those_of_fastapi(make_settings, mesh, alice, outco
         assert await ask(app, packet) == await ask(app.without_fast_path, packet)
 
 
-async def test_requests_that_come_together_are_answered_in_their_order():
+async def test_pipelined_requests_are_answered_in_order():
     answer = await Shop().ask(
         a_request("POST", "/echo", body=b"one")
         + a_request("POST", "/plain", body=b"two")
@@ -303,7 +303,7 @@ async def test_requests_that_come_together_are_answered_in_their_order():
     assert answer.count(b"HTTP/1.1 200 OK") == 4
 
 
-async def test_a_request_that_is_cut_anywhere_is_put_together():
+async def test_request_split_at_any_byte_is_answered():
     whole = a_request("POST", "/echo", LAST, body=b"hello")
 
     for cut in range(1, len(whole), 7):
@@ -311,7 +311,7 @@ async def test_a_request_that_is_cut_anywhere_is_put_together():
         assert answer.endswith(b"\r\n\r\nhello"), cut
 
 
-async def test_a_crash_is_a_problem_that_tells_nothing_but_its_request_id(caplog):
+async def test_crash_is_a_problem_that_shows_only_the_request_id(caplog):
     answer = await Shop().ask(a_request("GET", "/crash", LAST, "X-Request-Id: r-1"))
 
     assert answer.startswith(b"HTTP/1.1 500 ")
@@ -322,7 +322,7 @@ async def test_a_crash_is_a_problem_that_tells_nothing_but_its_request_id(caplog
 
 
 @pytest.mark.parametrize("path", ["/split", "/null"])
-async def test_a_header_with_control_characters_never_leaves(path, caplog):
+async def test_response_header_with_a_control_character_is_not_sent(path, caplog):
     shop = Shop()
 
     answer = await shop.ask(a_request("GET", path, LAST))
@@ -333,7 +333,7 @@ async def test_a_header_with_control_characters_never_leaves(path, caplog):
     assert f'route="{path}",status="500"}} 1.0' in generate_latest(shop.metrics.registry).decode()
 
 
-async def test_requests_are_counted_by_their_template():
+async def test_requests_are_counted_by_the_template_of_their_path():
     shop = Shop()
 
     await shop.ask(a_request("POST", "/echo", LAST, body=b"hello"))
@@ -353,7 +353,7 @@ class Stamp:
         await self.app(scope, receive, send)
 
 
-async def test_other_middleware_is_refused_at_start_by_name(app, asgi, mesh):
+async def test_unknown_middleware_is_refused_at_start_by_name(app, asgi, mesh):
     app.add_middleware(Stamp)
 
     with pytest.raises(RuntimeError, match="the middleware Stamp would not act on POST /orders"):
@@ -365,7 +365,7 @@ async def test_other_middleware_is_refused_at_start_by_name(app, asgi, mesh):
 
 
 @pytest.mark.parametrize("lifespan", ["on", "auto"])
-async def test_a_server_does_not_start_with_other_middleware(app, lifespan, caplog):
+async def test_server_does_not_start_with_unknown_middleware(app, lifespan, caplog):
     app.add_middleware(Stamp)
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan=lifespan, log_config=None))
 
@@ -376,14 +376,14 @@ async def test_a_server_does_not_start_with_other_middleware(app, lifespan, capl
     assert "the middleware Stamp would not act on POST /orders" in caplog.text
 
 
-async def test_middleware_is_refused_once_the_application_has_started(app, asgi):
+async def test_middleware_added_after_the_start_is_refused(app, asgi):
     await asgi.get("/health")
 
     with pytest.raises(RuntimeError, match="started"):
         app.add_middleware(Stamp)
 
 
-async def test_an_exception_handler_that_is_added_acts_on_the_fast_path(app, asgi, mesh):
+async def test_added_exception_handler_acts_on_the_fast_path(app, asgi, mesh):
     async def teapot(request, error):
         return Response(status_code=418)
 
@@ -393,7 +393,7 @@ async def test_an_exception_handler_that_is_added_acts_on_the_fast_path(app, asg
     assert (await asgi.get("/products/P001")).status_code == 418
 
 
-async def test_a_handler_provides_every_dependency_of_its_route(app):
+async def test_handler_provides_every_dependency_of_its_route(app):
     """A new dependency of a route belongs in its handler in gateway/fast_path.py, then in this table."""
     provided = {
         "/orders": {caller, bearer, idempotency_key, order_body, current_gateway, request_context},
@@ -406,7 +406,7 @@ async def test_a_handler_provides_every_dependency_of_its_route(app):
     assert not app.router.dependencies
 
 
-async def test_no_dependency_would_block_the_loop(app):
+async def test_dependencies_and_endpoints_are_coroutine_functions(app):
     for route in await _fastapi_routes(app):
         for call in (route.endpoint, *_dependencies(route.dependant)):
             assert iscoroutinefunction(call) or iscoroutinefunction(type(call).__call__), call

@@ -25,7 +25,7 @@ def settings(make_settings):
     return make_settings(GATEWAY_LOGINS_PER_ACCOUNT="3/minute", GATEWAY_LOGINS_PER_ADDRESS="6/minute")
 
 
-async def test_the_right_password_gets_a_token_that_works(http, mesh):
+async def test_correct_password_gets_a_valid_token(http, mesh):
     authenticates(mesh)
     mesh.answers["users.get_user"] = {"id": "U001"}
 
@@ -38,7 +38,7 @@ async def test_the_right_password_gets_a_token_that_works(http, mesh):
     assert (await http.get("/users/me", headers=headers)).status_code == 200
 
 
-async def test_a_wrong_password(http, mesh, is_problem):
+async def test_wrong_password_is_unauthenticated(http, mesh, is_problem):
     authenticates(mesh)
 
     answer = await http.post("/auth/token", data={**FORM, "password": "wrong"})
@@ -47,7 +47,7 @@ async def test_a_wrong_password(http, mesh, is_problem):
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-async def test_a_password_that_nobody_can_have_costs_no_hash(http, mesh, is_problem):
+async def test_overlong_password_is_refused_without_a_call(http, mesh, is_problem):
     answer = await http.post("/auth/token", data={**FORM, "password": "x" * 129})
 
     is_problem(answer, 401, "unauthenticated")
@@ -62,24 +62,24 @@ async def test_a_password_that_nobody_can_have_costs_no_hash(http, mesh, is_prob
         ({**FORM, "grant_type": "client_credentials"}, "grant_type"),
     ],
 )
-async def test_an_incomplete_form(http, is_problem, form, field):
+async def test_incomplete_form_is_refused_by_field(http, is_problem, form, field):
     is_problem(await http.post("/auth/token", data=form), 422, "validation-failed", field)
 
 
-async def test_a_form_that_is_no_form(http, is_problem):
+async def test_malformed_form_is_refused(http, is_problem):
     headers = {"Content-Type": "multipart/form-data"}
 
     is_problem(await http.post("/auth/token", content=b"x", headers=headers), 422, "validation-failed")
 
 
-async def test_users_that_are_away(http, mesh, is_problem):
+async def test_login_is_unavailable_without_the_service(http, mesh, is_problem):
     mesh.answers["users.authenticate_user"] = UnknownService("users")
 
     for _ in range(10):
         is_problem(await http.post("/auth/token", data=FORM), 503, "unavailable")
 
 
-async def test_an_account_that_was_guessed_at_too_often_must_wait(http, mesh, is_problem):
+async def test_account_is_throttled_after_too_many_failures(http, mesh, is_problem):
     authenticates(mesh)
     for _ in range(3):
         is_problem(await http.post("/auth/token", data={**FORM, "password": "x"}), 401, "unauthenticated")
@@ -92,7 +92,7 @@ async def test_an_account_that_was_guessed_at_too_often_must_wait(http, mesh, is
     assert (await http.post("/auth/token", data={**FORM, "username": "bob@example.com"})).status_code == 200
 
 
-async def test_an_address_that_tries_many_accounts_must_wait(http, mesh, is_problem):
+async def test_address_is_throttled_after_failures_on_many_accounts(http, mesh, is_problem):
     authenticates(mesh)
     for number in range(6):
         await http.post("/auth/token", data={"username": f"u{number}@example.com", "password": "x"})
@@ -102,14 +102,14 @@ async def test_an_address_that_tries_many_accounts_must_wait(http, mesh, is_prob
     is_problem(answer, 429, "rate-limited")
 
 
-async def test_logins_that_work_are_not_limited(http, mesh):
+async def test_successful_logins_are_not_limited(http, mesh):
     authenticates(mesh)
 
     for _ in range(10):
         assert (await http.post("/auth/token", data=FORM)).status_code == 200
 
 
-async def test_many_guesses_at_once_gain_nothing(http, mesh):
+async def test_parallel_failures_count_before_they_end(http, mesh):
     release = asyncio.Event()
 
     async def slow_no(*args, **kwargs):
@@ -135,13 +135,13 @@ async def test_many_guesses_at_once_gain_nothing(http, mesh):
     assert len(mesh.calls) == 3
 
 
-def test_a_host_does_not_get_around_its_limit_by_taking_another_ipv6_address():
+def test_ipv6_addresses_of_one_network_share_a_limit():
     assert _network("2001:db8::1") == _network("2001:db8::ffff") != _network("2001:db8:1::1")
     assert _network("10.0.0.1") == "10.0.0.1"
     assert _network("unknown") == "unknown"
 
 
-def test_no_number_of_accounts_takes_more_than_a_bound_of_memory():
+def test_memory_of_the_throttle_is_bounded():
     throttle = LoginThrottle("3/minute", "100000/minute")
 
     buckets = {throttle._bucket("account", f"u{number}") for number in range(20_000)}
@@ -159,7 +159,7 @@ def test_no_number_of_accounts_takes_more_than_a_bound_of_memory():
         ("1/hour", 3, (1, 3 * 3600)),
     ],
 )
-def test_several_gateways_together_allow_no_more_than_the_limit(limit, instances, part):
+def test_instances_share_the_limit(limit, instances, part):
     allowed, seconds = part
     throttle = LoginThrottle(limit, "1000/second", instances=instances)
 

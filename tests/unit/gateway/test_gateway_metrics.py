@@ -47,7 +47,7 @@ async def test_requests_are_counted_by_method_template_and_status():
     assert metrics.registry.get_sample_value("gateway_requests_in_flight") == 0
 
 
-async def test_what_is_called_is_shown_with_the_state_of_its_breaker():
+async def test_calls_are_exported_with_the_state_of_their_breaker():
     class Rpc:
         async def call(self, *args, **options):
             raise DeadlineExceeded("late")
@@ -72,7 +72,7 @@ async def test_what_is_called_is_shown_with_the_state_of_its_breaker():
     assert value("gateway_fallbacks_total", to="copy") == 1
 
 
-def test_the_figures_are_served_until_the_end():
+def test_metrics_are_served_until_the_block_ends():
     metrics, port = Metrics(), free_port()
     metrics.seconds.labels("GET", "/health", "200").observe(0.01)
     url = f"http://127.0.0.1:{port}/metrics"

@@ -39,7 +39,7 @@ def settings(make_settings):
     return make_settings(GATEWAY_STREAMS=2)
 
 
-async def test_the_changes_follow_the_present_status_until_one_is_final(http, mesh, alice, an_order, feed):
+async def test_stream_sends_the_status_and_changes_until_the_final_one(http, mesh, alice, an_order, feed):
     mesh.answers["orders.get_order"] = an_order(status="pending")
     stream = asyncio.create_task(http.get("/orders/o-1/events", headers=alice))
     await eventually_async(lambda: feed._count == 1)
@@ -56,7 +56,7 @@ async def test_the_changes_follow_the_present_status_until_one_is_final(http, me
     assert feed._count == 0
 
 
-async def test_a_final_order_is_told_and_that_is_all(http, mesh, alice, an_order, feed):
+async def test_stream_of_a_final_order_ends_after_its_status(http, mesh, alice, an_order, feed):
     mesh.answers["orders.get_order"] = an_order(status="cancelled")
 
     answer = await http.get("/orders/o-1/events", headers={**alice, "Last-Event-ID": "7"})
@@ -65,7 +65,7 @@ async def test_a_final_order_is_told_and_that_is_all(http, mesh, alice, an_order
     assert feed._count == 0
 
 
-async def test_a_change_while_the_status_was_read_is_not_lost(http, mesh, alice, an_order, feed):
+async def test_change_during_the_read_of_the_status_is_sent(http, mesh, alice, an_order, feed):
     def overtaken(order_id):
         feed.publish(an_event("cancelled", 3))
         return an_order(status="confirmed")
@@ -77,7 +77,7 @@ async def test_a_change_while_the_status_was_read_is_not_lost(http, mesh, alice,
     assert answer.text == told("confirmed") + told("cancelled", 3)
 
 
-async def test_a_silence_is_broken_and_heals_what_the_broker_lost(make_settings, mesh, alice, an_order):
+async def test_heartbeat_reads_a_lost_status(make_settings, mesh, alice, an_order):
     app = create_app(make_settings(GATEWAY_HEARTBEAT_SECONDS=0.01), mesh)
     reads = iter(["pending", "pending", Unavailable("away"), "cancelled"])
 
@@ -92,7 +92,7 @@ async def test_a_silence_is_broken_and_heals_what_the_broker_lost(make_settings,
     assert answer.text == told("pending") + ": still here\n\n" * 3 + told("cancelled")
 
 
-async def test_when_events_may_have_been_missed_the_status_is_read_again(http, mesh, alice, an_order, feed):
+async def test_status_is_read_again_when_events_begin_to_flow(http, mesh, alice, an_order, feed):
     mesh.answers["orders.get_order"] = an_order(status="confirmed")
     stream = asyncio.create_task(http.get("/orders/o-1/events", headers=alice))
     await eventually_async(lambda: feed._count == 1)
@@ -104,7 +104,7 @@ async def test_when_events_may_have_been_missed_the_status_is_read_again(http, m
     assert answer.text.endswith(told("cancelled"))
 
 
-async def test_a_stream_ends_after_its_time(make_settings, mesh, alice, an_order):
+async def test_stream_ends_after_its_maximum_time(make_settings, mesh, alice, an_order):
     app = create_app(make_settings(GATEWAY_STREAM_SECONDS=0.05), mesh)
     mesh.answers["orders.get_order"] = an_order(status="confirmed")
 
@@ -114,7 +114,7 @@ async def test_a_stream_ends_after_its_time(make_settings, mesh, alice, an_order
     assert answer.text.startswith(told("confirmed"))
 
 
-async def test_there_is_room_for_so_many_and_no_more(http, mesh, alice, an_order, feed, is_problem):
+async def test_followers_over_the_limit_are_refused(http, mesh, alice, an_order, feed, is_problem):
     mesh.answers["orders.get_order"] = an_order(status="pending")
     streams = [asyncio.create_task(http.get("/orders/o-1/events", headers=alice)) for _ in range(2)]
     await eventually_async(lambda: feed._count == 2)
@@ -128,7 +128,7 @@ async def test_there_is_room_for_so_many_and_no_more(http, mesh, alice, an_order
     assert feed._count == 0
 
 
-async def test_who_may_not_follow_takes_no_room(http, mesh, alice, an_order, feed):
+async def test_forbidden_follower_takes_no_place(http, mesh, alice, an_order, feed):
     mesh.answers["orders.get_order"] = an_order(user={"id": "U002"})
 
     for _ in range(5):
@@ -136,14 +136,14 @@ async def test_who_may_not_follow_takes_no_room(http, mesh, alice, an_order, fee
     assert feed._count == 0
 
 
-async def test_nobody_begins_to_follow_while_the_process_leaves(http, feed, alice, is_problem):
+async def test_new_follower_is_refused_while_the_process_drains(http, feed, alice, is_problem):
     feed.close()
 
     refused = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
     is_problem(refused, 503, "unavailable")
 
 
-async def test_a_client_that_leaves_gives_its_place_back(feed):
+async def test_disconnected_client_gives_its_place_back(feed):
     gone = asyncio.Event()
 
     async def receive():
@@ -167,7 +167,7 @@ async def test_a_client_that_leaves_gives_its_place_back(feed):
     assert feed._count == 0
 
 
-async def test_a_client_too_slow_for_its_events_is_let_go(feed):
+async def test_slow_follower_is_ended(feed):
     follower = feed.follow("o-1")
 
     for version in range(100):
@@ -180,7 +180,7 @@ async def test_a_client_too_slow_for_its_events_is_let_go(feed):
 
 
 @pytest.mark.parametrize("event", [None, {}, {"aggregate_id": "o-1"}, {"aggregate_id": "o-1", "data": {}}])
-def test_what_is_no_event_of_an_order_is_dropped(feed, event, caplog):
+def test_malformed_event_is_dropped_and_logged(feed, event, caplog):
     follower = feed.follow("o-1")
 
     feed.publish(event)
@@ -189,9 +189,7 @@ def test_what_is_no_event_of_an_order_is_dropped(feed, event, caplog):
     assert "dropped" in caplog.text
 
 
-async def test_events_are_subscribed_to_while_somebody_follows(
-    http, mesh, alice, an_order, feed, monkeypatch
-):
+async def test_subscription_lasts_while_an_order_is_followed(http, mesh, alice, an_order, feed, monkeypatch):
     monkeypatch.setattr("gateway.order_events.feed.LINGER_SECONDS", 0.0)
     mesh.answers["orders.get_order"] = an_order(status="pending")
     assert not mesh.subscribed
@@ -204,7 +202,7 @@ async def test_events_are_subscribed_to_while_somebody_follows(
     await eventually_async(lambda: not mesh.subscribed)
 
 
-async def test_who_follows_soon_after_another_takes_over_the_subscription(mesh, feed):
+async def test_next_follower_takes_over_the_lingering_subscription(mesh, feed):
     feed.follow("o-1").close()
     mesh.subscribed.clear()
 

@@ -21,7 +21,7 @@ def placed(mesh, outcome: Any) -> None:
     mesh.answers["orders.place_orders"] = [outcome]
 
 
-async def test_a_confirmed_order_is_created_and_located(http, mesh, alice, an_order):
+async def test_confirmed_order_is_created_with_a_location(http, mesh, alice, an_order):
     placed(mesh, {"ok": an_order(order_id="o-7")})
 
     answer = await http.post("/orders", json={"items": [LINE]}, headers=alice)
@@ -34,7 +34,7 @@ async def test_a_confirmed_order_is_created_and_located(http, mesh, alice, an_or
     assert order["items"] == [LINE]
 
 
-async def test_an_order_whose_outcome_is_not_known_is_accepted(http, mesh, alice, an_order):
+async def test_pending_order_is_accepted(http, mesh, alice, an_order):
     placed(mesh, {"ok": an_order(order_id="o-7", status="pending")})
 
     answer = await http.post("/orders", json={"items": [LINE]}, headers=alice)
@@ -44,7 +44,7 @@ async def test_an_order_whose_outcome_is_not_known_is_accepted(http, mesh, alice
     assert answer.json()["status"] == "pending"
 
 
-async def test_the_one_line_form_is_an_order_of_one_line(http, mesh, alice, an_order):
+async def test_short_form_is_an_order_of_one_line(http, mesh, alice, an_order):
     placed(mesh, {"ok": an_order()})
 
     answer = await http.post("/orders", json=LINE, headers=alice)
@@ -53,7 +53,7 @@ async def test_the_one_line_form_is_an_order_of_one_line(http, mesh, alice, an_o
     assert mesh.last["orders"][0]["items"] == [LINE]
 
 
-async def test_the_same_product_twice_is_left_to_the_service(http, mesh, alice, an_order):
+async def test_repeated_product_reaches_the_service_as_two_lines(http, mesh, alice, an_order):
     placed(mesh, {"ok": an_order()})
 
     await http.post("/orders", json={"items": [LINE, LINE]}, headers=alice)
@@ -73,7 +73,7 @@ async def test_the_same_product_twice_is_left_to_the_service(http, mesh, alice, 
         ("deadline-exceeded", 504),
     ],
 )
-async def test_a_refused_order_has_the_status_of_its_code(http, mesh, alice, is_problem, code, status):
+async def test_refused_order_has_the_status_of_its_code(http, mesh, alice, is_problem, code, status):
     placed(mesh, {"error": {"code": code, "message": "P001: no", "field": "items[0].product_id"}})
 
     answer = await http.post("/orders", json=LINE, headers=alice)
@@ -83,7 +83,7 @@ async def test_a_refused_order_has_the_status_of_its_code(http, mesh, alice, is_
     assert problem["errors"] == [{"field": "items[0].product_id", "message": "P001: no"}]
 
 
-async def test_a_rejected_order_that_is_replayed_is_refused_again(http, mesh, alice, is_problem, an_order):
+async def test_replay_of_a_rejected_order_is_refused_again(http, mesh, alice, is_problem, an_order):
     reason = {"code": "out-of-stock", "message": "P001 is short"}
     placed(mesh, {"ok": an_order(status="rejected", reason=reason)})
 
@@ -103,7 +103,7 @@ async def test_a_rejected_order_that_is_replayed_is_refused_again(http, mesh, al
         (Refused("a-code-of-tomorrow", "a secret"), 503, "unavailable"),
     ],
 )
-async def test_when_the_outcome_is_not_known_the_answer_tells_how_to_learn_it(
+async def test_response_to_an_unknown_outcome_names_the_idempotency_key(
     http, mesh, alice, is_problem, error, status, code
 ):
     mesh.answers["orders.place_orders"] = error
@@ -117,7 +117,7 @@ async def test_when_the_outcome_is_not_known_the_answer_tells_how_to_learn_it(
     assert int(answer.headers["retry-after"]) >= 1
 
 
-async def test_the_key_of_the_client_is_used_and_echoed(http, mesh, alice, an_order):
+async def test_idempotency_key_of_the_client_is_used_and_returned(http, mesh, alice, an_order):
     placed(mesh, {"ok": an_order()})
 
     answer = await http.post(
@@ -128,7 +128,7 @@ async def test_the_key_of_the_client_is_used_and_echoed(http, mesh, alice, an_or
     assert answer.headers["idempotency-key"] == "a~b"
 
 
-async def test_without_a_key_each_order_is_its_own(http, mesh, alice, an_order):
+async def test_orders_without_a_key_get_different_keys(http, mesh, alice, an_order):
     placed(mesh, {"ok": an_order()})
 
     await http.post("/orders", json=LINE, headers=alice)
@@ -139,7 +139,7 @@ async def test_without_a_key_each_order_is_its_own(http, mesh, alice, an_order):
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "caf\u00e9", "tab\there"])
-async def test_a_bad_key_is_refused_by_name(http, mesh, alice, is_problem, key):
+async def test_invalid_idempotency_key_is_refused_by_field(http, mesh, alice, is_problem, key):
     headers = [*alice.items(), ("Idempotency-Key", key.encode("latin-1"))]
 
     answer = await http.post("/orders", json=LINE, headers=headers)
@@ -148,14 +148,14 @@ async def test_a_bad_key_is_refused_by_name(http, mesh, alice, is_problem, key):
     assert mesh.calls == []
 
 
-async def test_a_blank_key_is_refused_by_name(asgi, mesh, alice, is_problem):
+async def test_blank_idempotency_key_is_refused_by_field(asgi, mesh, alice, is_problem):
     answer = await asgi.post("/orders", json=LINE, headers={**alice, "Idempotency-Key": " "})
 
     is_problem(answer, 422, "validation-failed", "Idempotency-Key")
     assert mesh.calls == []
 
 
-async def test_a_replay_is_the_same_to_the_byte(http, mesh, alice, an_order):
+async def test_replayed_response_is_equal_to_the_byte(http, mesh, alice, an_order):
     placed(mesh, {"ok": an_order()})
     headers = {**alice, "Idempotency-Key": "k"}
 
@@ -166,14 +166,14 @@ async def test_a_replay_is_the_same_to_the_byte(http, mesh, alice, an_order):
     assert first.status_code == second.status_code
 
 
-async def test_a_user_orders_for_nobody_else(http, mesh, alice, is_problem):
+async def test_user_cannot_order_for_another_user(http, mesh, alice, is_problem):
     answer = await http.post("/orders", json={**LINE, "user_id": "U002"}, headers=alice)
 
     assert "user_id" in is_problem(answer, 403, "forbidden")["detail"]
     assert mesh.calls == []
 
 
-async def test_a_user_may_name_itself_and_an_admin_anybody(http, mesh, alice, admin, an_order):
+async def test_user_may_name_itself_and_an_admin_any_user(http, mesh, alice, admin, an_order):
     placed(mesh, {"ok": an_order()})
 
     own = await http.post("/orders", json={**LINE, "user_id": "U001"}, headers=alice)
@@ -183,7 +183,7 @@ async def test_a_user_may_name_itself_and_an_admin_anybody(http, mesh, alice, ad
     assert [kwargs["orders"][0]["user_id"] for _, kwargs in mesh.calls] == ["U001", "U002"]
 
 
-async def test_one_deadline_and_the_request_id_go_with_the_call(http, mesh, alice, an_order, settings):
+async def test_call_carries_the_request_id_and_the_deadline(http, mesh, alice, an_order, settings):
     placed(mesh, {"ok": an_order()})
 
     answer = await http.post("/orders", json=LINE, headers={**alice, "X-Request-Id": "r-1"})
@@ -197,7 +197,7 @@ async def test_one_deadline_and_the_request_id_go_with_the_call(http, mesh, alic
     "answered",
     [[], None, "x", [{}], [{"ok": None}], [{"ok": {"status": 1}}], [{"error": {"code": 1}}], {"ok": 1}],
 )
-async def test_nonsense_from_a_service_is_never_a_500(http, mesh, alice, is_problem, answered):
+async def test_malformed_result_is_unavailable(http, mesh, alice, is_problem, answered):
     mesh.answers["orders.place_orders"] = answered
 
     is_problem(await http.post("/orders", json=LINE, headers=alice), 503, "unavailable")

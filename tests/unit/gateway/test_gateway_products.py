@@ -22,7 +22,7 @@ LAPTOP = {
 NEW = {"name": "Laptop", "price_minor": 120050, "stock": 10}
 
 
-async def test_anyone_sees_a_product(http, mesh):
+async def test_product_is_read_without_a_token(http, mesh):
     mesh.answers["products.get_products"] = [{"ok": LAPTOP}]
 
     answer = await http.get("/products/P001")
@@ -31,7 +31,7 @@ async def test_anyone_sees_a_product(http, mesh):
     assert mesh.last == {"product_ids": ["P001"]}
 
 
-async def test_an_unknown_product(http, mesh, is_problem):
+async def test_unknown_product_is_not_found(http, mesh, is_problem):
     refusal = {"code": "not-found", "message": "there is no product P404"}
     mesh.answers["products.get_products"] = [{"error": refusal}]
 
@@ -42,7 +42,7 @@ async def test_an_unknown_product(http, mesh, is_problem):
     ("error", "status", "code"),
     [(UnknownService("products"), 503, "unavailable"), (DeadlineExceeded("late"), 504, "deadline-exceeded")],
 )
-async def test_products_that_are_away(http, mesh, is_problem, error, status, code):
+async def test_failed_read_has_the_status_of_its_error(http, mesh, is_problem, error, status, code):
     mesh.answers["products.get_products"] = error
 
     answer = await http.get("/products/P001")
@@ -51,9 +51,7 @@ async def test_products_that_are_away(http, mesh, is_problem, error, status, cod
     assert int(answer.headers["retry-after"]) >= 1
 
 
-async def test_products_that_have_just_gone_are_shown_as_they_were_and_how_old_that_is(
-    http, mesh, is_problem
-):
+async def test_unavailable_product_is_shown_from_a_copy_with_its_age(http, mesh, is_problem):
     mesh.answers["products.get_products"] = [{"ok": LAPTOP}]
     fresh = await http.get("/products/P001")
     mesh.answers["products.get_products"] = Unavailable("away")
@@ -65,7 +63,7 @@ async def test_products_that_have_just_gone_are_shown_as_they_were_and_how_old_t
     is_problem(await http.get("/products/P002"), 503, "unavailable")
 
 
-async def test_who_asks_products_that_have_fallen_silent_gets_a_copy_at_once(http, mesh, is_problem):
+async def test_stalled_service_is_answered_from_a_copy_at_once(http, mesh, is_problem):
     mesh.answers["products.get_products"] = [{"ok": LAPTOP}]
     await http.get("/products/P001")
     asked, answered = asyncio.Semaphore(0), asyncio.Event()
@@ -92,7 +90,7 @@ async def test_who_asks_products_that_have_fallen_silent_gets_a_copy_at_once(htt
     await asyncio.gather(*hanging)
 
 
-async def test_a_service_that_does_not_answer_is_soon_told_at_once(http, mesh, is_problem):
+async def test_silent_service_is_unavailable_at_once_after_five_calls(http, mesh, is_problem):
     mesh.answers["products.list_products"] = DeadlineExceeded("late")
     for _ in range(5):
         is_problem(await http.get("/products"), 504, "deadline-exceeded")
@@ -105,7 +103,7 @@ async def test_a_service_that_does_not_answer_is_soon_told_at_once(http, mesh, i
     assert len(mesh.calls) == asked
 
 
-async def test_a_slow_service_holds_no_more_than_its_share(make_settings, mesh, alice, an_order, is_problem):
+async def test_slow_service_takes_up_only_its_own_calls(make_settings, mesh, alice, an_order, is_problem):
     slow, arrived = asyncio.Event(), asyncio.Event()
 
     async def list_products(**kwargs):
@@ -130,13 +128,13 @@ async def test_a_slow_service_holds_no_more_than_its_share(make_settings, mesh, 
 
 
 @pytest.mark.parametrize("nonsense", [None, [], "a product", 5, [None], [{"ok": 1}], [{}, {}]])
-async def test_a_service_that_answers_no_object(http, mesh, is_problem, nonsense):
+async def test_malformed_result_is_unavailable(http, mesh, is_problem, nonsense):
     mesh.answers["products.get_products"] = nonsense
 
     is_problem(await http.get("/products/P001"), 503, "unavailable")
 
 
-async def test_what_is_asked_for_together_is_read_together(http, mesh):
+async def test_concurrent_reads_travel_in_batches(http, mesh):
     reads = []
 
     async def get_products(product_ids):
@@ -154,7 +152,7 @@ async def test_what_is_asked_for_together_is_read_together(http, mesh):
     assert all(len(set(read)) == len(read) for read in reads)
 
 
-async def test_products_are_listed_by_pages(http, mesh):
+async def test_page_has_the_limit_cursor_and_query_of_the_request(http, mesh):
     mesh.answers["products.list_products"] = {"items": [LAPTOP], "next_cursor": None}
 
     answer = await http.get("/products", params={"limit": 2, "cursor": "c", "query": "lap top"})
@@ -163,7 +161,7 @@ async def test_products_are_listed_by_pages(http, mesh):
     assert mesh.last == {"limit": 2, "cursor": "c", "query": "lap top"}
 
 
-async def test_a_page_has_fifty_unless_told(http, mesh):
+async def test_page_has_a_limit_of_fifty_by_default(http, mesh):
     mesh.answers["products.list_products"] = {"items": [], "next_cursor": None}
 
     await http.get("/products")
@@ -174,14 +172,14 @@ async def test_a_page_has_fifty_unless_told(http, mesh):
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=1000", "limit=ten", "cursor=", "query=%00", f"query={'x' * 101}"]
 )
-async def test_a_bad_query_is_refused_by_name(http, mesh, is_problem, query):
+async def test_invalid_query_is_refused_by_field(http, mesh, is_problem, query):
     answer = await http.get(f"/products?{query}")
 
     is_problem(answer, 422, "validation-failed", query.partition("=")[0])
     assert mesh.calls == []
 
 
-async def test_an_admin_creates_a_product(http, mesh, admin):
+async def test_admin_creates_a_product(http, mesh, admin):
     mesh.answers["products.create_product"] = LAPTOP
 
     answer = await http.post("/products", json={**NEW, "id": "P001", "currency": "EUR"}, headers=admin)
@@ -191,13 +189,13 @@ async def test_an_admin_creates_a_product(http, mesh, admin):
     assert mesh.last == {**NEW, "product_id": "P001", "currency": "EUR"}
 
 
-async def test_an_id_that_is_taken(http, mesh, admin, is_problem):
+async def test_taken_product_id_is_a_conflict(http, mesh, admin, is_problem):
     mesh.answers["products.create_product"] = Refused("already-exists", "P001 exists", "id")
 
     is_problem(await http.post("/products", json=NEW, headers=admin), 409, "already-exists", "id")
 
 
-async def test_an_admin_changes_a_product(http, mesh, admin):
+async def test_admin_changes_a_product(http, mesh, admin):
     mesh.answers["products.update_product"] = LAPTOP
 
     answer = await http.patch("/products/P001", json={"price_minor": 0}, headers=admin)
@@ -207,7 +205,7 @@ async def test_an_admin_changes_a_product(http, mesh, admin):
     assert mesh.last == {"product_id": "P001", "price_minor": 0}
 
 
-async def test_a_restock_sent_again_with_its_key_is_the_same_command(http, mesh, admin):
+async def test_repeated_restock_with_the_same_key_is_the_same_command(http, mesh, admin):
     mesh.answers["products.restock"] = LAPTOP
 
     for product, key in (("P001", "k"), ("P001", "k"), ("P002", "k"), ("P001", None)):
@@ -237,7 +235,7 @@ async def test_a_restock_sent_again_with_its_key_is_the_same_command(http, mesh,
         ("POST", "/products/P001/restock", {"quantity": True}, "quantity"),
     ],
 )
-async def test_a_bad_change(http, mesh, admin, is_problem, method, path, body, field):
+async def test_invalid_change_is_refused_by_field(http, mesh, admin, is_problem, method, path, body, field):
     answer = await http.request(method, path, json=body, headers=admin)
 
     is_problem(answer, 422, "validation-failed", field)
@@ -248,6 +246,6 @@ async def test_a_bad_change(http, mesh, admin, is_problem, method, path, body, f
     ("method", "path"),
     [("POST", "/products"), ("PATCH", "/products/P001"), ("POST", "/products/P001/restock")],
 )
-async def test_changes_are_for_admins(http, mesh, alice, is_problem, method, path):
+async def test_change_by_a_user_is_forbidden(http, mesh, alice, is_problem, method, path):
     is_problem(await http.request(method, path, json={}, headers=alice), 403, "forbidden")
     assert mesh.calls == []

@@ -46,13 +46,13 @@ async def over_grpc(outcomes):
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: str(outcome.value or outcome.error)[:40])
-async def test_over_grpc_comes_what_comes_over_rpc_to_the_byte(outcome):
+async def test_outcome_over_grpc_equals_the_outcome_over_rpc(outcome):
     [came] = await over_grpc([outcome])
 
     assert orjson.dumps(came) == orjson.dumps(outcome.map(wire.product_to_wire).to_wire())
 
 
-async def test_a_result_that_is_none_is_malformed():
+async def test_empty_result_is_malformed():
     sent = pb.BatchGetProductsResponse(results=[pb.ProductResult()])
 
     async def call(method, request, **options):
@@ -114,7 +114,7 @@ def get(products):
     return products.get(CallContext("r", time.time() + 2), "P001")
 
 
-async def test_grpc_is_asked_and_nobody_else(make_products, ways, fallbacks):
+async def test_product_is_read_over_grpc_alone(make_products, ways, fallbacks):
     found = await get(make_products())
 
     assert (found.value, found.age) == ({"name": "fresh"}, None)
@@ -122,7 +122,7 @@ async def test_grpc_is_asked_and_nobody_else(make_products, ways, fallbacks):
 
 
 @pytest.mark.parametrize("error", [Unavailable("x"), DeadlineExceeded("x"), RemoteFault("Bug", "x")])
-async def test_when_grpc_has_no_answer_rpc_has_the_time_that_is_left(make_products, ways, fallbacks, error):
+async def test_rpc_gets_the_remaining_time_when_grpc_fails(make_products, ways, fallbacks, error):
     ways.grpc = error
 
     found = await get(make_products())
@@ -134,7 +134,7 @@ async def test_when_grpc_has_no_answer_rpc_has_the_time_that_is_left(make_produc
 
 
 @pytest.mark.parametrize("error", [Refused("not-found", "no"), Overloaded("full")])
-async def test_a_refusal_is_an_answer_and_more_load_is_no_help(make_products, ways, error):
+async def test_refusal_and_overload_over_grpc_are_final(make_products, ways, error):
     ways.grpc = error
 
     with pytest.raises(type(error)):
@@ -142,7 +142,7 @@ async def test_a_refusal_is_an_answer_and_more_load_is_no_help(make_products, wa
     assert ways.asked == ["grpc"]
 
 
-async def test_when_nobody_answers_it_is_what_it_was(make_products, ways, fallbacks):
+async def test_cached_copy_is_returned_when_both_ways_fail(make_products, ways, fallbacks):
     products = make_products()
     await get(products)
     ways.grpc = ways.rpc = Unavailable("away")
@@ -156,7 +156,7 @@ async def test_when_nobody_answers_it_is_what_it_was(make_products, ways, fallba
 
 
 @pytest.mark.parametrize("stale_seconds", [0, 1e-9])
-async def test_a_copy_that_is_too_old_or_not_wanted_is_not_shown(make_products, ways, stale_seconds):
+async def test_expired_or_disabled_copy_is_not_returned(make_products, ways, stale_seconds):
     products = make_products(stale_seconds)
     await get(products)
     ways.grpc = ways.rpc = Unavailable("away")
@@ -165,7 +165,7 @@ async def test_a_copy_that_is_too_old_or_not_wanted_is_not_shown(make_products, 
         await get(products)
 
 
-def test_only_so_many_copies_are_kept():
+def test_cache_of_copies_is_bounded():
     cache = StaleCache(60)
     for number in range(MAX_ENTRIES + 1):
         cache.put(str(number), {})

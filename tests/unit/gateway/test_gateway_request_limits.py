@@ -13,13 +13,13 @@ from tests.unit.gateway.serving import served
 JSON = {"Content-Type": "application/json"}
 
 
-async def test_alive_whatever_the_broker_does(http, mesh):
+async def test_health_is_ok_without_a_broker(http, mesh):
     mesh.is_connected = False
 
     assert (await http.get("/health")).json() == {"status": "ok"}
 
 
-async def test_head_is_get_without_the_body(http, mesh):
+async def test_head_equals_get_without_the_body(http, mesh):
     mesh.answers["products.get_products"] = [{"ok": {"id": "P001"}}]
 
     got, head = await http.get("/products/P001"), await http.head("/products/P001")
@@ -28,7 +28,7 @@ async def test_head_is_get_without_the_body(http, mesh):
     assert head.headers["content-length"] == got.headers["content-length"]
 
 
-async def test_ready_while_the_broker_is_connected(http, mesh, is_problem):
+async def test_instance_is_ready_while_the_broker_is_connected(http, mesh, is_problem):
     assert (await http.get("/ready")).json() == {"status": "ready"}
 
     mesh.is_connected = False
@@ -36,13 +36,13 @@ async def test_ready_while_the_broker_is_connected(http, mesh, is_problem):
     assert "broker" in is_problem(await http.get("/ready"), 503, "unavailable")["detail"]
 
 
-async def test_not_ready_once_it_was_asked_to_leave(http, app, is_problem):
+async def test_draining_instance_is_not_ready(http, app, is_problem):
     await app.state.lifecycle.drain()
 
     assert "leave" in is_problem(await http.get("/ready"), 503, "unavailable")["detail"]
 
 
-async def test_the_lifespan_connects_and_disconnects(app, mesh):
+async def test_lifespan_connects_and_disconnects(app, mesh):
     mesh.is_connected = False
 
     async with app.router.lifespan_context(app):
@@ -51,25 +51,25 @@ async def test_the_lifespan_connects_and_disconnects(app, mesh):
 
 
 @pytest.mark.parametrize("given", ["r-1", "0af7651916cd43dd8448eb211c80319c", "a.b:c_d-e"])
-async def test_a_sane_request_id_is_kept(http, given):
+async def test_valid_request_id_is_kept(http, given):
     assert (await http.get("/health", headers={"X-Request-Id": given})).headers["x-request-id"] == given
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "<script>", "caf\u00e9", "-flag"])
-async def test_another_is_made_in_place_of_a_strange_one(http, given):
+async def test_invalid_request_id_is_replaced(http, given):
     answer = await http.get("/health", headers=[("X-Request-Id", given.encode("latin-1"))])
 
     assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
 
 
-async def test_every_answer_forbids_sniffing_and_personal_ones_forbid_caching(http, alice, mesh):
+async def test_responses_forbid_sniffing_and_personal_responses_forbid_caching(http, alice, mesh):
     mesh.answers["users.get_user"] = {"id": "U001"}
 
     assert (await http.get("/health")).headers["x-content-type-options"] == "nosniff"
     assert (await http.get("/users/me", headers=alice)).headers["cache-control"] == "no-store"
 
 
-async def test_a_crash_is_a_problem_that_tells_nothing_but_its_request_id(http, mesh, is_problem, caplog):
+async def test_crash_is_a_problem_that_shows_only_the_request_id(http, mesh, is_problem, caplog):
     def crash(**_):
         raise ZeroDivisionError("a secret")
 
@@ -83,7 +83,7 @@ async def test_a_crash_is_a_problem_that_tells_nothing_but_its_request_id(http, 
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_what_a_peer_broke_is_logged_under_the_request_id(http, mesh, is_problem, caplog):
+async def test_service_failure_is_logged_with_the_request_id(http, mesh, is_problem, caplog):
     mesh.answers["products.get_products"] = RemoteFault("KeyError", "a secret")
 
     answer = await http.get("/products/P001", headers={"X-Request-Id": "r-1"})
@@ -94,7 +94,7 @@ async def test_what_a_peer_broke_is_logged_under_the_request_id(http, mesh, is_p
     assert "a secret" in caplog.text
 
 
-async def test_a_body_that_never_ends_to_arrive_is_given_up(make_settings, mesh, alice, is_problem):
+async def test_body_that_arrives_too_slowly_is_a_timeout(make_settings, mesh, alice, is_problem):
     app = create_app(make_settings(GATEWAY_BODY_SECONDS=0.05), mesh)
 
     async def stuck():
@@ -107,7 +107,7 @@ async def test_a_body_that_never_ends_to_arrive_is_given_up(make_settings, mesh,
         )
 
 
-async def test_scripts_of_other_origins_may_call_only_where_that_is_set(http, make_settings, mesh):
+async def test_cors_headers_are_sent_only_to_configured_origins(http, make_settings, mesh):
     origin = {"Origin": "https://shop.example"}
     assert "access-control-allow-origin" not in (await http.get("/health", headers=origin)).headers
 
@@ -117,7 +117,7 @@ async def test_scripts_of_other_origins_may_call_only_where_that_is_set(http, ma
     assert answer.headers["access-control-allow-origin"] == "https://shop.example"
 
 
-async def test_what_a_cache_has_to_know_of_scripts_is_said_both_ways(make_settings, mesh):
+async def test_vary_origin_is_sent_with_and_without_an_origin(make_settings, mesh):
     app = create_app(make_settings(GATEWAY_CORS_ORIGINS=["https://shop.example"]), mesh)
     mesh.answers["products.get_products"] = [{"ok": {"id": "P001"}}]
 
@@ -127,7 +127,7 @@ async def test_what_a_cache_has_to_know_of_scripts_is_said_both_ways(make_settin
             assert (answer.status_code, answer.headers["vary"]) == (200, "Origin")
 
 
-async def test_the_documentation_needs_nothing_from_elsewhere(http):
+async def test_documentation_loads_no_file_from_another_host(http):
     page = (await http.get("/docs")).text
 
     assert not re.search(r"(?:src|href)=[\"'](?:https?:)?//", page)

@@ -26,7 +26,7 @@ def environment(monkeypatch):
     return put
 
 
-def test_the_environment_is_read_and_an_empty_value_is_none(environment):
+def test_empty_variable_counts_as_missing(environment):
     environment(**GOOD, GATEWAY_PORT="", CONSUL_HTTP_ADDR="", GATEWAY_HOST="0.0.0.0")
 
     settings = load_settings()
@@ -57,7 +57,7 @@ def test_the_environment_is_read_and_an_empty_value_is_none(environment):
         ({"GATEWAY_LOGINS_PER_ACCOUNT": "many"}, ["GATEWAY_LOGINS_PER_ACCOUNT"]),
     ],
 )
-def test_what_is_missing_or_makes_no_sense_is_named_in_one_line(environment, changes, names):
+def test_missing_and_invalid_settings_are_named_in_one_line(environment, changes, names):
     environment(**{**GOOD, **changes})
 
     with pytest.raises(SettingsError) as refused:
@@ -68,7 +68,7 @@ def test_what_is_missing_or_makes_no_sense_is_named_in_one_line(environment, cha
     assert all(name in message for name in names)
 
 
-def test_the_secret_is_in_no_message(environment):
+def test_secret_is_in_no_message(environment):
     environment(**GOOD)
     assert "xxx" not in repr(load_settings())
 

@@ -36,7 +36,7 @@ def unsigned(algorithm, signature=b""):
     return f"{part({'alg': algorithm, 'typ': 'JWT'})}.{part(claims(role='admin'))}.{tail}"
 
 
-async def test_a_valid_token_is_accepted(http, mesh, settings):
+async def test_valid_token_is_accepted(http, mesh, settings):
     mesh.answers["users.get_user"] = {"id": "U001"}
     token = jwt.encode(claims(), settings.secret, algorithm=ALGORITHM)
 
@@ -60,7 +60,7 @@ async def test_a_valid_token_is_accepted(http, mesh, settings):
     ],
     ids=str,
 )
-async def test_claims_that_are_wrong_or_missing(http, mesh, settings, is_problem, changes):
+async def test_token_with_an_invalid_or_missing_claim_is_refused(http, mesh, settings, is_problem, changes):
     token = jwt.encode(claims(), settings.secret, algorithm=ALGORITHM)
     header, _, _ = token.split(".")
     payload = base64.urlsafe_b64encode(json.dumps(claims(**changes)).encode()).rstrip(b"=").decode()
@@ -91,16 +91,16 @@ async def test_claims_that_are_wrong_or_missing(http, mesh, settings, is_problem
         f"Bearer {jwt.encode(claims(), 'another secret, as long as it has to be', algorithm='HS256')}",
     ],
 )
-async def test_what_is_no_token_of_ours(http, mesh, is_problem, authorization):
+async def test_foreign_or_malformed_token_is_refused(http, mesh, is_problem, authorization):
     is_problem(await http.get("/users/me", headers={"Authorization": authorization}), 401, "unauthenticated")
     assert mesh.calls == []
 
 
-async def test_no_token_at_all(asgi, is_problem):
+async def test_empty_token_is_refused(asgi, is_problem):
     is_problem(await asgi.get("/users/me", headers={"Authorization": "Bearer "}), 401, "unauthenticated")
 
 
-async def test_another_algorithm_with_the_right_secret_is_refused(http, settings, is_problem):
+async def test_token_with_another_algorithm_is_refused(http, settings, is_problem):
     token = jwt.encode(claims(), settings.secret * 2, algorithm="HS512")
 
     is_problem(
@@ -108,9 +108,7 @@ async def test_another_algorithm_with_the_right_secret_is_refused(http, settings
     )
 
 
-async def test_a_tampered_token_is_refused_although_the_original_is_remembered(
-    http, mesh, settings, is_problem
-):
+async def test_tampered_token_is_refused_although_the_original_is_cached(http, mesh, settings, is_problem):
     mesh.answers["users.get_user"] = {"id": "U001"}
     token = jwt.encode(claims(), settings.secret, algorithm=ALGORITHM)
     header, _, signature = token.split(".")
@@ -122,7 +120,7 @@ async def test_a_tampered_token_is_refused_although_the_original_is_remembered(
     )
 
 
-def test_a_remembered_token_is_forgotten_when_it_expires(monkeypatch):
+def test_cached_token_is_refused_once_it_expires(monkeypatch):
     tokens = Tokens(b"x" * 32, 60)
     token = tokens.issue("U001", "user")
     assert tokens.verify(token).user_id == "U001"
@@ -134,7 +132,7 @@ def test_a_remembered_token_is_forgotten_when_it_expires(monkeypatch):
         tokens.verify(token)
 
 
-def test_no_more_tokens_are_remembered_than_a_bound(monkeypatch):
+def test_cache_of_tokens_is_bounded(monkeypatch):
     monkeypatch.setattr(security, "_MAX_CACHED_TOKENS", 3)
     tokens = Tokens(b"x" * 32, 60)
 

@@ -15,7 +15,7 @@ ALICE = {
 NEW = {"name": "Alice", "email": "alice@example.com", "password": "longenough"}
 
 
-async def test_anyone_may_sign_up(http, mesh):
+async def test_sign_up_needs_no_token(http, mesh):
     mesh.answers["users.register_user"] = ALICE
 
     answer = await http.post("/users", json=NEW)
@@ -27,7 +27,7 @@ async def test_anyone_may_sign_up(http, mesh):
     assert mesh.last["command_id"]
 
 
-async def test_the_idempotency_key_of_a_stranger_opens_nothing(http, mesh):
+async def test_sign_up_ignores_the_idempotency_key(http, mesh):
     mesh.answers["users.register_user"] = ALICE
 
     for _ in range(2):
@@ -37,7 +37,7 @@ async def test_the_idempotency_key_of_a_stranger_opens_nothing(http, mesh):
     assert first != second
 
 
-async def test_an_email_that_is_taken(http, mesh, is_problem):
+async def test_taken_email_is_a_conflict(http, mesh, is_problem):
     mesh.answers["users.register_user"] = Refused("already-exists", "this e-mail address is taken", "email")
 
     is_problem(await http.post("/users", json=NEW), 409, "already-exists", "email")
@@ -60,20 +60,20 @@ async def test_an_email_that_is_taken(http, mesh, is_problem):
         ({"role": "admin"}, "role"),
     ],
 )
-async def test_a_bad_sign_up(http, mesh, is_problem, change, field):
+async def test_invalid_sign_up_is_refused_by_field(http, mesh, is_problem, change, field):
     answer = await http.post("/users", json={**NEW, **change})
 
     is_problem(answer, 422, "validation-failed", field)
     assert mesh.calls == []
 
 
-async def test_a_refused_password_is_not_repeated(http):
+async def test_refused_password_is_not_in_the_response(http):
     answer = await http.post("/users", json={**NEW, "password": "s3cret"})
 
     assert "s3cret" not in answer.text
 
 
-async def test_i_see_myself(http, mesh, alice):
+async def test_user_reads_itself(http, mesh, alice):
     mesh.answers["users.get_user"] = ALICE
 
     for path in ("/users/me", "/users/U001"):
@@ -82,7 +82,7 @@ async def test_i_see_myself(http, mesh, alice):
         assert mesh.last == {"user_id": "U001"}
 
 
-async def test_only_an_admin_sees_somebody_else(http, mesh, alice, admin, is_problem):
+async def test_only_an_admin_reads_another_user(http, mesh, alice, admin, is_problem):
     mesh.answers["users.get_user"] = {**ALICE, "id": "U002"}
 
     is_problem(await http.get("/users/U002", headers=alice), 403, "forbidden")
@@ -90,13 +90,13 @@ async def test_only_an_admin_sees_somebody_else(http, mesh, alice, admin, is_pro
     assert (await http.get("/users/U002", headers=admin)).status_code == 200
 
 
-async def test_an_unknown_user(http, mesh, admin, is_problem):
+async def test_unknown_user_is_not_found(http, mesh, admin, is_problem):
     mesh.answers["users.get_user"] = Refused("not-found", "there is no such user")
 
     is_problem(await http.get("/users/U404", headers=admin), 404, "not-found")
 
 
-async def test_i_change_what_i_send_and_nothing_else(http, mesh, alice):
+async def test_user_changes_only_the_fields_it_sends(http, mesh, alice):
     mesh.answers["users.update_user"] = {**ALICE, "name": "Al"}
 
     answer = await http.patch("/users/me", json={"name": "Al"}, headers=alice)
@@ -108,12 +108,12 @@ async def test_i_change_what_i_send_and_nothing_else(http, mesh, alice):
 
 
 @pytest.mark.parametrize("body", [{}, {"name": None}, {"id": "U002"}, {"password": "short"}])
-async def test_a_bad_change(http, mesh, alice, is_problem, body):
+async def test_invalid_change_is_refused(http, mesh, alice, is_problem, body):
     is_problem(await http.patch("/users/me", json=body, headers=alice), 422, "validation-failed")
     assert mesh.calls == []
 
 
-async def test_a_change_sent_again_with_its_key_is_the_same_command(http, mesh, alice, admin):
+async def test_repeated_change_with_the_same_key_is_the_same_command(http, mesh, alice, admin):
     mesh.answers["users.update_user"] = ALICE
 
     for headers in (alice, alice, admin):
@@ -139,7 +139,7 @@ async def test_a_change_sent_again_with_its_key_is_the_same_command(http, mesh, 
         ("GET", "/orders/o-1/events"),
     ],
 )
-async def test_what_needs_a_token(http, mesh, is_problem, method, path):
+async def test_request_without_a_token_is_unauthenticated(http, mesh, is_problem, method, path):
     answer = await http.request(method, path)
 
     is_problem(answer, 401, "unauthenticated")
