@@ -1,12 +1,12 @@
-"""Nothing lost, nothing doubled, whatever dies: the promise of the README, tried by breaking things.
+"""Fault injection: no order may be lost or doubled, whatever fails.
 
-    mesh        the real thing, as `mycelium run` starts it, on servers of its own
-    faults      what is done to it: kills, freezes, alarms; each is counted
-    failpoints  the same at an exact line: `sabotage` puts them into the services, from outside
-    mutants     one-line sabotages of the code: a row that does not notice its own is worthless
-    customers   who order meanwhile; `history` keeps every request and answer
-    books       what the databases say afterwards; `checker` compares the two
-    rows        R1 to R15: a load, a fault, and when it passes
+    mesh        the mesh under test, started by `mycelium run` on private servers
+    faults      kills, freezes and alarms from outside; each is counted
+    failpoints  faults at an exact line of a service; `sabotage` wraps the services from outside
+    mutants     small sabotages of the code, as negative controls
+    customers   clients that order during the faults; `history` keeps every request and response
+    books       the state of the databases afterwards; `checker` compares it with the history
+    rows        R1 to R15: a load, a fault and the conditions to pass
 
-`python -m tests.chaos` runs it all; `test_rows` runs each row shortened, as part of `make test`.
+`python -m tests.chaos` runs all rows in full. `test_rows` runs their short forms, as part of `make test`.
 """

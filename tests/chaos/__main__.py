@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: break things, row by row, and show what held."""
+"""`python -m tests.chaos`: inject the faults of each row, and report which invariants held."""
 
 from __future__ import annotations
 
@@ -21,15 +21,20 @@ out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def main(
-    rows: Annotated[str, typer.Option(help="Such as R1,R4; all of them unless told.")] = "",
-    seed: Annotated[int | None, typer.Option(help="Of all that is random; printed.")] = None,
-    short: Annotated[bool, typer.Option(help="Reduced figures.")] = False,
-    controls: Annotated[
-        bool | None, typer.Option(help="Also with each row's sabotage; on unless --short.")
+    rows: Annotated[str, typer.Option(help="Names such as R1,R4. The default is all rows.")] = "",
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of everything random. The seed in use is printed.")
     ] = None,
-    report_to: Annotated[Path | None, typer.Option("--report", help="Write the table into it.")] = None,
+    short: Annotated[bool, typer.Option(help="Play the short forms.")] = False,
+    controls: Annotated[
+        bool | None,
+        typer.Option(help="Play each row with its mutant, too. The default is on, unless --short."),
+    ] = None,
+    report_to: Annotated[
+        Path | None, typer.Option("--report", help="Write the tables into this Markdown file.")
+    ] = None,
 ) -> None:
-    """Start a mesh, break it, check it. Exits 1 when a row fails or a sabotage is not noticed."""
+    """Start a mesh, inject faults and check the books. Exit with 1 if a row fails or misses its mutant."""
     chosen = _chosen(rows)
     seed = secrets.randbelow(10**6) if seed is None else seed
     with_controls = not short if controls is None else controls
@@ -42,7 +47,7 @@ def main(
         runner = Runner(mesh, seed)
         for row in chosen:
             played.append(_play(runner, row, short, with_controls))
-            if report_to:  # after each: what was measured in an hour is not lost with its last minute
+            if report_to:  # after each row, so that a late crash loses no result
                 report.write(report_to, played[-1:], seed)
     finally:
         mesh.stop()
@@ -50,7 +55,7 @@ def main(
     for result, _ in played:
         if not result.passed:
             out.print(result.explain(), markup=False)
-    if not all(report.holds(*one) for one in played):
+    if not all(report.holds(*pair) for pair in played):
         raise typer.Exit(1)
     shutil.rmtree(folder, ignore_errors=True)
 

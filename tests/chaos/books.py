@@ -1,4 +1,4 @@
-"""What the databases say after a row: of the orders of its own products, and of them alone."""
+"""The state of the four databases after a row, for the orders of the row's own products."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from services.products.tables import products, reservations
 from services.users.tables import users
 from tests.chaos.mesh import Mesh
 
-TOLD = ("order_confirmed", "order_cancelled")
-"""The events that become mails."""
+MAILED_EVENTS = ("order_confirmed", "order_cancelled")
+"""The types of events that become mails."""
 PUBLISHERS = ("products", "users", "orders")
 
 
@@ -37,21 +37,21 @@ class Books:
     stock: Mapping[str, int]
     orders: Mapping[str, OrderRow]
     reserved: Mapping[str, Mapping[str, int]]
-    """What live reservations hold, by order and product."""
-    told: Mapping[str, Counter[str]]
-    """How often each event that becomes a mail is in the outbox, by type and order."""
+    """Quantities of the live reservations, by order and product."""
+    mailed_events: Mapping[str, Counter[str]]
+    """Number of events in the outbox that become mails, by type and order."""
     mails: Counter[str]
-    """Mails about an event, by the event's id."""
+    """Number of mails about an event, by the event's id."""
     events: Mapping[str, tuple[str, str]]
-    """Type and order of those events, by id."""
+    """Type and order of the events that become mails, by event id."""
     unsent_mails: int
     unsent_events: Mapping[str, int]
 
     @property
     def pending(self) -> list[str]:
-        """Orders that have not ended, and those whose stock is reserved and that are not even written."""
+        """Return the pending orders, and the orders that have a reservation but no row yet."""
         return [
-            *(one.order_id for one in self.orders.values() if one.status == "pending"),
+            *(order.order_id for order in self.orders.values() if order.status == "pending"),
             *(order_id for order_id in self.reserved if order_id not in self.orders),
         ]
 
@@ -60,59 +60,63 @@ class Books:
         wanted = set(product_ids)
         mine = _orders(mesh, wanted)
         events = {
-            one["event_id"]: (one["type"], one["aggregate_id"])
-            for one in envelopes(mesh, "orders")
-            if one["type"] in TOLD and one["aggregate_id"] in mine
+            envelope["event_id"]: (envelope["type"], envelope["aggregate_id"])
+            for envelope in envelopes(mesh, "orders")
+            if envelope["type"] in MAILED_EVENTS and envelope["aggregate_id"] in mine
         }
-        about = {row.id: row.sent_at for row in _rows(mesh, "notifications", sa.select(mails))}
+        sent_at_by_event = {row.id: row.sent_at for row in _rows(mesh, "notifications", sa.select(mails))}
         unsent_query = sa.select(sa.func.count()).select_from(outbox).where(unsent)
         return cls(
             stock={row.id: row.stock for row in _rows(mesh, "products", sa.select(products))},
             orders=mine,
             reserved=_reserved(mesh, wanted),
-            told={kind: Counter(of for type_, of in events.values() if type_ == kind) for kind in TOLD},
-            mails=Counter(one for one in about if one in events),
+            mailed_events={
+                kind: Counter(order_id for type_, order_id in events.values() if type_ == kind)
+                for kind in MAILED_EVENTS
+            },
+            mails=Counter(event_id for event_id in sent_at_by_event if event_id in events),
             events=events,
-            unsent_mails=sum(1 for sent_at in about.values() if sent_at is None),
+            unsent_mails=sum(1 for sent_at in sent_at_by_event.values() if sent_at is None),
             unsent_events={name: _rows(mesh, name, unsent_query)[0][0] for name in PUBLISHERS},
         )
 
 
 def _orders(mesh: Mesh, wanted: set[str]) -> dict[str, OrderRow]:
-    found = {}
+    by_id = {}
     for row in _rows(mesh, "orders", sa.select(orders)):
         items = {line["product_id"]: line["quantity"] for line in row.lines}
         if wanted & set(items):
             was_confirmed = row.confirmed_at is not None
-            found[row.id] = OrderRow(row.id, row.user_id, row.status, items, was_confirmed, row.attempts)
-    return found
+            by_id[row.id] = OrderRow(row.id, row.user_id, row.status, items, was_confirmed, row.attempts)
+    return by_id
 
 
 def _reserved(mesh: Mesh, wanted: set[str]) -> dict[str, dict[str, int]]:
-    held = {}
+    reserved = {}
     query = sa.select(reservations).where(reservations.c.status == "reserved")
     for row in _rows(mesh, "products", query):
         lines = {line["product_id"]: line["quantity"] for line in row.lines}
         if wanted & set(lines):
-            held[row.order_id] = lines
-    return held
+            reserved[row.order_id] = lines
+    return reserved
 
 
 def envelopes(mesh: Mesh, service: str) -> list[dict[str, Any]]:
-    """Every event in the outbox of a service, sent or not, in order."""
+    """Return every event in the outbox of a service, sent or unsent, in order."""
     query = sa.select(outbox.c.envelopes).order_by(outbox.c.seq)
-    return [one for row in _rows(mesh, service, query) for one in row.envelopes]
+    return [envelope for row in _rows(mesh, service, query) for envelope in row.envelopes]
 
 
 def users_and_copies(mesh: Mesh, user_ids: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Name, address and version of these users, as users has them and as orders knows them."""
+    """Return name, address and version of these users: the originals in users, and the copies in orders."""
     wanted = set(user_ids)
-    found = []
+    originals_and_copies = []
     for service, table in (("users", users), ("orders", customers)):
         query = sa.select(table.c.id, table.c.name, table.c.email, table.c.version)
         rows = _rows(mesh, service, query.where(table.c.id.in_(wanted)))
-        found.append({row.id: (row.name, row.email, row.version) for row in rows})
-    return found[0], found[1]
+        originals_and_copies.append({row.id: (row.name, row.email, row.version) for row in rows})
+    originals, copies = originals_and_copies
+    return originals, copies
 
 
 def _rows(mesh: Mesh, service: str, query: Any) -> list[Any]:

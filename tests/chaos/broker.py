@@ -1,4 +1,4 @@
-"""The broker of the mesh under test, by its own command line and over AMQP."""
+"""The broker of the mesh under test, driven by rabbitmqctl and over AMQP."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ COMMAND_SECONDS = 60
 ALARM = ("set_vm_memory_high_watermark", "absolute", "1MB")
 NO_ALARM = ("set_vm_memory_high_watermark", "absolute", "1GB")
 DEAD, RETRY = ".dead", ".retry"
-_OF_ONE_PROCESS = re.compile(
-    r"^(rpc\.reply-|self-call-|chaos-|evt-orders-gateway-|amq\.gen|.*-[0-9a-f]{32}$)"
-)
+_PRIVATE_NAMES = re.compile(r"^(rpc\.reply-|self-call-|chaos-|evt-orders-gateway-|amq\.gen|.*-[0-9a-f]{32}$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +30,12 @@ class QueueState:
 
     @property
     def is_shared(self) -> bool:
-        """Not one of a single process, which comes and goes with it."""
-        return not _OF_ONE_PROCESS.match(self.name)
+        """False for a queue of a single process, which comes and goes with the process."""
+        return not _PRIVATE_NAMES.match(self.name)
 
     @property
     def is_consumed(self) -> bool:
-        """Whether somebody has to listen to it: nobody does to parked and waiting messages."""
+        """True if the queue needs a consumer. Queues of parked or waiting messages have none."""
         return self.is_shared and not self.name.endswith((DEAD, RETRY))
 
 
@@ -54,12 +52,12 @@ class Broker:
         self._command(*(ALARM if is_on else NO_ALARM))
 
     def _command(self, *arguments: str) -> str:
-        """rabbitmqctl, beside the program that the supervisor runs, in the same environment."""
+        """Run the rabbitmqctl beside the server that the supervisor runs, in the same environment."""
         script = (self._mesh.state.programs / "rabbitmq").read_text()
-        found = re.search(r"(\S*/rabbitmq)-server", script)
-        assert found, "the broker was not started from its own programs"
+        server = re.search(r"(\S*/rabbitmq)-server", script)
+        assert server, "the script starts no rabbitmq-server"
         done = subprocess.run(
-            [f"{found[1]}ctl", *arguments],
+            [f"{server[1]}ctl", *arguments],
             env={**os.environ, **self._mesh.program("rabbitmq")},
             capture_output=True,
             text=True,
@@ -87,7 +85,7 @@ class Broker:
         headers: Mapping[str, Any] | None = None,
         **properties: Any,
     ) -> None:
-        """A message exactly as given: what is no property is not sent."""
+        """Publish a message exactly as given, with no property added."""
         message = channel.prepare_message(
             body.encode() if isinstance(body, str) else body,
             content_type=properties.pop("content_type", None),
@@ -99,7 +97,7 @@ class Broker:
 
     @contextmanager
     def queue(self, name: str, exchange: str | None = None) -> Iterator[str]:
-        """A queue of ours, which gets every event of the exchange; gone at the end of the block."""
+        """Declare a queue for every event of the exchange, and delete it at the end of the block."""
         with self.channel() as channel:
             source = Exchange(exchange, type="topic", durable=True) if exchange else None
             Queue(name, source, routing_key="#", channel=channel, durable=True).declare()
@@ -110,7 +108,7 @@ class Broker:
                 Queue(name, channel=channel).delete()
 
     def receive(self, name: str) -> list[Any]:
-        """All that is in a queue now: messages with payload, headers and properties."""
+        """Take all messages of a queue, with payload, headers and properties."""
         with self.channel() as channel:
             queue = Queue(name, channel=channel, no_declare=True)
             return list(iter(lambda: queue.get(no_ack=True), None))

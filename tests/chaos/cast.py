@@ -1,4 +1,4 @@
-"""Who acts on a mesh: an admin, and customers who are registered once and used by all rows."""
+"""The accounts of a run: an admin, and customers that all rows share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Those who act on a mesh: registered once, used by all rows."""
+    """The accounts on a mesh, registered once."""
 
     admin: Account
     customers: list[Account]
@@ -49,7 +49,7 @@ def _register(http: httpx.Client, number: int) -> Account:
     user = {"name": f"Customer {number}", "email": email, "password": PASSWORD}
     key = {"Idempotency-Key": uuid.uuid4().hex}
     eventually(
-        lambda: http.post("/users", json=user, headers=key).is_success, PATIENCE_SECONDS, "registering"
+        lambda: http.post("/users", json=user, headers=key).is_success, PATIENCE_SECONDS, "the registration"
     )
     return _log_in(http, email, PASSWORD)
 
@@ -61,11 +61,11 @@ def _log_in(http: httpx.Client, email: str, password: str) -> Account:
     return Account(me["id"], token)
 
 
-def _json_of(ask: Callable[[], httpx.Response]) -> dict[str, Any]:
-    """The first answer that is a success: right after a start a busy machine may be late."""
+def _json_of(send: Callable[[], httpx.Response]) -> dict[str, Any]:
+    """Return the first successful response. Right after a start, a busy machine may be late."""
 
-    def answered() -> dict[str, Any] | None:
-        answer = ask()
-        return answer.json() if answer.is_success else None
+    def successful_json() -> dict[str, Any] | None:
+        response = send()
+        return response.json() if response.is_success else None
 
-    return eventually(answered, PATIENCE_SECONDS, "an answer") or {}
+    return eventually(successful_json, PATIENCE_SECONDS, "a successful response") or {}

@@ -1,4 +1,4 @@
-"""Shows each row that was played twice: in its status, in the counts of pytest and in a section."""
+"""Show each row that was played twice: in its status, in pytest's counts and in a section of their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPLAYED = "chaos-replayed"
 
 @pytest.fixture
 def record_result(request: pytest.FixtureRequest) -> Callable[[Result], None]:
-    """Hands the last result of a row over to the report of the session."""
+    """Return a function that adds the last result of a row to the report of the session."""
 
     def record(result: Result) -> None:
         request.config.stash.setdefault(RESULTS, []).append(result)
@@ -26,7 +26,7 @@ def record_result(request: pytest.FixtureRequest) -> Callable[[Result], None]:
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """A category of its own, which pytest counts apart from `passed` and shows in yellow."""
+    """Put replayed rows into a category of their own, which pytest counts apart from `passed`."""
     verdict = dict(report.user_properties).get(REPLAYED)
     if verdict is None or report.when != "call" or not report.passed:
         return None

@@ -1,4 +1,4 @@
-"""Who orders while things break: customers with a seed, patience, and a key for each order."""
+"""Customers that order during the faults. They retry each request under its idempotency key."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.chaos.cast import Account, Cast
 from tests.chaos.history import NO_ANSWER, Attempt, History, Items
 
 PATIENCE_SECONDS = 180.0
-"""How long one asks again for the same order before giving up. More than any two faults last: a broker may be
-gone again, for a minute, as soon as one order got through."""
+"""A customer retries an order this long. Two faults in a row are shorter: the broker may go away again, for a
+minute, as soon as one order has succeeded."""
 FINAL = frozenset({200, 201, 401, 403, 404, 422})
 FINAL_CONFLICTS = frozenset({"out-of-stock", "conflict", "already-exists"})
 
 
 @dataclass
 class Shop:
-    """The gateway as its customers see it, the products they choose from, and what they were told.
+    """A client of the gateway that notes every request in the history.
 
     `put_in` counts the units of each product that were ever put on the shelf.
     """
@@ -36,14 +36,14 @@ class Shop:
     put_in: dict[str, int] = field(default_factory=dict)
 
     async def stock_up(self, *stocks: int, price_minor: int = 500) -> list[str]:
-        """New products with that many units each."""
-        made = []
+        """Create a product for each stock. Return their ids."""
+        product_ids: list[str] = []
         for stock in stocks:
             body = {"name": "Chanterelle", "price_minor": price_minor, "stock": stock}
-            answer = await self.insist("POST", "/products", body)
-            made.append(str(answer["id"]))
-            self.put_in[made[-1]] = stock
-        return made
+            product = await self.insist("POST", "/products", body)
+            product_ids.append(str(product["id"]))
+            self.put_in[product_ids[-1]] = stock
+        return product_ids
 
     async def restock(self, product_id: str, quantity: int) -> None:
         await self.insist("POST", f"/products/{product_id}/restock", {"quantity": quantity})
@@ -52,11 +52,11 @@ class Shop:
     async def insist(
         self, method: str, path: str, body: Any = None, account: Account | None = None
     ) -> dict[str, Any]:
-        """Ask with one key until there is a final answer. Raises AssertionError on a refusal."""
+        """Retry a request under the same key until it succeeds. Raises AssertionError on a refusal."""
         headers = {"Idempotency-Key": self.new_key(), **(account or self.cast.admin).headers}
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
-            status, code, text = await self._ask(method, path, body, headers)
+            status, code, text = await self._request(method, path, body, headers)
             if 200 <= status < 300:
                 return dict(json.loads(text))
             assert not _is_final(status, code), f"{method} {path}: {status} {text}"
@@ -66,9 +66,9 @@ class Shop:
             await asyncio.sleep(self.rng.uniform(0.1, 0.5))
 
     async def read(self, path: str, account: Account | None = None) -> tuple[int, float]:
-        """Ask once. Returns the status, and how many seconds it took."""
+        """Send one GET. Return the status and the seconds that it took."""
         began = time.monotonic()
-        status, _, _ = await self._ask("GET", path, None, (account or self.cast.admin).headers)
+        status, _, _ = await self._request("GET", path, None, (account or self.cast.admin).headers)
         return status, time.monotonic() - began
 
     async def order(
@@ -78,7 +78,7 @@ class Shop:
         key: str | None = None,
         patience: float = PATIENCE_SECONDS,
     ) -> Attempt:
-        """Order, and ask again with the same key until the answer is final or the patience is over.
+        """Place an order. Retry under the same key until the response is final or the patience is over.
 
         Returns the last attempt.
         """
@@ -95,25 +95,25 @@ class Shop:
         body = _body(items)
         at, began = time.time(), time.monotonic()
         headers = {"Idempotency-Key": key, **account.headers}
-        status, code, text = await self._ask("POST", "/orders", body, headers, note=False)
+        status, code, text = await self._request("POST", "/orders", body, headers, note=False)
         attempt = Attempt(
             at, time.monotonic() - began, account.user_id, key, tuple(items), status, text, code
         )
         self.history.add(attempt)
         return attempt
 
-    async def ask_otherwise(self, items: Items, account: Account, key: str) -> tuple[int, str | None]:
-        """Something else under a key that is taken, until there is a final answer: its status and code."""
+    async def reuse_key(self, items: Items, account: Account, key: str) -> tuple[int, str | None]:
+        """Order other items under a used key. Return the status and code of the final response."""
         headers = {"Idempotency-Key": key, **account.headers}
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
-            status, code, _ = await self._ask("POST", "/orders", _body(items), headers)
+            status, code, _ = await self._request("POST", "/orders", _body(items), headers)
             if _is_final(status, code) or time.monotonic() > end:
                 return status, code
             await asyncio.sleep(self.rng.uniform(0.2, 1.0))
 
     async def cancel(self, order_id: str, account: Account) -> None:
-        """Until it is cancelled. Raises AssertionError when it can't be."""
+        """Retry the cancellation until it succeeds. Raises AssertionError on a refusal."""
         await self.insist("POST", f"/orders/{order_id}/cancel", account=account)
 
     async def place_and_cancel(self, items: Items, account: Account) -> None:
@@ -124,17 +124,17 @@ class Shop:
     def new_key(self) -> str:
         return f"{self.rng.getrandbits(96):024x}"
 
-    async def _ask(
+    async def _request(
         self, method: str, path: str, body: Any, headers: Mapping[str, str], *, note: bool = True
     ) -> tuple[int, str | None, str]:
         began = time.monotonic()
         try:
-            answer = await self.http.request(method, path, json=body, headers=headers)
+            response = await self.http.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
             status, code, text = NO_ANSWER, type(error).__name__, ""
         else:
-            status, text = answer.status_code, answer.text
-            code = answer.json().get("code") if status >= 400 else None
+            status, text = response.status_code, response.text
+            code = response.json().get("code") if status >= 400 else None
         if note:
             self.history.add_other(f"{method} {path}", status, time.monotonic() - began)
         return status, code, text

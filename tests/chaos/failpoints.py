@@ -1,15 +1,15 @@
-"""Things to go wrong at an exact line of a service, and the note that they did.
+"""Faults at an exact line of a service, and the log of their uses.
 
-A folder is all that the harness and the services share (CHAOS_FOLDER):
+The harness and the services share a folder (CHAOS_FOLDER):
 
-    armed/orders.commit.before/3f2a-exit    one file is one use; who unlinks it has it, so that of two
-                                            instances one alone is hit
+    armed/orders.commit.before/3f2a-exit    a file for each use; the process that unlinks it uses it, so
+                                            that only one of several instances is hit
     hits.log                                point, action and pid of each use
-    executions.log                          every message that a service began to work on
-    mutants                                 names of sabotages (see `mutants`), read at the start
+    executions.log                          every message that a service began to handle
+    mutants                                 names of mutants, read at the start of a service
 
 Actions: `exit` (at once, as if killed), `raise`, `unavailable`, `sleep=SECONDS`, `hang`.
-Imported by services after eventlet has patched the process: no asyncio here.
+Services import this module after eventlet has patched the process, so it must not import asyncio.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 from nameko_mesh.errors import Unavailable
 
 EXIT_CODE = 137
-FOR_EVER = 10**6
+FOREVER_SECONDS = 10**6
 
 
 class Failpoints:
-    """One folder, from either side."""
+    """The shared folder, for the harness and for a service."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,14 +46,14 @@ class Failpoints:
         return sum(1 for _ in self._armed.glob(f"{point}/*"))
 
     def hits(self, point: str | None = None) -> list[tuple[str, str, int]]:
-        """Point, action and pid of every use so far, in order."""
-        found = [line.split() for line in self._lines("hits.log")]
-        return [(one[0], one[1], int(one[2])) for one in found if point in (None, one[0])]
+        """Return point, action and pid of every use so far, in order."""
+        hits = [line.split() for line in self._lines("hits.log")]
+        return [(name, action, int(pid)) for name, action, pid in hits if point in (None, name)]
 
     def executions(self) -> list[tuple[str, str]]:
-        """`service.method` and the id of the message, for each time one was begun."""
-        pairs = [line.split() for line in self._lines("executions.log")]
-        return [(one[0], one[1]) for one in pairs if len(one) == 3]
+        """Return `service.method` and the message id of each execution."""
+        lines = [line.split() for line in self._lines("executions.log")]
+        return [(fields[0], fields[1]) for fields in lines if len(fields) == 3]
 
     def mutants(self) -> list[str]:
         return self._lines("mutants")
@@ -65,7 +65,7 @@ class Failpoints:
         self._append("executions.log", f"{method} {message_id} {os.getpid()}")
 
     def reach(self, point: str) -> None:
-        """Called by a service at the point; does what is armed there, if anything is."""
+        """Run the action that is armed at the point, if any. Services call this."""
         action = self._take(point)
         if action is None:
             return
@@ -80,23 +80,23 @@ class Failpoints:
             case ("sleep", _, seconds):
                 time.sleep(float(seconds))
             case ("hang", _, _):
-                time.sleep(FOR_EVER)
+                time.sleep(FOREVER_SECONDS)
 
     def _take(self, point: str) -> str | None:
         try:
-            uses = os.listdir(self._armed / point)  # noqa: PTH208 - on every commit: the cheap way
+            uses = os.listdir(self._armed / point)  # noqa: PTH208 - the cheapest way, because every commit runs it
         except OSError:
             return None
         for use in uses:
             try:
                 (self._armed / point / use).unlink()
             except FileNotFoundError:
-                continue  # another process was faster
+                continue  # another process has used it
             return use.partition("-")[2]
         return None
 
     def _append(self, name: str, line: str) -> None:
-        with (self.folder / name).open("ab") as file:  # one short write at the end is atomic
+        with (self.folder / name).open("ab") as file:  # a short write in append mode is atomic
             file.write(f"{line}\n".encode())
 
     def _lines(self, name: str) -> list[str]:

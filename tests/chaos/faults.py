@@ -1,4 +1,4 @@
-"""What is done to the mesh. Every fault is counted, and the end of the last one is remembered."""
+"""Faults injected into the mesh. Each is counted, and the end of the last fault is noted."""
 
 from __future__ import annotations
 
@@ -26,32 +26,35 @@ class Faults:
         self.counts: Counter[str] = Counter()
         self.ended_at = time.monotonic()
 
-    def count(self, what: str, times: int = 1) -> None:
-        self.counts[what] += times
+    def count(self, fault: str, times: int = 1) -> None:
+        self.counts[fault] += times
         self.are_over()
 
     def are_over(self) -> None:
-        """From now on everything has to recover."""
+        """Note the end of the last fault. The recovery is measured from now on."""
         self.ended_at = time.monotonic()
 
     async def kill(self, name: str) -> None:
-        """SIGKILL it as soon as it works; what never came up again is not worth killing."""
+        """Send SIGKILL to a process as soon as it is ready."""
         await self.wait_until_up(name)
         await asyncio.to_thread(self.mesh.signal, name, signal.SIGKILL)
         self.count(f"kill -9 {_kind(name)}")
 
     async def wait_until_up(self, name: str) -> float:
-        """How long it took. The supervisor counts a start only after its process has lived a while."""
+        """Wait until the process is ready. Return the seconds that it took.
+
+        The supervisor reports RUNNING only some time after the start.
+        """
         began = time.monotonic()
 
         def is_up() -> bool:
             return self.mesh.process(name).state == "RUNNING" and self.mesh.answers(name)
 
-        await eventually_in_thread(is_up, UP_SECONDS, f"{name} working")
+        await eventually_in_thread(is_up, UP_SECONDS, f"{name} being ready")
         return time.monotonic() - began
 
     async def kill_server(self, name: str) -> None:
-        """SIGKILL a broker, database or registry; the supervisor starts it again."""
+        """Send SIGKILL to a broker, database or registry. The supervisor restarts it."""
         await eventually_in_thread(
             lambda: self.mesh.process(name).state == "RUNNING", UP_SECONDS, f"{name} running"
         )
@@ -59,18 +62,18 @@ class Faults:
         self.count(f"kill -9 {name}")
 
     async def terminate(self, name: str) -> float:
-        """SIGTERM, and wait until it has left. Returns how many seconds it took to leave."""
+        """Send SIGTERM and wait for the exit. Return the seconds that it took."""
         began = time.monotonic()
         pid = await asyncio.to_thread(self.mesh.signal, name, signal.SIGTERM)
         await eventually_in_thread(
-            lambda: self.mesh.process(name).pid != pid, LEAVE_SECONDS, f"{name} leaving"
+            lambda: self.mesh.process(name).pid != pid, LEAVE_SECONDS, f"the exit of {name}"
         )
         self.count(f"SIGTERM {_kind(name)}")
         return time.monotonic() - began
 
     @asynccontextmanager
     async def frozen(self, *names: str) -> AsyncIterator[None]:
-        """SIGSTOP until the end of the block, children and all."""
+        """Freeze processes and their children with SIGSTOP until the end of the block."""
         pids = [self.mesh.process(name).pid for name in names]
         for name, pid in zip(names, pids, strict=True):
             self.mesh.signal_tree(pid, signal.SIGSTOP)
@@ -84,7 +87,7 @@ class Faults:
 
     @asynccontextmanager
     async def stopped(self, *names: str) -> AsyncIterator[None]:
-        """Stopped in good order, and not started again before the end of the block."""
+        """Stop processes by the supervisor, and start them again at the end of the block."""
         for name in names:
             await asyncio.to_thread(self.mesh.stop_process, name)
             self.count(f"stop {_kind(name)}")
@@ -97,7 +100,7 @@ class Faults:
 
     @asynccontextmanager
     async def memory_alarm(self) -> AsyncIterator[None]:
-        """The broker takes no messages until the end of the block."""
+        """Raise the broker's memory alarm, so that it takes no messages until the end of the block."""
         await asyncio.to_thread(self.broker.alarm, True)
         self.count("memory alarm")
         try:
@@ -107,16 +110,16 @@ class Faults:
             self.are_over()
 
     async def hit(self, point: str, action: str, seconds: float = 60.0) -> int:
-        """Arm a failpoint once and wait until it was used. Returns the pid of who ran into it."""
+        """Arm a failpoint once and wait until it is used. Return the pid of the process that used it."""
         before = len(self.points.hits(point))
         self.points.arm(point, action)
         await eventually_in_thread(
-            lambda: len(self.points.hits(point)) > before, seconds, f"reaching {point}"
+            lambda: len(self.points.hits(point)) > before, seconds, f"a use of {point}"
         )
         self.count(f"{action.partition('=')[0]} at {point}")
         return self.points.hits(point)[before][2]
 
 
 def _kind(name: str) -> str:
-    """`orders-2` is one of `orders`."""
+    """Return the service of an instance: `orders` for `orders-2`."""
     return name.rstrip("0123456789").rstrip("-")

@@ -1,4 +1,4 @@
-"""Every request that was sent and every answer that came, in the order they came; nothing is ever changed."""
+"""The append-only log of requests and responses."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 NO_ANSWER = 0
-"""The status of an attempt that ended without an answer: refused, reset, or timed out."""
+"""Status of an attempt without a response: refused, reset or timed out."""
 
 Items = Sequence[tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request. `at` is in Unix seconds, `seconds` is how long the answer took."""
+    """A request to place an order. `at` is in Unix seconds, `seconds` is the time until the response."""
 
     at: float
     seconds: float
@@ -28,7 +28,7 @@ class Attempt:
     status: int
     body: str
     code: str | None = None
-    """The slug of a problem, or what kept the answer away."""
+    """Slug of the problem, or the name of the client's error."""
 
     @property
     def order_id(self) -> str:
@@ -39,16 +39,16 @@ class Attempt:
 class History:
     attempts: list[Attempt] = field(default_factory=list)
     others: list[tuple[float, str, int]] = field(default_factory=list)
-    """Reads, restocks and so on: what was asked, its status, and how long it took."""
+    """Seconds, request and status of reads, restocks and other requests."""
 
     def add(self, attempt: Attempt) -> None:
         self.attempts.append(attempt)
 
-    def add_other(self, what: str, status: int, seconds: float) -> None:
-        self.others.append((seconds, what, status))
+    def add_other(self, request: str, status: int, seconds: float) -> None:
+        self.others.append((seconds, request, status))
 
     def by_key(self) -> dict[tuple[str, str], list[Attempt]]:
-        """The attempts of each order wished for, by (user, key)."""
+        """Group the attempts by (user, key): each group is about one order."""
         grouped: dict[tuple[str, str], list[Attempt]] = {}
         for attempt in self.attempts:
             grouped.setdefault((attempt.user_id, attempt.key), []).append(attempt)
@@ -58,23 +58,23 @@ class History:
         return Counter(attempt.status for attempt in self.attempts)
 
     def slowest(self) -> float:
-        every = [attempt.seconds for attempt in self.attempts] + [seconds for seconds, *_ in self.others]
-        return max(every, default=0.0)
+        durations = [attempt.seconds for attempt in self.attempts] + [seconds for seconds, *_ in self.others]
+        return max(durations, default=0.0)
 
     def requests(self) -> int:
         return len(self.attempts) + len(self.others)
 
     def excerpt(self, key: str) -> list[str]:
-        """What happened to one order, for people."""
+        """Describe the attempts of an order, for people."""
         return [
-            f"{time.strftime('%H:%M:%S', time.gmtime(one.at))} {one.status or '---'} "
-            f"{one.code or ''} after {one.seconds:.2f} s: {dict(one.items)}"
-            for one in self.attempts
-            if one.key == key
+            f"{time.strftime('%H:%M:%S', time.gmtime(attempt.at))} {attempt.status or '---'} "
+            f"{attempt.code or ''} after {attempt.seconds:.2f} s: {dict(attempt.items)}"
+            for attempt in self.attempts
+            if attempt.key == key
         ]
 
     def write(self, path: Path) -> None:
-        """One JSON object a line."""
+        """Write the attempts to a file, as a JSON object per line."""
         lines = [json.dumps(asdict(attempt), default=_plain) for attempt in self.attempts]
         path.write_text("\n".join(lines) + "\n")
 

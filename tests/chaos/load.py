@@ -1,4 +1,4 @@
-"""Customers who order all the time that something else goes on."""
+"""Load: customers that order while the faults of a row happen."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.chaos.stage import Stage, all_of
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`at_least` so many orders in all; `pause` is the longest of a client between two, in seconds.
+    """Clients that place at least `at_least` orders, each client with pauses of up to `pause` seconds.
 
-    A share of the confirmed orders is cancelled again.
+    `cancelled` is the share of the confirmed orders that are cancelled afterwards.
     """
 
     products: Sequence[str]
@@ -27,31 +27,31 @@ class Load:
 
 
 class Progress:
-    """How far something has come, for those who wait for it."""
+    """A counter that tasks can wait for."""
 
     def __init__(self) -> None:
-        self._done = 0
+        self._count = 0
         self._changed = asyncio.Condition()
 
     async def advance(self) -> None:
         async with self._changed:
-            self._done += 1
+            self._count += 1
             self._changed.notify_all()
 
     async def reaches(self, quota: float) -> None:
         async with self._changed:
-            await self._changed.wait_for(lambda: self._done >= quota)
+            await self._changed.wait_for(lambda: self._count >= quota)
 
 
 async def while_ordering(stage: Stage, meanwhile: Coroutine[Any, Any, None], load: Load) -> None:
-    """Returns when `meanwhile` has ended, the orders are placed, and each of them has an answer."""
+    """Place orders until `meanwhile` has ended, and at least `load.at_least` of them."""
     is_over = asyncio.Event()
     placed = 0
 
     async def act() -> None:
         try:
             await meanwhile
-            await stage.watch_the_pending()  # here, and not when the last customer has gone
+            await stage.watch_the_pending()  # right after the last fault, not after the last order
         finally:
             is_over.set()
 
@@ -76,7 +76,7 @@ async def _order(stage: Stage, load: Load) -> None:
 
 
 async def rename(stage: Stage) -> None:
-    """A customer changes their name: the event that users publishes and orders hears."""
+    """Change a customer's name. Users publishes the event, and orders updates its copy."""
     account = stage.rng.choice(stage.shop.cast.customers)
     name = f"Customer {stage.rng.getrandbits(32):x}"
     await stage.shop.insist("PATCH", "/users/me", {"name": name}, account)

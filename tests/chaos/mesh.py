@@ -1,4 +1,4 @@
-"""The mesh under test: `mycelium run` in a state folder of its own, on servers of its own."""
+"""The mesh under test: `mycelium run` with a private state folder and private servers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOT_OURS = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL", "SMTP_URL")
 
 
 class Mesh(Supervised):
-    """Two instances of each service but users, which has one; the mails land in files."""
+    """Two instances of each service, but a single users. Mails are written to files."""
 
     def __init__(self, folder: Path, *, postgresql: bool = True) -> None:
         self.folder = folder
@@ -43,7 +43,7 @@ class Mesh(Supervised):
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when the first order has been placed. Raises RuntimeError with the output."""
+        """Start the mesh and wait until its first order is placed. Raises RuntimeError with the output."""
         self.chaos.mkdir(parents=True, exist_ok=True)
         for tries_left in reversed(range(STARTS)):
             self._launch()
@@ -51,15 +51,15 @@ class Mesh(Supervised):
             if self._is_running():
                 self.settings = self.state.environment()
                 return
-            if not tries_left:  # another mesh on this machine may take a port that was free just now
-                raise RuntimeError(f"the mesh did not start:\n{self._said()}")
+            if not tries_left:  # another mesh on this machine may have taken one of the free ports
+                raise RuntimeError(f"the mesh did not start:\n{self._read_output()}")
 
     def _launch(self) -> None:
         scale = ",".join(f"{service}={number}" for service, number in SCALE.items())
         command = [sys.executable, "-m", "mycelium", "run", "--scale", scale, "--port", str(free_port())]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                # Dead harness, no mesh: nothing is left behind, whoever kills us.
+                # The mesh ends with the harness, even if the harness is killed.
                 tied_to_parent([*command, "--db", "postgresql" if self.is_postgresql else "sqlite"]),
                 cwd=ROOT,
                 env=self._environment(),
@@ -74,9 +74,9 @@ class Mesh(Supervised):
         return self._is_running() or self._process.poll() is not None
 
     def _is_running(self) -> bool:
-        return "Ctrl-C" in self._said()
+        return "Ctrl-C" in self._read_output()
 
-    def _said(self) -> str:
+    def _read_output(self) -> str:
         return self._output.read_text(errors="replace")
 
     def _environment(self) -> dict[str, str]:
@@ -90,7 +90,7 @@ class Mesh(Supervised):
         }
 
     def stop(self) -> int:
-        """The exit code of `mycelium run`; what is frozen is woken first, so that it can leave."""
+        """Stop the mesh and return the exit code of `mycelium run`. Frozen processes are resumed first."""
         if self._process is None:
             return 0
         if self._process.poll() is None:
@@ -108,7 +108,7 @@ class Mesh(Supervised):
         return self.settings["DATABASE_URL"].replace("{service}", service)
 
     def health_url(self, name: str) -> str:
-        """Of a service's instance, without a path: the port is in the script that starts it."""
+        """Return the base URL of an instance's health checks. Its start script has the port."""
         if name == "gateway":
             return self.gateway_url
         port = self.program(name)["HEALTH_PORT"]
@@ -116,13 +116,13 @@ class Mesh(Supervised):
 
     def answers(self, name: str, path: str = "/ready", seconds: float = PROBE_SECONDS) -> bool:
         try:
-            with urllib.request.urlopen(self.health_url(name) + path, timeout=seconds) as answer:
-                return answer.status == 200
+            with urllib.request.urlopen(self.health_url(name) + path, timeout=seconds) as response:
+                return response.status == 200
         except (OSError, urllib.error.URLError):
             return False
 
     def responds(self, name: str, seconds: float = PROBE_SECONDS) -> bool:
-        """Whether the process answers at all, be it that it is unwell."""
+        """Return True if the process responds at all, healthy or not."""
         try:
             urllib.request.urlopen(f"{self.health_url(name)}/health", timeout=seconds).close()
         except urllib.error.HTTPError:
@@ -132,30 +132,30 @@ class Mesh(Supervised):
         return True
 
     def services(self) -> list[str]:
-        """The names of every process that is ours: the services' and the gateway."""
-        return [one.name for one in self.processes() if one.group in ("services", "edge")]
+        """Return the names of the services' processes and the gateway."""
+        return [process.name for process in self.processes() if process.group in ("services", "edge")]
 
     def unready(self, names: Iterable[str] | None = None) -> list[str]:
-        """Those that do not work yet."""
-        by_name = {one.name: one for one in self.processes()}
+        """Return the names of processes that are not ready."""
         wanted = self.services() if names is None else names
-        stopped = [one.name for one in by_name.values() if one.state not in ("RUNNING", "STARTING")]
-        return [*stopped, *(one for one in wanted if one not in stopped and not self.answers(one))]
+        up = ("RUNNING", "STARTING")
+        stopped = [process.name for process in self.processes() if process.state not in up]
+        return [*stopped, *(name for name in wanted if name not in stopped and not self.answers(name))]
 
     def wait_until_ready(self, names: Iterable[str] | None = None) -> float:
-        """How many seconds it took until they all work (all services, unless told)."""
+        """Wait until these processes are ready, by default all. Return the seconds that it took."""
         began = time.monotonic()
 
-        def nobody_is_missing() -> bool:
-            missing = self.unready(names)
-            assert not missing, f"not ready after {READY_SECONDS} s: {', '.join(missing)}"
+        def all_are_ready() -> bool:
+            unready = self.unready(names)
+            assert not unready, f"not ready after {READY_SECONDS} s: {', '.join(unready)}"
             return True
 
-        eventually(nobody_is_missing, READY_SECONDS)
+        eventually(all_are_ready, READY_SECONDS)
         return time.monotonic() - began
 
     def restart(self, services: Iterable[str]) -> None:
-        """Every instance of these services anew, with what `chaos` says now."""
+        """Kill and restart every instance of these services, with the mutants that are set now."""
         names = [name for service in services for name in self.instances(service)]
         for name in names:
             self.signal(name, signal.SIGKILL)

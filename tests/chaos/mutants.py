@@ -3,7 +3,7 @@
 A mutant changes the mesh or a service inside a service's process, before the service is built. It names
 what it replaces, as `module:attribute`. Its function gets the present values in that order, and returns
 their replacements. It looks up every other name at once, not later in a closure, so that
-tests/unit/chaos/test_mutants.py finds a renamed one without a mesh. `apply` runs the mutants that are
+tests/unit/chaos/test_mutants.py finds a renamed name without a mesh. `apply` runs the mutants that are
 named in the folder of the failpoints.
 """
 

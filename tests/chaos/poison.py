@@ -1,4 +1,4 @@
-"""Messages that a stranger could send: the corpus of what has killed services before, and random ones."""
+"""Malformed messages: a corpus of messages that have killed services before, and random ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 RPC = "nameko-rpc"
 JSON = {"content_type": "application/json", "content_encoding": "utf-8"}
 LETHAL_LIVES = 40
-"""More than an event has: see MAX_DELIVERIES in nameko_mesh.events.handler."""
+"""More than the deliveries of an event: see MAX_DELIVERIES in nameko_mesh.events.handler."""
 CALL = json.dumps({"args": [], "kwargs": {"product_id": "P001"}})
 EVENT_QUEUES = (
     "evt-orders-order_confirmed--notifications.on_order_confirmed",
@@ -49,7 +49,7 @@ UNREADABLE: tuple[tuple[bytes, dict[str, str]], ...] = (
     (b"[" * 50_000, JSON),
     (b"\xff\xfe\x00", {"content_type": "text/unheard-of"}),
 )
-CALLS_NOBODY_TAKES: tuple[tuple[str, Any], ...] = (
+INVALID_CALLS: tuple[tuple[str, Any], ...] = (
     ("products.get_product", {"args": []}),
     ("products.get_product", ["args", "kwargs"]),
     ("products.get_product", {"args": 5, "kwargs": {}}),
@@ -62,10 +62,9 @@ CALLS_NOBODY_TAKES: tuple[tuple[str, Any], ...] = (
 
 
 def corpus(answers: str) -> list[Poison]:
-    """Each poison once with a reply address, the queue `answers`, and once without."""
-    return [one for number, each in enumerate(_calls()) for one in _both(each, answers, number)] + list(
-        _events()
-    )
+    """Return each call with the reply queue `answers` and without a reply queue, and each event."""
+    calls = [poison for number, call in enumerate(_calls()) for poison in _both(call, answers, number)]
+    return [*calls, *_events()]
 
 
 def _calls() -> Iterator[tuple[str, bytes | str, dict[str, str], Mapping[str, Any], bool]]:
@@ -75,20 +74,20 @@ def _calls() -> Iterator[tuple[str, bytes | str, dict[str, str], Mapping[str, An
     for body, properties in UNREADABLE:
         yield "products.get_product", body, properties, {}, True
         yield "orders.place_orders", body, properties, {}, True
-    for method, body in CALLS_NOBODY_TAKES:
+    for method, body in INVALID_CALLS:
         yield method, json.dumps(body), JSON, {}, False
-    yield "products.get_product", CALL, {}, {}, True  # without a content type: bytes that are no object
+    yield "products.get_product", CALL, {}, {}, True  # without a content type, the body stays bytes
 
 
 def _both(call: Any, answers: str, number: int) -> Iterator[Poison]:
     method, body, properties, headers, is_parked = call
-    asked = {**properties, "reply_to": answers, "correlation_id": f"poison-{number}-{method}"}
-    yield Poison(method, body, RPC, asked, headers)
+    with_reply = {**properties, "reply_to": answers, "correlation_id": f"poison-{number}-{method}"}
+    yield Poison(method, body, RPC, with_reply, headers)
     yield Poison(method, body, RPC, dict(properties), headers, is_parked)
 
 
 def _events() -> Iterator[Poison]:
-    """Straight into the queues of handlers: what can't be read, and what a handler always breaks on."""
+    """Yield messages for handlers: unreadable messages, and events on which the handler always fails."""
     for queue in EVENT_QUEUES:
         for body, properties in UNREADABLE:
             yield Poison(queue, body, "", dict(properties), is_parked=True)
@@ -103,7 +102,7 @@ TYPES = ("application/json", "application/x-yaml", "application/data", "text/pla
 
 
 def fuzz(rng: Random, count: int) -> list[Poison]:
-    """Random bodies, types, headers and methods. None of them asks for anything that can be had."""
+    """Return messages with random bodies, types, headers and methods. None is a valid request."""
     return [_random(rng) for _ in range(count)]
 
 

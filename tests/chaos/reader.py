@@ -1,7 +1,7 @@
-"""`python -m tests.chaos.reader URL`: reads it over and over, and prints status and seconds of each time.
+"""`python -m tests.chaos.reader URL`: reads a URL repeatedly, and prints status and seconds of each read.
 
-A process of its own, because the customers' event loop is busy while hundreds order at once, and its
-waits would be taken for the mesh's.
+It has its own process, because the customers' event loop is busy while hundreds order at once. The waits of
+that loop would look like waits of the mesh.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PAUSE_SECONDS = 0.05
-ANSWER_SECONDS = 15.0
+RESPONSE_TIMEOUT_SECONDS = 15.0
 
 
 @contextmanager
 def reading(url: str, output: Path) -> Iterator[None]:
-    """Somebody reads the URL until the end of the block; `reads` tells how it went."""
+    """Read the URL in a process until the end of the block. `reads` returns the results."""
     with output.open("wb") as file:
         reader = subprocess.Popen([sys.executable, "-m", __name__, url], stdout=file)
         try:
@@ -32,7 +32,7 @@ def reading(url: str, output: Path) -> Iterator[None]:
 
 
 def reads(output: Path) -> list[tuple[int, float]]:
-    """Status and seconds of each."""
+    """Return status and seconds of each read."""
     pairs = [line.split() for line in output.read_text().splitlines()]
     return [(int(status), float(seconds)) for status, seconds in pairs]
 
@@ -41,8 +41,8 @@ def main(url: str) -> None:
     while True:
         began = time.monotonic()
         try:
-            with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
-                status = answer.status
+            with urllib.request.urlopen(url, timeout=RESPONSE_TIMEOUT_SECONDS) as response:
+                status = response.status
         except urllib.error.HTTPError as error:
             status = error.code
         except OSError:

@@ -1,4 +1,4 @@
-"""Plays rows on a mesh, each with its negative control, and gathers what they showed."""
+"""Plays rows on a mesh, with their negative controls, and returns the results."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ class Result:
     faults: Counter[str]
     requests: int
     outcomes: Counter[str]
-    """How the orders ended for those who placed them, by key."""
+    """Number of orders by the customer's final response."""
     accepted: int
-    """Answers 202."""
+    """Number of responses 202."""
     recovery_seconds: float | None
     seconds: float
     kept: Path
     figures: dict[str, Any] = field(default_factory=dict)
     is_broken: bool = False
-    """The harness failed, not the mesh: neither a row nor a control counts then."""
+    """True if the harness failed, not the mesh. Then neither the row nor its control counts."""
     first_try: Result | None = None
-    """The try before this one, which failed; None unless the row was played again."""
+    """The failed first try, if the row was played again."""
 
     @property
     def caught(self) -> bool:
-        """Whether a control was noticed for what it is."""
+        """True if a row with its mutant failed because of the mutant."""
         return bool(self.findings) and not self.is_broken
 
     @property
@@ -53,12 +53,12 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """For people. A row that passed at its second try has not plainly passed."""
+        """The verdict in words. A pass at the second try is not a plain pass."""
         word = "passed" if self.passed else "FAILED"
         return f"{word} at the second try" if self.first_try else word
 
     def explain(self) -> str:
-        """All that one needs to understand why it failed."""
+        """Describe a failure with its seed, findings, faults and logs."""
         lines = [f"{self.row.name} failed, seed {self.seed}: {self.row.load}", *self.findings]
         lines += [f"faults: {dict(self.faults)}", f"history and logs: {self.kept}"]
         if self.first_try:
@@ -67,7 +67,7 @@ class Result:
 
 
 class Runner:
-    """One mesh, any number of rows on it."""
+    """Plays any number of rows on the same mesh."""
 
     def __init__(self, mesh: Mesh, seed: int) -> None:
         self.mesh = mesh
@@ -81,11 +81,11 @@ class Runner:
         return self._play(row, short, f"{self.seed}-{row.name}-{self._played}")
 
     def play_again(self, failed: Result) -> Result:
-        """The second and last try of a row. Its result carries the first one: no replay goes unseen."""
+        """Play a failed row a second and last time. The result keeps the first try, so that it stays visible."""
         return replace(self.play(failed.row, short=failed.is_short), first_try=failed)
 
     def control(self, row: Row) -> Result:
-        """The row, shortened, with its own mutant in the services. It should fail."""
+        """Play the short form with the row's mutant in the services. The row should fail."""
         self._points.set_mutants(row.control)
         try:
             self.mesh.restart(row.sabotaged)
@@ -103,7 +103,7 @@ class Runner:
         stage = asyncio.run(self._on_stage(row, short, folder, rng, history))
         history.write(folder / "history.jsonl")
         findings = [*stage.findings, *_excerpts(history, stage.findings)]
-        (folder / "findings.txt").write_text("".join(f"{one}\n" for one in findings))
+        (folder / "findings.txt").write_text("".join(f"{finding}\n" for finding in findings))
         if findings:
             self._tidy()
         return Result(
@@ -128,43 +128,46 @@ class Runner:
         async with a_stage(self.mesh, self._cast, history, rng, short, folder) as stage:
             try:
                 await row.play(stage)
-            except Exception as error:  # what did not come in time is a finding like others
+            except Exception as error:  # a timeout is a finding like others
                 (folder / "traceback.txt").write_text(traceback.format_exc())
                 causes = _leaves(error)
-                stage.findings += [f"{type(one).__name__}: {one}" for one in causes]
-                stage.is_broken = not all(isinstance(one, AssertionError | TimeoutError) for one in causes)
+                stage.findings += [f"{type(cause).__name__}: {cause}" for cause in causes]
+                stage.is_broken = not all(
+                    isinstance(cause, AssertionError | TimeoutError) for cause in causes
+                )
             return stage
 
     def _tidy(self) -> None:
-        """What a row has broken must not fail the next one."""
+        """Repair the mesh after a row, so that the next row starts clean."""
         self._points.disarm()
         with suppress(AssertionError, OSError):
             broker = Broker(self.mesh)
             self.mesh.wait_until_ready()
-            broker.purge(one.name for one in broker.queues() if one.name.endswith((DEAD, RETRY)))
+            broker.purge(queue.name for queue in broker.queues() if queue.name.endswith((DEAD, RETRY)))
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for one in error.exceptions for leaf in _leaves(one)]
+        return [leaf for cause in error.exceptions for leaf in _leaves(cause)]
     return [error]
 
 
 def _excerpts(history: History, findings: list[str]) -> list[str]:
-    """The history of the first orders that the findings name."""
-    said = " ".join(findings)
-    keys = [key for (_, key), tried in history.by_key().items() if key in said or _order_of(tried) in said]
+    """Return the history of the first orders that the findings name."""
+    text = " ".join(findings)
+    keys = [key for (_, key), tried in history.by_key().items() if key in text or _order_of(tried) in text]
     return [f"key {key}: {line}" for key in keys[:3] for line in history.excerpt(key)[-8:]]
 
 
 def _order_of(attempts: list[Any]) -> str:
-    known = [one for one in attempts if one.status in (201, 202)]
-    return known[0].order_id if known else "\0"
+    answered = [attempt for attempt in attempts if attempt.status in (201, 202)]
+    return answered[0].order_id if answered else "\0"
 
 
 def _outcomes(history: History) -> Counter[str]:
     names = {201: "confirmed", 409: "rejected", NO_ANSWER: "unanswered"}
-    best = (
-        next((one for one in tried if one.status == 201), tried[-1]) for tried in history.by_key().values()
+    final = (
+        next((attempt for attempt in tried if attempt.status == 201), tried[-1])
+        for tried in history.by_key().values()
     )
-    return Counter(names.get(one.status, str(one.status)) for one in best)
+    return Counter(names.get(attempt.status, str(attempt.status)) for attempt in final)

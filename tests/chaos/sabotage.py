@@ -1,7 +1,7 @@
-"""The container class of the services under test: failpoints in the mesh, and mutants of it.
+"""The container class of the services under test, which adds failpoints and mutants.
 
-Production code has no hook for this. config.yml lets the environment name the container class, and
-this one wraps the mesh from outside before the service is built. For each service:
+Production code has no hook for this. config.yml lets the environment name the container class, and this
+class wraps the mesh from outside before the service is built. It adds these failpoints to each service:
 
     <service>.commit.before/after     a transaction that wrote something for a command
     <service>.relay.before/after      the same for the outbox relay's claims and marks
@@ -9,7 +9,7 @@ this one wraps the mesh from outside before the service is built. For each servi
     <service>.reply.before/after      the answer to a call
     <service>.ack.before/after        a message, call or event
     <service>.<method>.before/after   an entrypoint's own code
-    <service>.consuming               the loop that takes messages from the broker
+    <service>.consuming               the loop that receives messages from the broker
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Container(nameko_mesh.runtime.Container):
     def spawn_worker(
         self, entrypoint: Any, args: Any, kwargs: Any, context_data: Any = None, handle_result: Any = None
     ) -> Any:
-        is_for_all = getattr(entrypoint, "handler_type", None) is BROADCAST  # each instance has its own
-        came_by_amqp = isinstance(entrypoint, Rpc | EventHandler)  # what is asked over gRPC are reads
+        is_for_all = getattr(entrypoint, "handler_type", None) is BROADCAST  # each instance gets its own copy
+        came_by_amqp = isinstance(entrypoint, Rpc | EventHandler)  # calls over gRPC are reads
         if came_by_amqp and not is_for_all:
             method = f"{self.service_name}.{entrypoint.method_name}"
             for execution in _ids_of(entrypoint, args, handle_result.args[0]):
@@ -128,7 +128,7 @@ def _notes_writes(wrote: list[bool]) -> Callable[..., None]:
 
 
 def _ids_of(entrypoint: Any, args: Any, message: Any) -> list[str]:
-    """Of a call its correlation id, of an event its own, of a list of events each one's."""
+    """Return the correlation id of a call, or the ids of the events of an execution."""
     if isinstance(entrypoint, Rpc):
         return [str(message.properties.get("correlation_id"))]
     events = args[0] if isinstance(entrypoint, BatchHandler) else args[:1]

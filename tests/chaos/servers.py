@@ -1,4 +1,4 @@
-"""What the private servers say of themselves: PostgreSQL and Consul."""
+"""Queries to the private servers: deadlocks in PostgreSQL, healthy instances in Consul."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sqlalchemy.pool import NullPool
 
 from tests.chaos.mesh import Mesh
 
-ASK_SECONDS = 5.0
+RESPONSE_TIMEOUT_SECONDS = 5.0
 
 
 def deadlocks(mesh: Mesh) -> int:
-    """How many PostgreSQL has broken so far; SQLite has none to break."""
+    """Return the number of deadlocks so far in PostgreSQL. SQLite has none."""
     if not mesh.is_postgresql:
         return 0
     engine = sa.create_engine(mesh.database_url("products"), poolclass=NullPool)
@@ -23,13 +23,13 @@ def deadlocks(mesh: Mesh) -> int:
 
 
 def discovered(mesh: Mesh, name: str) -> bool:
-    """Whether Consul would send somebody to this instance of a service."""
+    """Return True if this instance of a service is healthy in Consul."""
     service = name.rstrip("0123456789").rstrip("-")
     url = f"{mesh.settings['CONSUL_HTTP_ADDR']}/v1/health/service/{service}?passing"
     try:
-        with urllib.request.urlopen(url, timeout=ASK_SECONDS) as answer:
-            instances = json.loads(answer.read())
+        with urllib.request.urlopen(url, timeout=RESPONSE_TIMEOUT_SECONDS) as response:
+            instances = json.loads(response.read())
     except OSError:
         return False
     port = mesh.program(name)["HEALTH_PORT"]
-    return any(one["Service"]["Meta"].get("health_port") == port for one in instances)
+    return any(instance["Service"]["Meta"].get("health_port") == port for instance in instances)

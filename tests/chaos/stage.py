@@ -1,4 +1,4 @@
-"""Where a row is played: the mesh, its customers, what is done to it, and the judgement at the end."""
+"""The stage of a row: the mesh, its customers, its faults, and the check at the end."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.chaos.mesh import Mesh
 T = TypeVar("T")
 
 TERMINAL_SECONDS = 30.0
-"""From the last fault until every order has ended: the promise."""
+"""Every order ends within this time after the last fault: the promise."""
 PENDING_SECONDS = 45.0
-"""An order that is pending for so long has broken the promise: why wait any longer."""
-LOOK_SECONDS = 0.3
+"""An order that is pending this long has broken the promise, so the row stops waiting."""
+POLL_SECONDS = 0.3
 GRACE_SECONDS = 3.0
-"""Nothing moves any more, and still something is wrong: it is wrong for good."""
+"""A finding that stays this long, while nothing changes any more, is final."""
 QUIET_SECONDS = 120.0
-"""Until outboxes, mails and queues are empty too: leases of the dead run out first, a minute for mails."""
+"""Outboxes, mails and queues are empty within this time. Leases of dead processes have to expire first."""
 
 
 @dataclass
@@ -45,16 +45,16 @@ class Stage:
     folder: Path
     findings: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
-    """What the row has measured, by name, for the report."""
+    """Measurements of the row for the report, by name."""
     terminal_seconds: float | None = None
-    """Noted for the faults so far, and not judged yet."""
+    """Longest recovery since the last `judge`: from the end of a fault until all orders had ended."""
     recovery_seconds: float | None = None
-    """The longest of those that were judged."""
+    """Longest recovery of the whole row."""
     _watched: float | None = None
-    """When the fault was over whose recovery was noted last."""
+    """End of the last fault whose recovery is measured."""
     is_broken: bool = False
     books: Books = field(init=False)
-    """As `judge` has found them."""
+    """The books that `judge` has read last."""
     meant_to_be_parked: set[str] = field(default_factory=set)
 
     @property
@@ -64,22 +64,22 @@ class Stage:
     def choose(self, full: T, short: T) -> T:
         return short if self.is_short else full
 
-    def expect(self, promise: bool, otherwise: str) -> None:
-        """Note a broken promise, and go on: the row shows all of them."""
-        if not promise:
-            self.findings.append(otherwise)
+    def expect(self, holds: bool, finding: str) -> None:
+        """Note a broken promise and go on, so that the row shows all of them."""
+        if not holds:
+            self.findings.append(finding)
 
-    def look(self) -> Books:
-        """The books now, of this row's products."""
+    def read_books(self) -> Books:
+        """Read the present books of this row's products."""
         return Books.of(self.mesh, self.shop.put_in)
 
     async def mesh_is_ready(self) -> None:
         await asyncio.to_thread(self.mesh.wait_until_ready)
 
     async def watch_the_pending(self) -> None:
-        """Note how long after the last fault the last of the orders ended that were pending then.
+        """Measure the time from the end of the last fault until all orders pending then have ended.
 
-        To be called when that fault is over, and not later; a second time for one fault says nothing new.
+        Call it right after the fault. A second call for the same fault does nothing.
         """
         if self._watched == self.faults.ended_at or (self.terminal_seconds or 0.0) > TERMINAL_SECONDS:
             return
@@ -89,20 +89,20 @@ class Stage:
         waiting: set[str] | None = None
         since = self.faults.ended_at
         while waiting is None or (waiting and time.monotonic() < since + PENDING_SECONDS):
-            with suppress(sa.exc.SQLAlchemyError):  # a database that is still on its way back
-                pending = set(self.look().pending)
+            with suppress(sa.exc.SQLAlchemyError):  # the database is still restarting
+                pending = set(self.read_books().pending)
                 waiting = pending if waiting is None else waiting & pending
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         self.terminal_seconds = max(time.monotonic() - since, self.terminal_seconds or 0.0)
         self._watched = since
 
     async def judge(self) -> None:
-        """Heal, wait until everything has come to rest, and compare history and books."""
+        """Disarm the failpoints, wait until nothing changes any more, and compare history and books."""
         self.faults.points.disarm()
         if self.terminal_seconds is None:
             await self.watch_the_pending()
         await asyncio.to_thread(self._wait_for_rest)
-        self.books = await asyncio.to_thread(self.look)
+        self.books = await asyncio.to_thread(self.read_books)
         self.findings += checker.findings(self.history, self.books, self.shop.put_in)
         self.findings += await asyncio.to_thread(self._queued)
         took, self.terminal_seconds = self.terminal_seconds or 0.0, None
@@ -113,15 +113,15 @@ class Stage:
         )
 
     def _wait_for_rest(self) -> None:
-        """Whatever has not come to rest in time is a finding later."""
+        """Wait until all is done, or the time is over: `judge` reports what is left."""
         began = time.monotonic()
-        rested_at = None
+        rested_at: float | None = None
         while time.monotonic() < began + QUIET_SECONDS:
             try:
-                books = self.look()
+                books = self.read_books()
                 moving = list(checker.everything_has_ended(books)) or self.mesh.unready() or self._queued()
-            except (sa.exc.SQLAlchemyError, OSError, AssertionError):  # something is still on its way back
-                time.sleep(LOOK_SECONDS)
+            except (sa.exc.SQLAlchemyError, OSError, AssertionError):  # a process is still restarting
+                time.sleep(POLL_SECONDS)
                 continue
             if books.pending and time.monotonic() > began + PENDING_SECONDS:
                 return
@@ -131,10 +131,10 @@ class Stage:
                 if is_sound or time.monotonic() > rested_at + GRACE_SECONDS:
                     self.figures["all at rest after"] = f"{rested_at - self.faults.ended_at:.1f} s"
                     return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _queued(self) -> list[str]:
-        return list(checker.queues_are_well(self.faults.broker.queues(), self.meant_to_be_parked))
+        return list(checker.queues_are_empty(self.faults.broker.queues(), self.meant_to_be_parked))
 
 
 @asynccontextmanager
@@ -148,12 +148,12 @@ async def a_stage(
 
 
 async def all_of(tasks: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run them at once; the first exception ends the others."""
+    """Run coroutines concurrently. The first exception cancels the others."""
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(task) for task in tasks]
     return [task.result() for task in running]
 
 
 async def at_once(tasks: Iterable[Coroutine[Any, Any, Any]]) -> None:
-    """The same for what has no result."""
+    """Run coroutines concurrently, without a result."""
     await all_of(tasks)

@@ -1,4 +1,4 @@
-"""Every process of a mesh in reach: listed, signalled, stopped and started through its supervisor."""
+"""The processes of a mesh: list, signal, stop and start them through its supervisor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mycelium.state import State
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What the supervisor knows of one; `pid` is 0 while it is not running."""
+    """A process as the supervisor reports it. `pid` is 0 while it is not running."""
 
     name: str
     group: str
@@ -31,17 +31,18 @@ class Supervised:
 
     def processes(self) -> list[Process]:
         listed = connect(self.state).supervisor.getAllProcessInfo()
-        return [Process(one["name"], one["group"], one["pid"], one["statename"]) for one in listed]
+        return [Process(info["name"], info["group"], info["pid"], info["statename"]) for info in listed]
 
     def process(self, name: str) -> Process:
-        return next(one for one in self.processes() if one.name == name)
+        return next(process for process in self.processes() if process.name == name)
 
     def instances(self, service: str) -> list[str]:
-        """The names of its processes: `orders-1` and `orders-2`, or `users`."""
-        return [one.name for one in self.processes() if re.fullmatch(rf"{service}(-\d+)?", one.name)]
+        """Return the names of a service's processes: `orders-1` and `orders-2`, or `users`."""
+        names = [process.name for process in self.processes()]
+        return [name for name in names if re.fullmatch(rf"{service}(-\d+)?", name)]
 
     def stop_process(self, name: str) -> None:
-        """As an operator stops it: SIGTERM, and it stays away. Returns when it has left."""
+        """Stop a process as an operator does: SIGTERM, and no restart. Return after its exit."""
         with suppress(Fault):  # it was not running
             connect(self.state).supervisor.stopProcess(self._full_name(name))
 
@@ -53,7 +54,7 @@ class Supervised:
         return f"{self.process(name).group}:{name}"
 
     def signal(self, name: str, number: signal.Signals) -> int:
-        """Send a signal to the process alone; returns its pid, 0 when it is not running."""
+        """Send a signal to a process, but not to its children. Return its pid, or 0 if it is not running."""
         pid = self.process(name).pid
         if pid:
             with suppress(ProcessLookupError):
@@ -61,13 +62,13 @@ class Supervised:
         return pid
 
     def signal_tree(self, pid: int, number: signal.Signals) -> None:
-        """To a process and all its descendants: a frozen PostgreSQL is its backends too."""
-        for one in _tree(pid) if pid else ():
+        """Send a signal to a process and all its descendants, such as the backends of PostgreSQL."""
+        for member in _tree(pid) if pid else ():
             with suppress(ProcessLookupError):
-                os.kill(one, number)
+                os.kill(member, number)
 
     def program(self, name: str) -> dict[str, str]:
-        """The environment of its own that a process is started with."""
+        """Return the environment variables that the start script of a process sets."""
         lines = (self.state.programs / name).read_text().splitlines()
         pairs = (shlex.split(line)[1].partition("=") for line in lines if line.startswith("export "))
         return {key: value for key, _, value in pairs}
@@ -79,7 +80,7 @@ def _tree(pid: int) -> list[int]:
         with suppress(OSError):
             fields = path.read_text().rpartition(") ")[2].split()
             children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found = [pid]
-    for one in found:
-        found += children.get(one, [])
-    return found
+    members = [pid]
+    for member in members:  # grows meanwhile
+        members += children.get(member, [])
+    return members

@@ -1,4 +1,4 @@
-"""Every row in short form, on one mesh. `python -m tests.chaos` is the long form, with the controls."""
+"""Every row in short form, on the same mesh. `python -m tests.chaos` plays full forms and controls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.chaos.runner import Runner
 
 @pytest.fixture(scope="module")
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
-    """On a mesh whose folder is kept when a row has failed; CHAOS_SEED repeats a run."""
+    """A runner on a mesh. A failed row keeps the mesh's folder, and CHAOS_SEED repeats a run."""
     seed = int(os.environ.get("CHAOS_SEED", secrets.randbelow(10**6)))
     mesh = Mesh(Path(tempfile.mkdtemp(prefix="mycelium-chaos-")))
     try:
@@ -35,7 +35,7 @@ def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
 @pytest.mark.parametrize("row", every_row(), ids=lambda row: row.name)
 def test_row(runner: Runner, row: Row, capsys: pytest.CaptureFixture[str], record_result: Any) -> None:
     result = runner.play(row, short=True)
-    if not result.passed:  # on two busy cores a limit of time may be missed
+    if not result.passed:  # a busy machine may miss a time limit
         with capsys.disabled():
             print(f"\n{result.explain()}\n{row.name} is played a second time")
         result = runner.play_again(result)

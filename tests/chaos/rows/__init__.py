@@ -1,4 +1,4 @@
-"""R1 to R15. A row is a coroutine that plays on a stage; its table of figures is in its call of `row`."""
+"""The rows R1 to R15. A row is a coroutine that plays on a stage. `row` registers it with its texts."""
 
 from __future__ import annotations
 
@@ -41,4 +41,4 @@ def row(name: str, *, load: str, passes: str, control: str, sabotaged: str) -> C
 def every_row() -> list[Row]:
     for module in _MODULES:
         importlib.import_module(f"tests.chaos.rows.{module}")
-    return sorted(_ROWS.values(), key=lambda one: one.number)
+    return sorted(_ROWS.values(), key=lambda row: row.number)

@@ -1,4 +1,4 @@
-"""R1, R3, R4, R15: processes that die under load, anywhere, at an exact line, and in good order."""
+"""R1, R3, R4, R15: processes that end under load: killed, at an exact line, or by SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.waiting import eventually_in_thread
 
 SERVICES = ("products", "orders", "users", "notifications")
 LIFE_SECONDS = 3.0
-"""At most between the moment that a process works and its death: it is killed at work."""
+"""A process is killed within this time after it is ready, so that it dies at work."""
 PATIENCE_SECONDS = 180.0
 
 
 @row(
     "R1",
-    load="200 orders for the last 50 units by 40 clients; each service kill -9'd 20 times, the gateway 5",
-    passes="exactly 50 confirmed, none lost, none doubled, all terminal 30 s after the last kill",
+    load="40 clients place 200 orders for the last 50 units; kill -9 each service 20 times, the gateway 5",
+    passes="exactly 50 confirmed, none lost, none doubled, all ended 30 s after the last kill",
     control="stock-check-off",
     sabotaged="products",
 )
@@ -32,7 +32,7 @@ async def kills_everywhere(stage: Stage) -> None:
 
     async def killer(service: str, times: int) -> None:
         names = stage.mesh.instances(service)
-        # Who is killed less often is so at long intervals: a gateway that is never there tests nothing.
+        # Kills of the gateway are far apart, because a gateway that is never up tests nothing.
         interval = len(victims) * (kills / times - 1)
         for number in range(times):
             await killing.reaches(number * interval)
@@ -42,15 +42,15 @@ async def kills_everywhere(stage: Stage) -> None:
             await killing.advance()
 
     async def client(number: int) -> None:
-        mine = range(number, orders, clients)
-        for position, _ in enumerate(mine):
-            # Spread over the whole time of the killing, however long this machine takes for it.
-            await killing.reaches(sum(victims.values()) * position / len(mine))
+        count = len(range(number, orders, clients))
+        for position in range(count):
+            # Orders are spread over all kills, because these take longer on a slow machine.
+            await killing.reaches(sum(victims.values()) * position / count)
             await asyncio.sleep(stage.rng.uniform(0, 1))
             await stage.shop.order([(product, 1)], patience=PATIENCE_SECONDS)
 
     killers = [killer(service, times) for service, times in victims.items()]
-    await all_of([*killers, *(client(one) for one in range(clients))])
+    await all_of([*killers, *(client(number) for number in range(clients))])
     await stage.judge()
     sold = sum(order.status == "confirmed" for order in stage.books.orders.values())
     stage.expect(sold == units, f"{sold} orders are confirmed, not {units}")
@@ -67,7 +67,7 @@ EXIT_POINTS = [
     for boundary in boundaries
     for side in ("before", "after")
 ]
-IN_SHORT = (
+SHORT_EXIT_POINTS = (
     "products.commit.after",
     "products.ack.before",
     "orders.commit.before",
@@ -78,21 +78,20 @@ IN_SHORT = (
 
 @row(
     "R3",
-    load="orders, cancels and renames; each service exits at every commit, publish, reply and ack boundary, "
-    "5 times each",
-    passes="every invariant holds, all orders terminal in 30 s",
+    load="orders, cancels, renames; each service exits 5 times at every commit, publish, reply and ack",
+    passes="every invariant holds, all orders ended in 30 s",
     control="ack-before-handling",
     sabotaged="products notifications orders",
 )
 async def exits_at_every_boundary(stage: Stage) -> None:
-    points, times = stage.choose((EXIT_POINTS, 5), (IN_SHORT, 1))
+    points, times = stage.choose((EXIT_POINTS, 5), (SHORT_EXIT_POINTS, 1))
     exits = [point for point in points for _ in range(times)]
     stage.rng.shuffle(exits)
     products = await stage.shop.stock_up(1000, 1000, 1000)
 
     async def exit_one_by_one(service: str) -> None:
         names = stage.mesh.instances(service)
-        for point in (one for one in exits if one.startswith(f"{service}.")):
+        for point in (point for point in exits if point.startswith(f"{service}.")):
             await all_of(stage.faults.wait_until_up(name) for name in names)
             await all_of([stage.faults.hit(point, "exit"), *([rename(stage)] if service == "users" else [])])
 
@@ -108,8 +107,8 @@ EXIT_SECONDS = 30
 
 @row(
     "R4",
-    load="20 rolling SIGTERM restarts at 20 requests/s, two instances each, a slow call in flight each time",
-    passes="no 5xx after a client's retry, no effect and no execution twice, exit in 30 s",
+    load="20 rolling SIGTERM restarts of two instances at 20 requests/s, each during a slow call",
+    passes="no 5xx after a client's retry, nothing executed twice, exit in 30 s",
     control="no-drain",
     sabotaged="orders products",
 )
@@ -125,23 +124,23 @@ async def rolling_restarts(stage: Stage) -> None:
             name = stage.mesh.instances(service)[number // 3 % 2]
             if service in HOT:
                 pid = await stage.faults.hit(f"{service}.{HOT[service]}.before", f"sleep={SLOW_SECONDS}")
-                name = next(one.name for one in stage.mesh.processes() if one.pid == pid)
+                name = next(process.name for process in stage.mesh.processes() if process.pid == pid)
             exits.append(await stage.faults.terminate(name))
             await stage.faults.wait_until_up(name)
 
     async def read() -> None:
         while len(exits) < restarts:
             status, _ = await stage.shop.read(f"/products/{stage.rng.choice(products)}")
-            if status >= 500 or status == 0:  # once more, as a client would
+            if status >= 500 or status == 0:  # retry once, as a client would
                 status, _ = await stage.shop.read(f"/products/{products[0]}")
-            stage.expect(status == 200, f"a product was answered {status} to a client that had asked twice")
+            stage.expect(status == 200, f"the retried read of a product was answered {status}")
             await asyncio.sleep(0.1)
 
     load = Load(products, clients=6, at_least=20, pause=0.8, cancelled=0.2)
     await while_ordering(stage, at_once([roll(), read()]), load)
     await stage.judge()
     calls = Counter(stage.faults.points.executions()[before:])
-    twice = [f"{what} ({times} times)" for (what, _), times in calls.items() if times > 1]
+    twice = [f"{method} ({times} times)" for (method, _), times in calls.items() if times > 1]
     stage.expect(not twice, f"executed more than once: {', '.join(twice[:5])}")
     stage.expect(max(exits) <= EXIT_SECONDS, f"an exit took {max(exits):.0f} s, not {EXIT_SECONDS} at most")
     for attempts in stage.history.by_key().values():
@@ -151,14 +150,14 @@ async def rolling_restarts(stage: Stage) -> None:
     stage.figures["executions"] = calls.total()
 
 
-IN_A_ROW = 6
-EXITED_SECONDS = 90.0
+EXITS_IN_A_ROW = 6
+EXITS_TIMEOUT_SECONDS = 90.0
 
 
 @row(
     "R15",
-    load="orders exits 6 times in a row just before it commits what is reserved, 5 times; nobody asks again",
-    passes="every order whose stock is reserved is there, 30 s after the last exit",
+    load="5 times, orders exits 6 times in a row before it commits reserved orders; no client retries",
+    passes="every order with reserved stock is recorded 30 s after the last exit",
     control="no-completion",
     sabotaged="orders",
 )
@@ -169,12 +168,12 @@ async def dies_with_the_stock_reserved(stage: Stage) -> None:
     async def exit_again_and_again() -> None:
         for _ in range(times):
             await all_of(stage.faults.wait_until_up(name) for name in stage.mesh.instances("orders"))
-            # The broker gives a call that one died of to the next, as long as the call lives.
-            stage.faults.points.arm("orders.commit.before", "exit", IN_A_ROW)
+            # The broker redelivers the call to the next instance until the call's deadline.
+            stage.faults.points.arm("orders.commit.before", "exit", EXITS_IN_A_ROW)
             await eventually_in_thread(
-                lambda: not stage.faults.points.armed(), EXITED_SECONDS, "the exits of orders"
+                lambda: not stage.faults.points.armed(), EXITS_TIMEOUT_SECONDS, "the exits of orders"
             )
-            stage.faults.count("exit at orders.commit.before", IN_A_ROW)
+            stage.faults.count("exit at orders.commit.before", EXITS_IN_A_ROW)
 
     load = Load(products, clients=4, at_least=times, pause=0.3, patience=0)
     await while_ordering(stage, exit_again_and_again(), load)

@@ -1,4 +1,4 @@
-"""R13: ten minutes of life, with something going wrong every minute."""
+"""R13: ten minutes of orders, with a random fault every minute."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.chaos.rows.servers import for_a_while
 from tests.chaos.stage import Stage
 
 FREEZE_SECONDS = 5.0
-MOST_GROWTH_MB = 40
-"""Of any process between the first look at it and the last. What is kept on purpose is far less."""
+MAX_GROWTH_MB = 40
+"""Limit on the growth of each process during the row. Caches are far smaller."""
 QUEUES_PER_DEATH = 8
-"""A process that is killed leaves queues of its own behind, which the broker drops after a while."""
+"""A killed process leaves private queues behind, which the broker deletes after a while."""
 
 
 @row(
     "R13",
     load="10 minutes of orders and cancels, a random fault each minute",
-    passes="as R1; memory and the number of queues flat",
+    passes="as R1; memory and the number of queues stay flat",
     control="leaks",
     sabotaged="orders products",
 )
@@ -36,7 +36,7 @@ async def a_bad_day(stage: Stage) -> None:
     async def live() -> None:
         for _ in range(minutes):
             await asyncio.sleep(seconds / 2)
-            await _something(stage)
+            await _random_fault(stage)
             await stage.watch_the_pending()
             await asyncio.sleep(seconds / 2)
             await stage.mesh_is_ready()
@@ -49,7 +49,7 @@ async def a_bad_day(stage: Stage) -> None:
     await stage.judge()
     growth = {pid: last[pid] - first[pid] for pid in _memory(stage) if pid in first}
     most = max(growth.values(), default=0.0)
-    stage.expect(most <= MOST_GROWTH_MB, f"a process has grown by {most:.0f} MB")
+    stage.expect(most <= MAX_GROWTH_MB, f"a process has grown by {most:.0f} MB")
     more = len(await asyncio.to_thread(stage.faults.broker.queues)) - queues_before
     allowed = QUEUES_PER_DEATH * stage.faults.counts.total()
     stage.expect(more <= allowed, f"{more} more queues than before")
@@ -57,8 +57,8 @@ async def a_bad_day(stage: Stage) -> None:
     stage.figures["more queues"] = more
 
 
-async def _something(stage: Stage) -> None:
-    """One fault, chosen at random; in short form a mild one, so that a process lives long enough to grow."""
+async def _random_fault(stage: Stage) -> None:
+    """Inject a random fault. The short form uses mild faults, so that a process lives long enough to grow."""
     faults, mesh, rng = stage.faults, stage.mesh, stage.rng
     name = rng.choice(mesh.services())
     mild: list[Callable[[], Awaitable[object]]] = [
@@ -79,11 +79,11 @@ async def _something(stage: Stage) -> None:
 
 
 def _memory(stage: Stage) -> Counter[int]:
-    """Resident megabytes of each of our processes, by pid."""
-    found: Counter[int] = Counter()
-    for one in stage.mesh.processes():
-        if one.group in ("services", "edge") and one.pid:
-            status = Path(f"/proc/{one.pid}/status").read_text()
+    """Return the resident megabytes of the services' processes and the gateway, by pid."""
+    megabytes: Counter[int] = Counter()
+    for process in stage.mesh.processes():
+        if process.group in ("services", "edge") and process.pid:
+            status = Path(f"/proc/{process.pid}/status").read_text()
             kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
-            found[one.pid] = int(kilobytes) // 1024
-    return found
+            megabytes[process.pid] = int(kilobytes) // 1024
+    return megabytes

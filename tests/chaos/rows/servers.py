@@ -1,4 +1,4 @@
-"""R5, R6, R12: the broker, the databases and the registry die, hang, or are away."""
+"""R5, R6, R12: the broker, the databases and the registry die, freeze or stop."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ RECOVERY_SECONDS = 30.0
 PATIENCE_SECONDS = 180.0
 DISCOVERY_SECONDS = 15.0
 RESTART_SECONDS = 30.0
-"""What hangs is out of discovery at once; the one who restarts it looks several times first."""
+"""The watchdog restarts a hanging process only after several failed checks."""
 
 
-async def time_until_confirmed(stage: Stage, product: str, what: str) -> None:
-    """From now until a new order goes through, noted and held against the promise."""
+async def time_until_confirmed(stage: Stage, product: str, fault: str) -> None:
+    """Measure the time until the next order is confirmed, and compare it with the promise."""
     began = time.monotonic()
     attempt = await stage.shop.order([(product, 1)], patience=4 * RECOVERY_SECONDS)
     took = time.monotonic() - began
-    stage.expect(attempt.status == 201, f"after {what}: {attempt.status or attempt.code}")
-    stage.expect(took <= RECOVERY_SECONDS, f"after {what}: the next order took {took:.0f} s")
+    stage.expect(attempt.status == 201, f"after {fault}: {attempt.status or attempt.code}")
+    stage.expect(took <= RECOVERY_SECONDS, f"after {fault}: the next order took {took:.0f} s")
     slowest = max(took, float(stage.figures.get("slowest recovery", "0 s").split()[0]))
     stage.figures["slowest recovery"] = f"{slowest:.1f} s"
 
@@ -43,13 +43,12 @@ async def for_a_while(fault: AbstractAsyncContextManager[None], seconds: float) 
 
 @row(
     "R5",
-    load="over 300 orders the broker is kill -9'd 5 times, stopped for 10 s and 60 s, frozen for 30 s, "
-    "and has its memory alarm for 30 s",
-    passes="no confirmed event lost, no request over 10 s, recovery in 30 s by itself",
+    load="broker: 5 times kill -9, 10 and 60 s stopped, 30 s frozen, 30 s memory alarm; 300 orders",
+    passes="no confirmed event lost, no request over 10 s, recovery in 30 s",
     control="sent-before-published",
     sabotaged="orders",
 )
-async def the_broker_is_away(stage: Stage) -> None:
+async def broker_fails(stage: Stage) -> None:
     kills, stops, frozen, alarm = stage.choose((5, (10, 60), 30, 30), (1, (), 3, 3))
     faults = stage.faults
     products = await stage.shop.stock_up(5000, 5000, 5000)
@@ -84,12 +83,12 @@ FROZEN_PROCESS_SECONDS = 5.0
 
 @row(
     "R6",
-    load="PostgreSQL is kill -9'd 5 times and frozen for 20 s; on SQLite each service is killed 3 times",
-    passes="as R1; no process is frozen 5 s after",
+    load="PostgreSQL: 5 times kill -9, 20 s frozen; SQLite: kill -9 each service 3 times",
+    passes="as R1; no process blocks for 5 s",
     control="blocking-driver",
     sabotaged="products orders users notifications",
 )
-async def the_database_is_away(stage: Stage) -> None:
+async def database_fails(stage: Stage) -> None:
     kills, seconds = stage.choose((5, 20), (1, 5))
     products = await stage.shop.stock_up(5000, 5000)
 
@@ -99,8 +98,8 @@ async def the_database_is_away(stage: Stage) -> None:
             await time_until_confirmed(stage, products[0], "a kill of PostgreSQL")
         async with stage.faults.frozen("postgresql"):
             await asyncio.sleep(seconds)
-            await _nobody_is_frozen(stage, "while PostgreSQL was frozen")
-        await _nobody_is_frozen(stage, "after PostgreSQL was frozen")
+            await _no_process_blocks(stage, "while PostgreSQL was frozen")
+        await _no_process_blocks(stage, "after PostgreSQL was frozen")
         await time_until_confirmed(stage, products[0], "a frozen PostgreSQL")
 
     load = Load(products, clients=6, at_least=stage.choose(200, 30), cancelled=0.2)
@@ -110,18 +109,18 @@ async def the_database_is_away(stage: Stage) -> None:
         await _on_sqlite(stage)
 
 
-async def _nobody_is_frozen(stage: Stage, when: str) -> None:
-    """Each process answers something within five seconds."""
+async def _no_process_blocks(stage: Stage, when: str) -> None:
+    """Check that each process responds within five seconds."""
 
-    async def answers(name: str) -> None:
-        answered = await asyncio.to_thread(stage.mesh.responds, name, FROZEN_PROCESS_SECONDS)
-        stage.expect(answered, f"{name} was frozen {when}")
+    async def responds(name: str) -> None:
+        responded = await asyncio.to_thread(stage.mesh.responds, name, FROZEN_PROCESS_SECONDS)
+        stage.expect(responded, f"{name} was blocked {when}")
 
-    await all_of(answers(name) for name in stage.mesh.services() if name != "gateway")
+    await all_of(responds(name) for name in stage.mesh.services() if name != "gateway")
 
 
 async def _on_sqlite(stage: Stage) -> None:
-    """The same mesh on one file a service, and its processes killed."""
+    """Kill the processes of a mesh that stores its data in SQLite."""
     mesh = Mesh(stage.folder / "sqlite", postgresql=False)
     try:
         await asyncio.to_thread(mesh.start)
@@ -132,43 +131,43 @@ async def _on_sqlite(stage: Stage) -> None:
             killing = _one_by_one(other.faults.kill(name) for name in victims * 3)
             await while_ordering(other, killing, Load(products, clients=6, at_least=100, cancelled=0.2))
             await other.judge()
-        stage.findings += [f"on SQLite: {one}" for one in other.findings]
-        for what, times in other.faults.counts.items():
-            stage.faults.counts[f"{what} on SQLite"] += times
+        stage.findings += [f"on SQLite: {finding}" for finding in other.findings]
+        for fault, times in other.faults.counts.items():
+            stage.faults.counts[f"{fault} on SQLite"] += times
         stage.figures["on SQLite terminal after"] = f"{other.recovery_seconds or 0:.1f} s"
     finally:
         await asyncio.to_thread(mesh.stop)
 
 
-async def _one_by_one(acts: Iterable[Coroutine[Any, Any, None]]) -> None:
-    for each in acts:
-        await each
+async def _one_by_one(kills: Iterable[Coroutine[Any, Any, None]]) -> None:
+    for kill in kills:
+        await kill
 
 
 @row(
     "R12",
-    load="a consumer hangs, a service is frozen; Consul is killed, and stopped for 20 s",
-    passes="out of discovery in 15 s, back in 15 s; orders are unaffected by Consul",
+    load="a consumer hangs, a service freezes; Consul is killed, and stopped for 20 s",
+    passes="out of discovery in 15 s, back in 15 s; orders need no Consul",
     control="always-well",
     sabotaged="orders",
 )
-async def nobody_is_sent_to_the_dead(stage: Stage) -> None:
+async def dead_instances_leave_discovery(stage: Stage) -> None:
     products = await stage.shop.stock_up(5000)
     faults, mesh = stage.faults, stage.mesh
 
     async def break_it() -> None:
         pid = await faults.hit("orders.consuming", "hang")
-        name = next(one.name for one in mesh.processes() if one.pid == pid)
-        await _timed(stage, name, present=False, what=f"{name}, whose consumer hangs")
+        name = next(process.name for process in mesh.processes() if process.pid == pid)
+        await _timed(stage, name, present=False, after=f"{name}, its consumer hanging")
         began = time.monotonic()
         await eventually_in_thread(
-            lambda: mesh.process(name).pid not in (0, pid), RESTART_SECONDS, f"{name} being restarted"
+            lambda: mesh.process(name).pid not in (0, pid), RESTART_SECONDS, f"the restart of {name}"
         )
         stage.figures["hanging until restarted"] = f"{time.monotonic() - began:.1f} s"
-        await _timed(stage, name, present=True, what=f"{name}, restarted")
+        await _timed(stage, name, present=True, after=f"{name}, restarted")
         async with faults.frozen("products-1"):
-            await _timed(stage, "products-1", present=False, what="products-1, frozen")
-        await _timed(stage, "products-1", present=True, what="products-1, thawed")
+            await _timed(stage, "products-1", present=False, after="products-1, frozen")
+        await _timed(stage, "products-1", present=True, after="products-1, thawed")
 
     await while_ordering(stage, break_it(), Load(products, clients=4, at_least=20))
     await stage.judge()
@@ -178,31 +177,31 @@ async def nobody_is_sent_to_the_dead(stage: Stage) -> None:
 
 async def _consul_is_away(stage: Stage) -> None:
     await stage.faults.kill_server("consul")
-    await _timed(stage, "products-2", present=True, what="products-2, after Consul was killed")
+    await _timed(stage, "products-2", present=True, after="products-2, Consul killed")
     await for_a_while(stage.faults.stopped("consul"), stage.choose(20, 3))
-    await _timed(stage, "orders-1", present=True, what="orders-1, after Consul was stopped")
+    await _timed(stage, "orders-1", present=True, after="orders-1, Consul restarted")
 
 
 async def _unaffected(stage: Stage, products: list[str], fault: Coroutine[Any, Any, None]) -> None:
     before = len(stage.history.attempts)
     await while_ordering(stage, fault, Load(products, clients=3, at_least=10))
-    others = [one for one in stage.history.attempts[before:] if one.status != 201]
-    stage.expect(not others, f"without Consul {len(others)} orders were answered {others[:1]}")
+    failed = [attempt for attempt in stage.history.attempts[before:] if attempt.status != 201]
+    stage.expect(not failed, f"without Consul {len(failed)} orders were answered {failed[:1]}")
     status, _ = await stage.shop.read(f"/products/{products[0]}")
     stage.expect(status == 200, f"without Consul a product was answered {status}")
 
 
-async def _timed(stage: Stage, name: str, *, present: bool, what: str) -> None:
-    """Held against the promise; twice the time is waited, to tell late from never."""
+async def _timed(stage: Stage, name: str, *, present: bool, after: str) -> None:
+    """Measure the time until discovery changes. Wait twice the limit, to tell late from never."""
     began = time.monotonic()
     now = "in discovery" if present else "out of discovery"
     try:
         await eventually_in_thread(
-            lambda: discovered(stage.mesh, name) == present, 2 * DISCOVERY_SECONDS, f"{what} {now}"
+            lambda: discovered(stage.mesh, name) == present, 2 * DISCOVERY_SECONDS, f"{after}: {now}"
         )
     except AssertionError as error:
         stage.findings.append(str(error))
         return
     took = time.monotonic() - began
-    stage.expect(took <= DISCOVERY_SECONDS, f"{what}: {now} after {took:.0f} s")
-    stage.figures[f"{what}: {now} after"] = f"{took:.1f} s"
+    stage.expect(took <= DISCOVERY_SECONDS, f"{after}: {now} after {took:.0f} s")
+    stage.figures[f"{after}: {now} after"] = f"{took:.1f} s"

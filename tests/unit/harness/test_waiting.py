@@ -62,7 +62,7 @@ async def test_last_assertion_of_the_condition_is_raised(wait):
         raise AssertionError("2 of 3 are there")
 
     with pytest.raises(AssertionError, match="2 of 3"):
-        await wait(condition, 0.05)
+        await wait(condition, 0.5)
 
 
 @FORMS
