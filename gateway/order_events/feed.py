@@ -22,7 +22,7 @@ _MAX_WAITING_EVENTS = 16
 
 
 class Follower:
-    """One client that follows one order. Close it, or it takes up a place for ever."""
+    """A client that follows an order. Close it, or it takes up a place for ever."""
 
     def __init__(self, feed: OrderFeed, order_id: str) -> None:
         self._feed = feed
@@ -71,7 +71,7 @@ class Subscribe(Protocol):
 
 
 class OrderFeed:
-    """One subscription of the process, shared by at most `max_followers` followers."""
+    """The subscription of the process. At most `max_followers` followers share it."""
 
     def __init__(self, max_followers: int, subscribe: Subscribe) -> None:
         self._max_followers = max_followers

@@ -88,11 +88,11 @@ def _union_tag(body: Any) -> str:
     is_short_form = (
         isinstance(body, dict) and "items" not in body and ("product_id" in body or "quantity" in body)
     )
-    return "one" if is_short_form else "lines"
+    return "short" if is_short_form else "lines"
 
 
 PlaceOrder = Annotated[
-    Annotated[OrderOfLines, Tag("lines")] | Annotated[OrderOfOne, Tag("one")], Discriminator(_union_tag)
+    Annotated[OrderOfLines, Tag("lines")] | Annotated[OrderOfOne, Tag("short")], Discriminator(_union_tag)
 ]
 
 

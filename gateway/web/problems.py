@@ -59,7 +59,7 @@ _SERVICE_CODES = frozenset(PROBLEM_KINDS) - {"internal"}
 """Codes that a service may answer with. An internal error is only ever the gateway's own."""
 _ROUTER_CODES = {404: "not-found", 405: "method-not-allowed", 400: "validation-failed"}
 _MAX_ERRORS = 20
-_UNION_TAGS = frozenset({"one", "lines"})
+_UNION_TAGS = frozenset({"short", "lines"})
 """Tags of `requests.PlaceOrder`, which Pydantic puts into the location of an error."""
 
 

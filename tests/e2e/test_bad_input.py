@@ -1,4 +1,4 @@
-"""Bad input through the whole mesh: the status, the code, the field; and nothing has changed."""
+"""Invalid input through the whole mesh gets a status, a code and a field, and changes nothing."""
 
 from __future__ import annotations
 
@@ -41,45 +41,45 @@ RAW: dict[str, tuple[bytes, int, str]] = {
 
 @pytest.fixture
 def untouched(mesh):
-    """The stock and the orders are afterwards what they were before."""
+    """Check that the stock and the orders are the same before and after the test."""
 
-    def seen():
+    def state():
         orders = mesh.http.get("/orders?limit=100", headers=mesh.as_user("alice")).json()["items"]
         return mesh.stock("P002"), [order["order_id"] for order in orders if order["status"] != "rejected"]
 
-    before = seen()
+    before = state()
     yield
-    assert seen() == before
+    assert state() == before
 
 
-@pytest.mark.parametrize(("body", "refusal", "named"), BODIES.values(), ids=BODIES)
-def test_invalid_order_is_refused_by_field(mesh, untouched, body, refusal, named):
-    answer = mesh.http.post("/orders", json=body, headers=mesh.as_user("alice"))
-    assert (answer.status_code, answer.json()["code"]) == refusal, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["X-Request-Id"]
-    assert named in answer.text
+@pytest.mark.parametrize(("body", "refusal", "field"), BODIES.values(), ids=BODIES)
+def test_invalid_order_is_refused_by_field(mesh, untouched, body, refusal, field):
+    response = mesh.http.post("/orders", json=body, headers=mesh.as_user("alice"))
+    assert (response.status_code, response.json()["code"]) == refusal, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["X-Request-Id"]
+    assert field in response.text
 
 
 @pytest.mark.parametrize(("body", "status", "code"), RAW.values(), ids=RAW)
 def test_malformed_body_is_refused(mesh, untouched, body, status, code):
     headers = {**mesh.as_user("alice"), "Content-Type": "application/json"}
-    answer = mesh.http.post("/orders", content=body, headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    response = mesh.http.post("/orders", content=body, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
 
 
 @pytest.mark.parametrize("token", [None, "junk", "a.b.c"])
 def test_order_without_a_valid_token_is_refused(mesh, untouched, token):
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    answer = mesh.http.post("/orders", json={"product_id": "P002", "quantity": 1}, headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
-    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    response = mesh.http.post("/orders", json={"product_id": "P002", "quantity": 1}, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (401, "unauthenticated")
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
 def test_repeated_product_becomes_one_line(mesh):
     items = [{"product_id": "P002", "quantity": 1}] * 2
-    answer = mesh.http.post("/orders", json={"items": items}, headers=mesh.as_user("alice"))
-    (line,) = answer.json()["items"]
+    response = mesh.http.post("/orders", json={"items": items}, headers=mesh.as_user("alice"))
+    (line,) = response.json()["items"]
     assert line["quantity"] == 2
 
 
@@ -94,8 +94,8 @@ def test_wrong_password_and_unknown_account_look_the_same(mesh):
     wrong = mesh.http.post(
         "/auth/token", data={"username": "alice@example.com", "password": "wrong password"}
     )
-    nobody = mesh.http.post(
+    unknown = mesh.http.post(
         "/auth/token", data={"username": "nobody@example.com", "password": "wrong password"}
     )
-    assert wrong.status_code == nobody.status_code == 401
-    assert wrong.json()["detail"] == nobody.json()["detail"]
+    assert wrong.status_code == unknown.status_code == 401
+    assert wrong.json()["detail"] == unknown.json()["detail"]

@@ -1,7 +1,7 @@
-"""The OpenAPI document is a promise: what it says today is what clients are built on.
+"""The OpenAPI document is a contract, because clients are built on it.
 
-After a wanted change: `UPDATE_GOLDEN=1 python -m pytest -p no:nameko tests/contracts/gateway`, and
-read the difference before you commit it.
+After an intended change run `UPDATE_GOLDEN=1 python -m pytest -p no:pytest_nameko tests/contracts/gateway`.
+Read the difference before you commit it.
 """
 
 import json
@@ -18,11 +18,11 @@ GOLDEN = Path(__file__).with_name("openapi.json")
 
 @pytest.fixture(scope="module")
 def document():
-    class Nothing:
+    class UnusedMesh:
         subscribe = print
 
     settings = Settings(AMQP_URI="amqp://nowhere", JWT_SECRET="x" * 32)
-    return create_app(settings, Nothing()).openapi()
+    return create_app(settings, UnusedMesh()).openapi()
 
 
 def test_document_equals_the_golden_file(document):

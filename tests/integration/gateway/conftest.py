@@ -1,4 +1,4 @@
-"""The gateway as a process, a real RabbitMQ, and stock Nameko services behind it."""
+"""Fixtures: the gateway as a process, a real RabbitMQ, and stock Nameko services behind it."""
 
 import asyncio
 import os
@@ -22,11 +22,11 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 CACHE = Path(os.environ.get("MYCELIUM_CACHE", ROOT / ".mycelium" / "cache"))
 SECRET = "a secret of the tests, 32 bytes or more"
-PATIENCE = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 class Process:
-    """A child whose output goes to a file, and which does not outlive its test."""
+    """A child process whose output goes to a file. It ends with its test."""
 
     def __init__(self, arguments, log, **environment):
         self.log = log
@@ -49,7 +49,7 @@ class Process:
     def ask_to_stop(self):
         self.child.send_signal(signal.SIGTERM)
 
-    def exit_code(self, seconds=PATIENCE):
+    def exit_code(self, seconds=TIMEOUT_SECONDS):
         return self.child.wait(seconds)
 
     def end(self):
@@ -70,13 +70,13 @@ class GatewayProcess(Process):
                 raise RuntimeError(f"the gateway has ended:\n{self.output}")
             return re.search(r"listening on (\S+) port (\d+)", self.output)
 
-        host, port = eventually(listening, PATIENCE).groups()
+        host, port = eventually(listening, TIMEOUT_SECONDS).groups()
         return f"http://{host}:{port}"
 
 
 @pytest.fixture(scope="session")
 def amqp_uri(tmp_path_factory):
-    """A broker of these tests' own."""
+    """The URI of a broker for these tests alone."""
     folder = tmp_path_factory.mktemp("rabbitmq")
     node = rabbitmq.find_or_fetch(CACHE, print).node(folder / "data", management=False)
     with running(*node.programs, log_dir=folder) as processes:
@@ -86,7 +86,7 @@ def amqp_uri(tmp_path_factory):
 
 @pytest.fixture
 def consul(tmp_path):
-    """An agent of this test's own: its programs, and where it answers. The test may stop and start it."""
+    """An agent for this test alone, and its processes. The test may stop and start it."""
     agent = consul_server.find_or_fetch(CACHE, print).agent(tmp_path / "consul")
     with running(*agent.programs, log_dir=tmp_path) as processes:
         processes.wait_until(agent.is_ready, 30, "Consul")
@@ -95,14 +95,14 @@ def consul(tmp_path):
 
 @pytest.fixture
 def start_gateway(tmp_path):
-    """Starts gateways; each is up when this returns, and ended with the test."""
+    """Return a function that starts a gateway and returns once it serves. Gateways end with the test."""
     started = []
 
     def start(amqp_uri, **environment):
         settings = {"AMQP_URI": amqp_uri, "JWT_SECRET": SECRET, "GATEWAY_PORT": "0", **environment}
         process = GatewayProcess(["-m", "gateway"], tmp_path / f"gateway-{len(started)}.log", **settings)
         started.append(process)
-        eventually(lambda: _is_alive(process), PATIENCE)
+        eventually(lambda: _is_alive(process), TIMEOUT_SECONDS)
         return process
 
     yield start
@@ -119,20 +119,20 @@ def _is_alive(process):
 
 @pytest.fixture(scope="session")
 def arrived(tmp_path_factory):
-    """Where the stubs leave a file for each order that reached them."""
+    """The folder in which the stubs leave a file for each order that reached them."""
     return tmp_path_factory.mktemp("stubs")
 
 
 @pytest.fixture(scope="session")
 def stubs(amqp_uri, arrived, tmp_path_factory):
-    """Orders and products, and no users: that service was never started on this broker."""
+    """The process of orders and products. The service users never runs on this broker."""
     log = tmp_path_factory.mktemp("nameko") / "stubs.log"
     arguments = ["-m", "nameko", "run", "--define", f"AMQP_URI={amqp_uri}", "gateway_stubs"]
     process = Process(arguments, log, STUBS_DIR=str(arrived), PYTHONPATH=str(HERE))
     try:
         eventually(
             lambda: process.output.count("Connected to amqp") >= 1 or process.child.poll() is not None,
-            PATIENCE,
+            TIMEOUT_SECONDS,
         )
         assert process.child.poll() is None, process.output
         yield process
@@ -143,7 +143,7 @@ def stubs(amqp_uri, arrived, tmp_path_factory):
 @pytest.fixture
 def gateway(start_gateway, amqp_uri, stubs):
     process = start_gateway(amqp_uri)
-    eventually(lambda: httpx.get(f"{process.url}/products/P001").is_success, PATIENCE)
+    eventually(lambda: httpx.get(f"{process.url}/products/P001").is_success, TIMEOUT_SECONDS)
     return process
 
 
@@ -154,12 +154,12 @@ def alice():
 
 @pytest.fixture
 async def http(gateway):
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=TIMEOUT_SECONDS) as client:
         yield client
 
 
 class Proxy:
-    """A way to the broker that a test can close and open again."""
+    """A TCP proxy to the broker that a test can close and open again."""
 
     def __init__(self, host, port):
         self._target = host, port
@@ -212,7 +212,7 @@ def unused_port():
 
 @pytest.fixture
 def run_gateway():
-    """Runs a gateway that is expected to end by itself."""
+    """Return a function that runs a gateway until it exits by itself."""
 
     def run(**environment):
         kept = {
@@ -226,7 +226,7 @@ def run_gateway():
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT_SECONDS,
             check=False,
         )
 

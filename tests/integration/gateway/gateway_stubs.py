@@ -1,7 +1,7 @@
-"""Services as anybody would write them with stock Nameko, for the gateway to call.
+"""Services of stock Nameko for the gateway to call.
 
-`product_id` says how an order goes: SLOW takes 4 s, HALF half a second, CRASH breaks. Each order that
-arrives leaves a file in STUBS_DIR, named after its idempotency key.
+The product decides about an order: SLOW takes 4 s, HALF half a second, NONE is out of stock, CRASH raises an
+error. Each order that arrives leaves a file in STUBS_DIR, named after its idempotency key.
 """
 
 import os

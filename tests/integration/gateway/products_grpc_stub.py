@@ -1,6 +1,6 @@
 """An instance of products that answers gRPC alone: `python products_grpc_stub.py PORT`.
 
-Each product it answers is named after the process that did.
+The name of each product is the id of the process.
 """
 
 import asyncio
@@ -14,13 +14,15 @@ from protos import product_pb2 as pb
 
 
 async def get_products(request, context):
-    products = [pb.ProductResponse(id=one, name=str(os.getpid())) for one in request.product_ids]
-    return pb.BatchGetProductsResponse(results=[pb.ProductResult(product=one) for one in products])
+    products = [
+        pb.ProductResponse(id=product_id, name=str(os.getpid())) for product_id in request.product_ids
+    ]
+    return pb.BatchGetProductsResponse(results=[pb.ProductResult(product=product) for product in products])
 
 
 async def main(port):
-    patient_with_pings = [("grpc.http2.max_ping_strikes", 0)]  # as nameko-grpc is
-    server = grpc.aio.server(options=patient_with_pings)
+    accept_all_pings = [("grpc.http2.max_ping_strikes", 0)]  # as nameko-grpc does
+    server = grpc.aio.server(options=accept_all_pings)
     handler = grpc.unary_unary_rpc_method_handler(
         get_products, pb.BatchGetProductsRequest.FromString, pb.BatchGetProductsResponse.SerializeToString
     )

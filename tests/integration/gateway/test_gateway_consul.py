@@ -1,10 +1,10 @@
-"""The gateway in the catalogue of a real Consul agent."""
+"""The registration of the gateway at a real Consul agent."""
 
 import asyncio
 
 import httpx
 
-from tests.integration.gateway.conftest import PATIENCE
+from tests.integration.gateway.conftest import TIMEOUT_SECONDS
 from tests.waiting import eventually_async
 
 
@@ -17,12 +17,12 @@ async def test_gateway_registers_again_at_a_restarted_agent(start_gateway, amqp_
 
         async def passing():
             try:
-                answer = await catalogue.get("/v1/health/service/gateway?passing")
+                response = await catalogue.get("/v1/health/service/gateway?passing")
             except httpx.TransportError:
                 return None
-            return answer.json() if answer.is_success else None
+            return response.json() if response.is_success else None
 
-        [entry] = await eventually_async(passing, PATIENCE)
+        [entry] = await eventually_async(passing, TIMEOUT_SECONDS)
         assert (entry["Service"]["Address"], entry["Service"]["Port"]) == ("127.0.0.1", port)
 
         [program] = agent.programs
@@ -30,7 +30,7 @@ async def test_gateway_registers_again_at_a_restarted_agent(start_gateway, amqp_
         assert (await catalogue.get(f"{process.url}/ready")).is_success
         await asyncio.to_thread(processes.start, program)
         await asyncio.to_thread(processes.wait_until, agent.is_ready, 30, "Consul")
-        await eventually_async(passing, PATIENCE)
+        await eventually_async(passing, TIMEOUT_SECONDS)
 
         process.ask_to_stop()
         assert await asyncio.to_thread(process.exit_code) == 0
@@ -45,6 +45,6 @@ async def test_gateway_serves_without_an_agent(start_gateway, amqp_uri, unused_p
         async def ready():
             return (await http.get("/ready")).is_success
 
-        await eventually_async(ready, PATIENCE)
+        await eventually_async(ready, TIMEOUT_SECONDS)
     process.ask_to_stop()
     assert await asyncio.to_thread(process.exit_code) == 0

@@ -1,4 +1,4 @@
-"""The gateway as a process: what it needs to start, and how it leaves."""
+"""The gateway as a process: its start and its exit."""
 
 import asyncio
 import socket
@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from tests.integration.gateway.conftest import PATIENCE
+from tests.integration.gateway.conftest import TIMEOUT_SECONDS
 from tests.waiting import eventually_async
 
 SECRET = "x" * 32
@@ -50,11 +50,11 @@ async def test_sigterm_answers_the_request_in_flight_and_exits_with_0(gateway, h
     async def it_arrived():
         return (arrived / headers["Idempotency-Key"]).exists()
 
-    await eventually_async(it_arrived, PATIENCE)
+    await eventually_async(it_arrived, TIMEOUT_SECONDS)
     gateway.ask_to_stop()
-    answer = await in_flight
+    response = await in_flight
 
-    assert answer.status_code == 201
+    assert response.status_code == 201
     assert await asyncio.to_thread(gateway.exit_code) == 0
     with pytest.raises(httpx.TransportError):
         await http.get("/health")

@@ -1,4 +1,4 @@
-"""Two gateways at one port: what comes there reaches either, and one that goes takes no other with it."""
+"""Two gateways on a shared port: both accept connections, and either may leave."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from gateway.__main__ import open_shared_socket
 from mycelium.servers import free_port, port_is_free
-from tests.integration.gateway.conftest import PATIENCE
+from tests.integration.gateway.conftest import TIMEOUT_SECONDS
 from tests.waiting import eventually_async
 
 
@@ -30,7 +30,7 @@ def shared(port):
 
 
 async def ask(port, path="/health"):
-    """By a connection of its own: the kernel chooses anew who accepts it."""
+    """Send a request on a new connection, for which the kernel chooses a gateway anew."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=5) as http:
         return await http.get(path)
 
@@ -44,12 +44,12 @@ async def test_both_gateways_accept_on_the_shared_port(start_gateway, amqp_uri, 
     async def both_have_placed_some():
         nonlocal placed
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{shared_port}") as http:
-            answer = await http.post("/orders", json={"product_id": "P001", "quantity": 1}, headers=alice)
-        placed += answer.status_code == 201
+            response = await http.post("/orders", json={"product_id": "P001", "quantity": 1}, headers=alice)
+        placed += response.status_code == 201
         texts = [(await ask(port, "/metrics")).text for port in metrics_ports]
         return all('route="/orders",status="201"' in text for text in texts)
 
-    await eventually_async(both_have_placed_some, PATIENCE)
+    await eventually_async(both_have_placed_some, TIMEOUT_SECONDS)
     assert placed >= 2
 
 
@@ -94,11 +94,11 @@ async def test_leaving_gateway_answers_its_accepted_requests(pair, shared_port, 
     async def all_arrived():
         return all((arrived / key).exists() for key in keys)
 
-    await eventually_async(all_arrived, PATIENCE)
+    await eventually_async(all_arrived, TIMEOUT_SECONDS)
     for gateway in pair:
         gateway.ask_to_stop()
 
-    assert {answer.status_code for answer in await asyncio.gather(*in_flight)} == {201}
+    assert {response.status_code for response in await asyncio.gather(*in_flight)} == {201}
     assert [await asyncio.to_thread(gateway.exit_code) for gateway in pair] == [0, 0]
     assert port_is_free(shared_port)
 
@@ -106,37 +106,37 @@ async def test_leaving_gateway_answers_its_accepted_requests(pair, shared_port, 
 async def test_other_gateway_serves_while_the_first_leaves(pair, shared_port):
     leaving, _ = pair
     leaving.ask_to_stop()
-    answered, reset = 0, 0
+    successes, resets = 0, 0
     while leaving.child.poll() is None:
         try:
-            answered += (await ask(shared_port)).is_success
-        except httpx.TransportError:  # it was waiting to be accepted by the one that has just closed
-            reset += 1
-    assert answered > 0
-    assert reset <= 1
+            successes += (await ask(shared_port)).is_success
+        except httpx.TransportError:  # the leaving gateway closed before it accepted this connection
+            resets += 1
+    assert successes > 0
+    assert resets <= 1
     assert leaving.exit_code() == 0
 
 
 async def test_gateway_is_registered_at_its_own_port(start_gateway, amqp_uri, consul, shared_port):
     agent, _ = consul
-    told = {**shared(shared_port), "CONSUL_HTTP_ADDR": agent.http_addr}
-    pair = [start_gateway(amqp_uri, **told) for _ in range(2)]
+    environment = {**shared(shared_port), "CONSUL_HTTP_ADDR": agent.http_addr}
+    pair = [start_gateway(amqp_uri, **environment) for _ in range(2)]
     ports = {int(gateway.url.rpartition(":")[2]) for gateway in pair}
 
     async def catalogue():
-        found = await ask(agent.http_addr.rpartition(":")[2], "/v1/health/service/gateway?passing")
-        return {entry["Service"]["Port"] for entry in found.json()}
+        response = await ask(agent.http_addr.rpartition(":")[2], "/v1/health/service/gateway?passing")
+        return {entry["Service"]["Port"] for entry in response.json()}
 
     async def both_are_there():
         return await catalogue() == ports
 
-    await eventually_async(both_are_there, PATIENCE)
+    await eventually_async(both_are_there, TIMEOUT_SECONDS)
     os.kill(pair[0].child.pid, signal.SIGKILL)
 
     async def one_is_left():
         return await catalogue() == {int(pair[1].url.rpartition(":")[2])}
 
-    await eventually_async(one_is_left, PATIENCE)
+    await eventually_async(one_is_left, TIMEOUT_SECONDS)
 
 
 async def test_exclusively_bound_port_is_named_in_one_line(pair, run_gateway, amqp_uri):

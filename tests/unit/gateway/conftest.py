@@ -1,4 +1,4 @@
-"""The gateway over real HTTP semantics (ASGI), with the mesh replaced by a double that tests script."""
+"""Fixtures: the gateway over ASGI or HTTP, with a double in place of the mesh."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class FakeSubscription:
 
 
 class FakeMesh:
-    """Answers what a test has put under `service.method`: a value, an exception, or a function."""
+    """Returns the entry of `results` for `service.method`: a value, an exception or a function."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, Any] = {}
+        self.results: dict[str, Any] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.contexts: list[dict[str, Any]] = []
         self.deadlines: list[float] = []
@@ -52,14 +52,14 @@ class FakeMesh:
         self.calls.append((name, dict(kwargs)))
         self.contexts.append(dict(context))
         self.deadlines.append(deadline)
-        answer = self.answers[name]
-        if callable(answer):
-            answer = answer(**kwargs)
-        if isawaitable(answer):
-            answer = await answer
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        result = self.results[name]
+        if callable(result):
+            result = result(**kwargs)
+        if isawaitable(result):
+            result = await result
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     async def start(self, *, wait: float) -> None:
         self.is_connected = True
@@ -109,8 +109,8 @@ def app(settings: Settings, mesh: FakeMesh) -> FastAPI:
 
 @pytest.fixture
 async def asgi(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """Asks the application itself, what no client would send over a wire included."""
-    async with asking(app) as client:
+    """A client of the application itself. It sends requests that no server would let through."""
+    async with asgi_client(app) as client:
         yield client
 
 
@@ -118,11 +118,11 @@ async def asgi(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 async def http(
     app: FastAPI, asgi: httpx.AsyncClient, request: pytest.FixtureRequest
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Asks FastAPI without the fast path, then the application itself, and then through the server."""
+    """A client of FastAPI without the fast path, of the application itself, and of a server."""
     if request.param == "asgi":
         yield asgi
     elif request.param == "fastapi":
-        async with asking(app.without_fast_path) as client:
+        async with asgi_client(app.without_fast_path) as client:
             yield client
     else:
         async with (
@@ -133,7 +133,7 @@ async def http(
             yield client
 
 
-def asking(app: Any) -> httpx.AsyncClient:
+def asgi_client(app: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway")
 
 
@@ -155,7 +155,7 @@ def admin(tokens: Tokens) -> dict[str, str]:
 
 @pytest.fixture
 def an_order() -> Callable[..., dict[str, Any]]:
-    """An order as the service answers it; a test shows only the fields that matter to it."""
+    """Build an order as the service returns it. A test names only the fields that matter to it."""
 
     def build(**changes: Any) -> dict[str, Any]:
         return {
@@ -182,19 +182,19 @@ def an_order() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def is_problem() -> Callable[..., dict[str, Any]]:
-    """Asserts that an answer is a problem of this status and code, and returns it."""
+    """Assert that a response is a problem with this status and code, and return the problem."""
 
-    def check(answer: httpx.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
-        assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
-        assert answer.headers["content-type"] == "application/problem+json"
-        problem: dict[str, Any] = answer.json()
+    def check(response: httpx.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
+        assert (response.status_code, response.json().get("code")) == (status, code), response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        problem: dict[str, Any] = response.json()
         assert problem["type"] == f"urn:mycelium:problem:{code}"
         assert problem["status"] == status
         assert problem["title"]
         assert problem["detail"]
-        assert answer.headers["x-request-id"]
+        assert response.headers["x-request-id"]
         if field is not None:
-            assert field in [each["field"] for each in problem["errors"]], problem
+            assert field in [error["field"] for error in problem["errors"]], problem
             assert field in problem["detail"] or len(problem["errors"]) > 1
         return problem
 

@@ -1,4 +1,4 @@
-"""The application behind a real server, for tests of what the server does of it."""
+"""The application behind a real server, for tests of the two together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[int]:
-    """The port on which the application is served as `python -m gateway` does it, without its lifespan."""
+    """Serve the application as `python -m gateway` does, but without its lifespan. Yield the port."""
     config = uvicorn.Config(app, http="httptools", log_config=None)
     config.load()
     state = ServerState()

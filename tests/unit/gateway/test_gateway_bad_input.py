@@ -1,4 +1,4 @@
-"""What bad input gets: the status and the code, a message that names the field, and nothing changed."""
+"""Invalid input gets a status, a code and a message that names the field, and calls no service."""
 
 import inspect
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.mark.parametrize(
-    ("quantity", "why"),
+    ("quantity", "reason"),
     [
         (b"0", "greater than or equal to 1"),
         (b"-1", "greater than or equal to 1"),
@@ -29,14 +29,14 @@ JSON = {"Content-Type": "application/json"}
         (b'{"__type__": "decimal", "__value__": "1"}', "integer"),
     ],
 )
-async def test_invalid_quantity_is_refused_by_field(http, mesh, alice, is_problem, quantity, why):
-    one = await http.post("/orders", content=LINE % quantity, headers={**alice, **JSON})
-    many = await http.post(
+async def test_invalid_quantity_is_refused_by_field(http, mesh, alice, is_problem, quantity, reason):
+    short_form = await http.post("/orders", content=LINE % quantity, headers={**alice, **JSON})
+    long_form = await http.post(
         "/orders", content=b'{"items":[%s]}' % (LINE % quantity), headers={**alice, **JSON}
     )
 
-    assert why in is_problem(one, 422, "validation-failed", "quantity")["detail"]
-    assert why in is_problem(many, 422, "validation-failed", "items[0].quantity")["detail"]
+    assert reason in is_problem(short_form, 422, "validation-failed", "quantity")["detail"]
+    assert reason in is_problem(long_form, 422, "validation-failed", "items[0].quantity")["detail"]
     assert mesh.calls == []
 
 
@@ -85,16 +85,16 @@ async def test_invalid_order_is_refused_by_field(http, mesh, alice, is_problem, 
     ],
 )
 async def test_malformed_json_is_refused(http, mesh, alice, is_problem, body):
-    answer = await http.post("/orders", content=body, headers={**alice, **JSON})
+    response = await http.post("/orders", content=body, headers={**alice, **JSON})
 
-    is_problem(answer, 422, "validation-failed", "body")
+    is_problem(response, 422, "validation-failed", "body")
     assert mesh.calls == []
 
 
 async def test_listed_errors_are_limited_to_twenty(http, alice, is_problem):
-    answer = await http.post("/orders", json={"items": [{"bad": 1}] * 100}, headers=alice)
+    response = await http.post("/orders", json={"items": [{"bad": 1}] * 100}, headers=alice)
 
-    assert len(is_problem(answer, 422, "validation-failed")["errors"]) == 20
+    assert len(is_problem(response, 422, "validation-failed")["errors"]) == 20
 
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
@@ -108,16 +108,16 @@ async def test_body_without_the_content_type_of_json_is_refused(http, mesh, alic
 
 
 async def test_content_type_may_name_a_charset(http, mesh, alice, an_order):
-    mesh.answers["orders.place_orders"] = [{"ok": an_order()}]
+    mesh.results["orders.place_orders"] = [{"ok": an_order()}]
     headers = {**alice, "Content-Type": "application/json; charset=utf-8"}
 
     assert (await http.post("/orders", content=LINE % b"1", headers=headers)).status_code == 201
 
 
 async def test_body_with_a_content_length_over_the_limit_is_refused(http, mesh, alice, is_problem):
-    answer = await http.post("/orders", content=b" " * 1_000_001, headers={**alice, **JSON})
+    response = await http.post("/orders", content=b" " * 1_000_001, headers={**alice, **JSON})
 
-    is_problem(answer, 413, "payload-too-large")
+    is_problem(response, 413, "payload-too-large")
     assert mesh.calls == []
 
 
@@ -143,9 +143,9 @@ async def test_streamed_body_over_the_limit_is_refused(asgi, mesh, alice, is_pro
             sent += 65536
             yield b" " * 65536
 
-    answer = await asgi.post("/orders", content=endless(), headers={**alice, **JSON})
+    response = await asgi.post("/orders", content=endless(), headers={**alice, **JSON})
 
-    is_problem(answer, 413, "payload-too-large")
+    is_problem(response, 413, "payload-too-large")
     assert sent < 10_000_000
 
 
@@ -186,14 +186,14 @@ async def test_malformed_id_is_refused_without_a_call(http, mesh, alice, is_prob
     ],
 )
 async def test_unsupported_method_is_refused_with_the_allowed_methods(http, is_problem, path, methods):
-    answer = await http.delete(path)
+    response = await http.delete(path)
 
-    assert path in is_problem(answer, 405, "method-not-allowed")["detail"]
-    assert answer.headers["allow"] == methods
+    assert path in is_problem(response, 405, "method-not-allowed")["detail"]
+    assert response.headers["allow"] == methods
 
 
 def test_request_models_accept_no_arbitrary_json():
-    """What the guard against `__type__` rests on: strict models all the way down, without extras."""
+    """All models are strict and refuse unknown fields. So no `__type__` reaches a service."""
     bodies = [
         model
         for model in vars(requests).values()

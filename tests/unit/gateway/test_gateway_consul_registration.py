@@ -1,4 +1,4 @@
-"""Being in Consul's catalogue, against an agent that is a few lines of HTTP."""
+"""The registration in Consul, at an agent of a few lines of HTTP."""
 
 import json
 import threading

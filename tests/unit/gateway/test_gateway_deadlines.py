@@ -1,4 +1,4 @@
-"""`X-Request-Timeout`: how long a client waits is how long anybody works for it."""
+"""`X-Request-Timeout`: the client's timeout becomes the deadline of every call."""
 
 import time
 
@@ -34,10 +34,10 @@ every_route = pytest.mark.parametrize(("route", "content"), ROUTES.items(), ids=
 
 
 @pytest.fixture
-def ask(http, mesh, admin, an_order):
-    """Asks a route of a mesh in which all goes well."""
+def send_to(http, mesh, admin, an_order):
+    """Send a request to a route. Every service call succeeds."""
     order = an_order(status="cancelled")
-    mesh.answers |= {
+    mesh.results |= {
         "products.list_products": PAGE,
         "products.get_products": [{"ok": PRODUCT}],
         "products.create_product": PRODUCT,
@@ -53,39 +53,39 @@ def ask(http, mesh, admin, an_order):
         "orders.cancel_order": order,
     }
 
-    async def send(route, content, waits):
+    async def send(route, content, seconds):
         method, path = route.split()
-        headers = {**admin, "X-Request-Timeout": waits}
+        headers = {**admin, "X-Request-Timeout": seconds}
         return await http.request(method, path, headers=headers, **content)
 
     return send
 
 
 @every_route
-async def test_client_timeout_is_the_deadline_of_every_call(ask, mesh, route, content):
+async def test_client_timeout_is_the_deadline_of_every_call(send_to, mesh, route, content):
     began = time.time()
 
-    answer = await ask(route, content, "0.25")
+    response = await send_to(route, content, "0.25")
 
-    assert answer.is_success, answer.text
+    assert response.is_success, response.text
     assert all(began + 0.25 <= deadline <= time.time() + 0.25 for deadline in mesh.deadlines)
     assert mesh.deadlines
 
 
 @every_route
-async def test_long_client_timeout_is_cut_to_the_gateways_deadline(ask, mesh, settings, route, content):
+async def test_long_client_timeout_is_cut_to_the_gateways_deadline(send_to, mesh, settings, route, content):
     began = time.time()
 
-    answer = await ask(route, content, "999999999")
+    response = await send_to(route, content, "999999999")
 
-    assert answer.is_success, answer.text
+    assert response.is_success, response.text
     latest = time.time() + settings.GATEWAY_DEADLINE
     assert all(began + settings.GATEWAY_DEADLINE <= deadline <= latest for deadline in mesh.deadlines)
 
 
 @every_route
-async def test_invalid_timeout_is_refused_before_any_call(ask, mesh, is_problem, route, content):
-    is_problem(await ask(route, content, "soon"), 422, "validation-failed", "X-Request-Timeout")
+async def test_invalid_timeout_is_refused_before_any_call(send_to, mesh, is_problem, route, content):
+    is_problem(await send_to(route, content, "soon"), 422, "validation-failed", "X-Request-Timeout")
     assert mesh.calls == []
 
 
@@ -110,16 +110,16 @@ async def test_invalid_timeout_is_refused_before_any_call(ask, mesh, is_problem,
     ],
 )
 async def test_malformed_timeout_is_refused(http, mesh, is_problem, given):
-    answer = await http.get("/products/P001", headers={"X-Request-Timeout": given})
+    response = await http.get("/products/P001", headers={"X-Request-Timeout": given})
 
-    is_problem(answer, 422, "validation-failed", "X-Request-Timeout")
+    is_problem(response, 422, "validation-failed", "X-Request-Timeout")
     assert mesh.calls == []
 
 
 async def test_blank_timeout_is_refused(asgi, mesh, is_problem):
-    answer = await asgi.get("/products/P001", headers={"X-Request-Timeout": " "})
+    response = await asgi.get("/products/P001", headers={"X-Request-Timeout": " "})
 
-    is_problem(answer, 422, "validation-failed", "X-Request-Timeout")
+    is_problem(response, 422, "validation-failed", "X-Request-Timeout")
     assert mesh.calls == []
 
 
@@ -130,10 +130,10 @@ async def test_route_without_a_call_ignores_the_timeout(http, path):
 
 async def test_order_past_its_deadline_is_accepted_or_unknown(http, mesh, alice, an_order, is_problem):
     headers = {**alice, "X-Request-Timeout": "0.2", "Idempotency-Key": "k"}
-    mesh.answers["orders.place_orders"] = [{"ok": an_order(status="pending")}]
+    mesh.results["orders.place_orders"] = [{"ok": an_order(status="pending")}]
     assert (await http.post("/orders", json=LINE, headers=headers)).status_code == 202
 
-    mesh.answers["orders.place_orders"] = DeadlineExceeded("late")
-    answer = await http.post("/orders", json=LINE, headers=headers)
-    is_problem(answer, 504, "deadline-exceeded")
-    assert answer.headers["idempotency-key"] == "k"
+    mesh.results["orders.place_orders"] = DeadlineExceeded("late")
+    response = await http.post("/orders", json=LINE, headers=headers)
+    is_problem(response, 504, "deadline-exceeded")
+    assert response.headers["idempotency-key"] == "k"

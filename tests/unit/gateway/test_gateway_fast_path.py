@@ -1,4 +1,4 @@
-"""The fast path: its answers are FastAPI's, byte for byte, and all middleware acts on them."""
+"""The fast path: its responses equal FastAPI's, byte for byte, and all middleware acts on them."""
 
 from __future__ import annotations
 
@@ -65,26 +65,26 @@ class Shop:
             self.app, routes, handlers={}, metrics=self.metrics, body_limit=BodyLimit(BODY_BYTES, 5)
         )
 
-    async def ask(self, *packets):
-        return await ask(self.front, *packets)
+    async def exchange(self, *packets):
+        return await exchange(self.front, *packets)
 
 
-async def ask(app, *packets):
-    """What comes back until the server closes the connection; each packet is read by itself."""
+async def exchange(app, *packets):
+    """Send packets, of which the server reads each by itself. Return all it sends until it closes."""
     config = uvicorn.Config(app, http="httptools", interface="asgi3", log_config=None)
     config.load()
     protocol = config.http_protocol_class(config, ServerState(), {})
-    wire = Wire()
-    protocol.connection_made(wire)
+    transport = Transport()
+    protocol.connection_made(transport)
     for packet in packets:
         protocol.data_received(packet)
         await asyncio.sleep(0)
-    await asyncio.wait_for(wire.closed.wait(), 5)
+    await asyncio.wait_for(transport.closed.wait(), 5)
     protocol.connection_lost(None)
-    return bytes(wire.written)
+    return bytes(transport.written)
 
 
-class Wire(asyncio.Transport):
+class Transport(asyncio.Transport):
     """A connection whose other end is the test."""
 
     def __init__(self):
@@ -103,14 +103,14 @@ class Wire(asyncio.Transport):
         return self.closed.is_set()
 
     def pause_reading(self):
-        """What is fed to the protocol is all there is to read."""
+        """Do nothing: there is no more to read than what the protocol was given."""
 
     def resume_reading(self):
-        """See above."""
+        """Do nothing, as above."""
 
 
 def a_request(method="GET", path="/", *lines, body=b"", length=None):
-    said = [
+    head = [
         f"{method} {path} HTTP/1.1",
         "Host: gateway",
         *lines,
@@ -118,13 +118,13 @@ def a_request(method="GET", path="/", *lines, body=b"", length=None):
         "",
         "",
     ]
-    return "\r\n".join(said).encode() + body
+    return "\r\n".join(head).encode() + body
 
 
 def a_chunked_request(path, *lines, chunks):
-    said = [f"POST {path} HTTP/1.1", "Host: gateway", *lines, "Transfer-Encoding: chunked", "", ""]
-    sent = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-    return "\r\n".join(said).encode() + sent + b"0\r\n\r\n"
+    head = [f"POST {path} HTTP/1.1", "Host: gateway", *lines, "Transfer-Encoding: chunked", "", ""]
+    body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return "\r\n".join(head).encode() + body + b"0\r\n\r\n"
 
 
 def an_old_request(path, *lines):
@@ -138,8 +138,8 @@ def test_openapi_document_describes_the_routes_of_the_fast_path(app):
 
 async def test_fast_path_answers_without_the_routes_of_fastapi(app, asgi, mesh, alice, an_order):
     app.router.routes.clear()
-    mesh.answers["products.get_products"] = [{"ok": {"id": "P001"}}]
-    mesh.answers["orders.place_orders"] = [{"ok": an_order()}]
+    mesh.results["products.get_products"] = [{"ok": {"id": "P001"}}]
+    mesh.results["orders.place_orders"] = [{"ok": an_order()}]
 
     assert (await asgi.get("/products/P001")).status_code == 200
     order = {"product_id": "P001", "quantity": 1}
@@ -157,21 +157,21 @@ async def test_token_is_verified_once_in_a_request(app, asgi, mesh, alice, an_or
 
     tokens = Counted(settings.secret, 60)
     app.state.gateway = dataclasses.replace(app.state.gateway, tokens=tokens)
-    mesh.answers["orders.place_orders"] = [{"ok": an_order()}]
+    mesh.results["orders.place_orders"] = [{"ok": an_order()}]
 
-    answer = await asgi.post("/orders", json={"product_id": "P001", "quantity": 1}, headers=alice)
+    response = await asgi.post("/orders", json={"product_id": "P001", "quantity": 1}, headers=alice)
 
-    assert answer.status_code == 201
+    assert response.status_code == 201
     assert tokens.verified == 1
 
 
 async def test_request_in_one_packet_is_answered_by_the_fast_path():
-    answer = await Shop().ask(a_request("POST", "/echo", LAST, body=b"hello"))
+    response = await Shop().exchange(a_request("POST", "/echo", LAST, body=b"hello"))
 
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert b"sent-by: the fast path\r\n" in answer
-    assert b"x-content-type-options: nosniff\r\n" in answer
-    assert answer.endswith(b"\r\n\r\nhello")
+    assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"sent-by: the fast path\r\n" in response
+    assert b"x-content-type-options: nosniff\r\n" in response
+    assert response.endswith(b"\r\n\r\nhello")
 
 
 TOO_LARGE_IN_CHUNKS = a_chunked_request("/orders", "{alice}", ID, JSON, KEY, LAST, chunks=[ORDER, LARGE])
@@ -249,17 +249,17 @@ ORDINARY = {
 )
 async def test_responses_equal_those_of_fastapi(make_settings, mesh, alice, an_order, packets, origins):
     app = create_app(make_settings(GATEWAY_BODY_BYTES=BODY_BYTES, GATEWAY_CORS_ORIGINS=origins), mesh)
-    mesh.answers["products.get_products"] = [{"ok": {"id": "P001", "price": 1.5}}]
-    mesh.answers["orders.place_orders"] = [{"ok": an_order()}]
+    mesh.results["products.get_products"] = [{"ok": {"id": "P001", "price": 1.5}}]
+    mesh.results["orders.place_orders"] = [{"ok": an_order()}]
     token = f"Authorization: {alice['Authorization']}".encode()
     packets = [packet.replace(b"{alice}", token) for packet in packets]
 
-    expected = await ask(app.without_fast_path, *packets)
+    expected = await exchange(app.without_fast_path, *packets)
     calls = [*mesh.calls]
-    answer = await ask(app, *packets)
+    response = await exchange(app, *packets)
 
     assert expected.startswith(b"HTTP/1.1 ")
-    assert answer == expected
+    assert response == expected
     assert mesh.calls == 2 * calls
 
 
@@ -279,45 +279,45 @@ async def test_responses_equal_those_of_fastapi(make_settings, mesh, alice, an_o
 @pytest.mark.parametrize("origins", [[], ["https://shop.example"]], ids=["", "with CORS"])
 async def test_failures_equal_those_of_fastapi(make_settings, mesh, alice, outcome, origins):
     app = create_app(make_settings(GATEWAY_CORS_ORIGINS=origins), mesh)
-    mesh.answers["products.get_products"] = mesh.answers["orders.place_orders"] = outcome
+    mesh.results["products.get_products"] = mesh.results["orders.place_orders"] = outcome
     token = f"Authorization: {alice['Authorization']}"
 
     for packet in (
         a_request("POST", "/orders", token, ID, JSON, KEY, LAST, body=ORDER),
         a_request("GET", "/products/P001", ID, LAST),
     ):
-        assert await ask(app, packet) == await ask(app.without_fast_path, packet)
+        assert await exchange(app, packet) == await exchange(app.without_fast_path, packet)
 
 
 async def test_pipelined_requests_are_answered_in_order():
-    answer = await Shop().ask(
+    response = await Shop().exchange(
         a_request("POST", "/echo", body=b"one")
         + a_request("POST", "/plain", body=b"two")
         + a_request("POST", "/echo", body=b"three")
         + a_request("POST", "/echo", LAST, body=b"four")
     )
 
-    assert [answer.index(each) for each in (b"one", b"FastAPI", b"three", b"four")] == sorted(
-        answer.index(each) for each in (b"one", b"FastAPI", b"three", b"four")
+    assert [response.index(part) for part in (b"one", b"FastAPI", b"three", b"four")] == sorted(
+        response.index(part) for part in (b"one", b"FastAPI", b"three", b"four")
     )
-    assert answer.count(b"HTTP/1.1 200 OK") == 4
+    assert response.count(b"HTTP/1.1 200 OK") == 4
 
 
 async def test_request_split_at_any_byte_is_answered():
     whole = a_request("POST", "/echo", LAST, body=b"hello")
 
     for cut in range(1, len(whole), 7):
-        answer = await Shop().ask(whole[:cut], whole[cut:])
-        assert answer.endswith(b"\r\n\r\nhello"), cut
+        response = await Shop().exchange(whole[:cut], whole[cut:])
+        assert response.endswith(b"\r\n\r\nhello"), cut
 
 
 async def test_crash_is_a_problem_that_shows_only_the_request_id(caplog):
-    answer = await Shop().ask(a_request("GET", "/crash", LAST, "X-Request-Id: r-1"))
+    response = await Shop().exchange(a_request("GET", "/crash", LAST, "X-Request-Id: r-1"))
 
-    assert answer.startswith(b"HTTP/1.1 500 ")
-    assert b"x-request-id: r-1\r\n" in answer
-    assert b"the error is logged under the request id r-1" in answer
-    assert b"secret" not in answer
+    assert response.startswith(b"HTTP/1.1 500 ")
+    assert b"x-request-id: r-1\r\n" in response
+    assert b"the error is logged under the request id r-1" in response
+    assert b"secret" not in response
     assert "ValueError: a secret" in caplog.text
 
 
@@ -325,10 +325,10 @@ async def test_crash_is_a_problem_that_shows_only_the_request_id(caplog):
 async def test_response_header_with_a_control_character_is_not_sent(path, caplog):
     shop = Shop()
 
-    answer = await shop.ask(a_request("GET", path, LAST))
+    response = await shop.exchange(a_request("GET", path, LAST))
 
-    assert answer.startswith(b"HTTP/1.1 500 ")
-    assert b"Set-Cookie" not in answer
+    assert response.startswith(b"HTTP/1.1 500 ")
+    assert b"Set-Cookie" not in response
     assert "line break" in caplog.text
     assert f'route="{path}",status="500"}} 1.0' in generate_latest(shop.metrics.registry).decode()
 
@@ -336,7 +336,7 @@ async def test_response_header_with_a_control_character_is_not_sent(path, caplog
 async def test_requests_are_counted_by_the_template_of_their_path():
     shop = Shop()
 
-    await shop.ask(a_request("POST", "/echo", LAST, body=b"hello"))
+    await shop.exchange(a_request("POST", "/echo", LAST, body=b"hello"))
 
     figures = generate_latest(shop.metrics.registry).decode()
     assert 'gateway_request_seconds_count{method="POST",route="/echo",status="200"} 1.0' in figures
@@ -388,7 +388,7 @@ async def test_added_exception_handler_acts_on_the_fast_path(app, asgi, mesh):
         return Response(status_code=418)
 
     app.add_exception_handler(ZeroDivisionError, teapot)
-    mesh.answers["products.get_products"] = ZeroDivisionError()
+    mesh.results["products.get_products"] = ZeroDivisionError()
 
     assert (await asgi.get("/products/P001")).status_code == 418
 
@@ -413,15 +413,15 @@ async def test_dependencies_and_endpoints_are_coroutine_functions(app):
 
 
 async def _fastapi_routes(app):
-    """The routes that FastAPI chooses for requests of the fast path."""
-    found = []
+    """Return the routes that FastAPI chooses for requests of the fast path."""
+    routes = []
     for method, path, _ in FAST_PATH_ROUTES:
         scope = {"type": "http", "method": method, "path": path.format(id="P001")}
         scope |= {"headers": [], "query_string": b""}
         await app.without_fast_path(scope, _receive, _ignore)
-        found.append(scope["route"])
-    assert [route.path for route in found] == [path for _, path, _ in FAST_PATH_ROUTES]
-    return found
+        routes.append(scope["route"])
+    assert [route.path for route in routes] == [path for _, path, _ in FAST_PATH_ROUTES]
+    return routes
 
 
 async def _receive():
@@ -429,10 +429,10 @@ async def _receive():
 
 
 async def _ignore(message):
-    """The answer does not matter."""
+    """Ignore the response."""
 
 
 def _dependencies(dependant):
-    for each in dependant.dependencies:
-        yield each.call
-        yield from _dependencies(each)
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from _dependencies(dependency)

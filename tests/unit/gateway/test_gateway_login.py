@@ -1,4 +1,4 @@
-"""Logging in, and guessing passwords."""
+"""Logins, and the limit on failed logins."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ def authenticates(mesh):
     def check(email, password):
         return {"id": "U001", "role": "user"} if password == "right" else WRONG
 
-    mesh.answers["users.authenticate_user"] = check
+    mesh.results["users.authenticate_user"] = check
 
 
 @pytest.fixture
@@ -27,30 +27,30 @@ def settings(make_settings):
 
 async def test_correct_password_gets_a_valid_token(http, mesh):
     authenticates(mesh)
-    mesh.answers["users.get_user"] = {"id": "U001"}
+    mesh.results["users.get_user"] = {"id": "U001"}
 
-    answer = await http.post("/auth/token", data={**FORM, "grant_type": "password"})
+    response = await http.post("/auth/token", data={**FORM, "grant_type": "password"})
 
-    assert answer.status_code == 200
-    assert answer.headers["cache-control"] == "no-store"
-    assert (answer.json()["token_type"], answer.json()["expires_in"]) == ("bearer", 3600)
-    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    assert (response.json()["token_type"], response.json()["expires_in"]) == ("bearer", 3600)
+    headers = {"Authorization": f"Bearer {response.json()['access_token']}"}
     assert (await http.get("/users/me", headers=headers)).status_code == 200
 
 
 async def test_wrong_password_is_unauthenticated(http, mesh, is_problem):
     authenticates(mesh)
 
-    answer = await http.post("/auth/token", data={**FORM, "password": "wrong"})
+    response = await http.post("/auth/token", data={**FORM, "password": "wrong"})
 
-    is_problem(answer, 401, "unauthenticated")
-    assert answer.headers["www-authenticate"] == "Bearer"
+    is_problem(response, 401, "unauthenticated")
+    assert response.headers["www-authenticate"] == "Bearer"
 
 
 async def test_overlong_password_is_refused_without_a_call(http, mesh, is_problem):
-    answer = await http.post("/auth/token", data={**FORM, "password": "x" * 129})
+    response = await http.post("/auth/token", data={**FORM, "password": "x" * 129})
 
-    is_problem(answer, 401, "unauthenticated")
+    is_problem(response, 401, "unauthenticated")
     assert mesh.calls == []
 
 
@@ -73,7 +73,7 @@ async def test_malformed_form_is_refused(http, is_problem):
 
 
 async def test_login_is_unavailable_without_the_service(http, mesh, is_problem):
-    mesh.answers["users.authenticate_user"] = UnknownService("users")
+    mesh.results["users.authenticate_user"] = UnknownService("users")
 
     for _ in range(10):
         is_problem(await http.post("/auth/token", data=FORM), 503, "unavailable")
@@ -84,10 +84,10 @@ async def test_account_is_throttled_after_too_many_failures(http, mesh, is_probl
     for _ in range(3):
         is_problem(await http.post("/auth/token", data={**FORM, "password": "x"}), 401, "unauthenticated")
 
-    answer = await http.post("/auth/token", data={**FORM, "username": " ALICE@example.com"})
+    response = await http.post("/auth/token", data={**FORM, "username": " ALICE@example.com"})
 
-    is_problem(answer, 429, "rate-limited")
-    assert 1 <= int(answer.headers["retry-after"]) <= 60
+    is_problem(response, 429, "rate-limited")
+    assert 1 <= int(response.headers["retry-after"]) <= 60
     assert len(mesh.calls) == 3
     assert (await http.post("/auth/token", data={**FORM, "username": "bob@example.com"})).status_code == 200
 
@@ -97,9 +97,9 @@ async def test_address_is_throttled_after_failures_on_many_accounts(http, mesh, 
     for number in range(6):
         await http.post("/auth/token", data={"username": f"u{number}@example.com", "password": "x"})
 
-    answer = await http.post("/auth/token", data={"username": "new@example.com", "password": "x"})
+    response = await http.post("/auth/token", data={"username": "new@example.com", "password": "x"})
 
-    is_problem(answer, 429, "rate-limited")
+    is_problem(response, 429, "rate-limited")
 
 
 async def test_successful_logins_are_not_limited(http, mesh):
@@ -127,11 +127,11 @@ async def test_parallel_failures_count_before_they_end(http, mesh):
         assert done
         refused += done
     release.set()
-    answers = [task.result().status_code for task in refused] + [
-        answer.status_code for answer in await asyncio.gather(*waiting)
+    responses = [task.result().status_code for task in refused] + [
+        response.status_code for response in await asyncio.gather(*waiting)
     ]
 
-    assert sorted(answers) == [401] * 3 + [429] * 6
+    assert sorted(responses) == [401] * 3 + [429] * 6
     assert len(mesh.calls) == 3
 
 
@@ -170,4 +170,4 @@ def test_instances_share_the_limit(limit, instances, part):
         with pytest.raises(Refused), throttle.attempt("alice", "127.0.0.1"):
             raise WRONG
     with pytest.raises(Problem, match="too many"), throttle.attempt("alice", "127.0.0.1"):
-        pytest.fail("it is one too many")
+        pytest.fail("this login exceeds the limit")

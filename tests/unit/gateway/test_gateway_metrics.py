@@ -1,4 +1,4 @@
-"""What is counted, under which labels, and where it can be read."""
+"""The metrics: their names, their labels and their port."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def greet(request):
     return PlainTextResponse("hello")
 
 
-async def asked(*paths):
+async def metrics_after(*paths):
     metrics = Metrics()
     app = MetricsMiddleware(Starlette(routes=[Route("/greet/{name}", greet)]), metrics)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -39,7 +39,7 @@ def count(metrics, **labels):
 
 
 async def test_requests_are_counted_by_method_template_and_status():
-    metrics = await asked("/greet/alice", "/greet/bob", "/greet/trouble", "/made/up", "/made/up/too")
+    metrics = await metrics_after("/greet/alice", "/greet/bob", "/greet/trouble", "/made/up", "/made/up/too")
     known = {"method": "GET", "route": "/greet/{name}"}
     assert count(metrics, **known, status="200") == 2
     assert count(metrics, **known, status="500") == 1
@@ -76,6 +76,6 @@ def test_metrics_are_served_until_the_block_ends():
     metrics, port = Metrics(), free_port()
     metrics.seconds.labels("GET", "/health", "200").observe(0.01)
     url = f"http://127.0.0.1:{port}/metrics"
-    with metrics.serve("127.0.0.1", port), urllib.request.urlopen(url, timeout=5) as answer:
-        assert b"gateway_request_seconds_count" in answer.read()
+    with metrics.serve("127.0.0.1", port), urllib.request.urlopen(url, timeout=5) as response:
+        assert b"gateway_request_seconds_count" in response.read()
     assert port_is_free(port)

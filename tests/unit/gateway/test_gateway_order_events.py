@@ -1,4 +1,4 @@
-"""Following an order: its status now, each change, and an end."""
+"""The stream of an order's events: the present status, each change, and the end."""
 
 import asyncio
 
@@ -24,7 +24,7 @@ def an_event(status, version=2, order_id="o-1"):
     }
 
 
-def told(status, version=None):
+def sse(status, version=None):
     number = f"id: {version}\n" if version else ""
     return f'{number}event: status\ndata: {{"order_id":"o-1","status":"{status}"}}\n\n'
 
@@ -40,7 +40,7 @@ def settings(make_settings):
 
 
 async def test_stream_sends_the_status_and_changes_until_the_final_one(http, mesh, alice, an_order, feed):
-    mesh.answers["orders.get_order"] = an_order(status="pending")
+    mesh.results["orders.get_order"] = an_order(status="pending")
     stream = asyncio.create_task(http.get("/orders/o-1/events", headers=alice))
     await eventually_async(lambda: feed._count == 1)
 
@@ -48,20 +48,20 @@ async def test_stream_sends_the_status_and_changes_until_the_final_one(http, mes
     feed.publish(an_event("confirmed", 2))
     feed.publish(an_event("cancelled", 3, order_id="o-2"))
     feed.publish(an_event("cancelled", 3))
-    answer = await asyncio.wait_for(stream, 5)
+    response = await asyncio.wait_for(stream, 5)
 
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.text == told("pending") + told("confirmed", 2) + told("cancelled", 3)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["cache-control"] == "no-store"
+    assert response.text == sse("pending") + sse("confirmed", 2) + sse("cancelled", 3)
     assert feed._count == 0
 
 
 async def test_stream_of_a_final_order_ends_after_its_status(http, mesh, alice, an_order, feed):
-    mesh.answers["orders.get_order"] = an_order(status="cancelled")
+    mesh.results["orders.get_order"] = an_order(status="cancelled")
 
-    answer = await http.get("/orders/o-1/events", headers={**alice, "Last-Event-ID": "7"})
+    response = await http.get("/orders/o-1/events", headers={**alice, "Last-Event-ID": "7"})
 
-    assert answer.text == told("cancelled")
+    assert response.text == sse("cancelled")
     assert feed._count == 0
 
 
@@ -70,11 +70,11 @@ async def test_change_during_the_read_of_the_status_is_sent(http, mesh, alice, a
         feed.publish(an_event("cancelled", 3))
         return an_order(status="confirmed")
 
-    mesh.answers["orders.get_order"] = overtaken
+    mesh.results["orders.get_order"] = overtaken
 
-    answer = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
+    response = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
 
-    assert answer.text == told("confirmed") + told("cancelled", 3)
+    assert response.text == sse("confirmed") + sse("cancelled", 3)
 
 
 async def test_heartbeat_reads_a_lost_status(make_settings, mesh, alice, an_order):
@@ -85,37 +85,37 @@ async def test_heartbeat_reads_a_lost_status(make_settings, mesh, alice, an_orde
         status = next(reads)
         return status if isinstance(status, Exception) else an_order(status=status)
 
-    mesh.answers["orders.get_order"] = read
+    mesh.results["orders.get_order"] = read
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as http:
-        answer = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
+        response = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
 
-    assert answer.text == told("pending") + ": still here\n\n" * 3 + told("cancelled")
+    assert response.text == sse("pending") + ": still here\n\n" * 3 + sse("cancelled")
 
 
 async def test_status_is_read_again_when_events_begin_to_flow(http, mesh, alice, an_order, feed):
-    mesh.answers["orders.get_order"] = an_order(status="confirmed")
+    mesh.results["orders.get_order"] = an_order(status="confirmed")
     stream = asyncio.create_task(http.get("/orders/o-1/events", headers=alice))
     await eventually_async(lambda: feed._count == 1)
 
-    mesh.answers["orders.get_order"] = an_order(status="cancelled")
+    mesh.results["orders.get_order"] = an_order(status="cancelled")
     feed.refresh()
-    answer = await asyncio.wait_for(stream, 5)
+    response = await asyncio.wait_for(stream, 5)
 
-    assert answer.text.endswith(told("cancelled"))
+    assert response.text.endswith(sse("cancelled"))
 
 
 async def test_stream_ends_after_its_maximum_time(make_settings, mesh, alice, an_order):
     app = create_app(make_settings(GATEWAY_STREAM_SECONDS=0.05), mesh)
-    mesh.answers["orders.get_order"] = an_order(status="confirmed")
+    mesh.results["orders.get_order"] = an_order(status="confirmed")
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as http:
-        answer = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
+        response = await asyncio.wait_for(http.get("/orders/o-1/events", headers=alice), 5)
 
-    assert answer.text.startswith(told("confirmed"))
+    assert response.text.startswith(sse("confirmed"))
 
 
 async def test_followers_over_the_limit_are_refused(http, mesh, alice, an_order, feed, is_problem):
-    mesh.answers["orders.get_order"] = an_order(status="pending")
+    mesh.results["orders.get_order"] = an_order(status="pending")
     streams = [asyncio.create_task(http.get("/orders/o-1/events", headers=alice)) for _ in range(2)]
     await eventually_async(lambda: feed._count == 2)
 
@@ -123,13 +123,13 @@ async def test_followers_over_the_limit_are_refused(http, mesh, alice, an_order,
     is_problem(refused, 503, "unavailable")
 
     feed.close()
-    for answer in await asyncio.wait_for(asyncio.gather(*streams), 5):
-        assert answer.text == told("pending")
+    for response in await asyncio.wait_for(asyncio.gather(*streams), 5):
+        assert response.text == sse("pending")
     assert feed._count == 0
 
 
 async def test_forbidden_follower_takes_no_place(http, mesh, alice, an_order, feed):
-    mesh.answers["orders.get_order"] = an_order(user={"id": "U002"})
+    mesh.results["orders.get_order"] = an_order(user={"id": "U002"})
 
     for _ in range(5):
         assert (await http.get("/orders/o-1/events", headers=alice)).status_code == 403
@@ -191,7 +191,7 @@ def test_malformed_event_is_dropped_and_logged(feed, event, caplog):
 
 async def test_subscription_lasts_while_an_order_is_followed(http, mesh, alice, an_order, feed, monkeypatch):
     monkeypatch.setattr("gateway.order_events.feed.LINGER_SECONDS", 0.0)
-    mesh.answers["orders.get_order"] = an_order(status="pending")
+    mesh.results["orders.get_order"] = an_order(status="pending")
     assert not mesh.subscribed
     stream = asyncio.create_task(http.get("/orders/o-1/events", headers=alice))
     await eventually_async(lambda: "order_confirmed" in mesh.subscribed.get("orders", ()))

@@ -1,4 +1,4 @@
-"""Looking at products, and an admin's changes of them."""
+"""Reading products, and changes of them by admins."""
 
 import asyncio
 
@@ -23,17 +23,17 @@ NEW = {"name": "Laptop", "price_minor": 120050, "stock": 10}
 
 
 async def test_product_is_read_without_a_token(http, mesh):
-    mesh.answers["products.get_products"] = [{"ok": LAPTOP}]
+    mesh.results["products.get_products"] = [{"ok": LAPTOP}]
 
-    answer = await http.get("/products/P001")
+    response = await http.get("/products/P001")
 
-    assert (answer.status_code, answer.json()) == (200, LAPTOP)
+    assert (response.status_code, response.json()) == (200, LAPTOP)
     assert mesh.last == {"product_ids": ["P001"]}
 
 
 async def test_unknown_product_is_not_found(http, mesh, is_problem):
     refusal = {"code": "not-found", "message": "there is no product P404"}
-    mesh.answers["products.get_products"] = [{"error": refusal}]
+    mesh.results["products.get_products"] = [{"error": refusal}]
 
     assert "P404" in is_problem(await http.get("/products/P404"), 404, "not-found")["detail"]
 
@@ -43,18 +43,18 @@ async def test_unknown_product_is_not_found(http, mesh, is_problem):
     [(UnknownService("products"), 503, "unavailable"), (DeadlineExceeded("late"), 504, "deadline-exceeded")],
 )
 async def test_failed_read_has_the_status_of_its_error(http, mesh, is_problem, error, status, code):
-    mesh.answers["products.get_products"] = error
+    mesh.results["products.get_products"] = error
 
-    answer = await http.get("/products/P001")
+    response = await http.get("/products/P001")
 
-    is_problem(answer, status, code)
-    assert int(answer.headers["retry-after"]) >= 1
+    is_problem(response, status, code)
+    assert int(response.headers["retry-after"]) >= 1
 
 
 async def test_unavailable_product_is_shown_from_a_copy_with_its_age(http, mesh, is_problem):
-    mesh.answers["products.get_products"] = [{"ok": LAPTOP}]
+    mesh.results["products.get_products"] = [{"ok": LAPTOP}]
     fresh = await http.get("/products/P001")
-    mesh.answers["products.get_products"] = Unavailable("away")
+    mesh.results["products.get_products"] = Unavailable("away")
 
     copy = await http.get("/products/P001")
 
@@ -64,19 +64,19 @@ async def test_unavailable_product_is_shown_from_a_copy_with_its_age(http, mesh,
 
 
 async def test_stalled_service_is_answered_from_a_copy_at_once(http, mesh, is_problem):
-    mesh.answers["products.get_products"] = [{"ok": LAPTOP}]
+    mesh.results["products.get_products"] = [{"ok": LAPTOP}]
     await http.get("/products/P001")
-    asked, answered = asyncio.Semaphore(0), asyncio.Event()
+    called, released = asyncio.Semaphore(0), asyncio.Event()
 
     async def hang():
-        asked.release()
-        await answered.wait()
+        called.release()
+        await released.wait()
 
-    mesh.answers["products.get_products"] = lambda product_ids: hang()
+    mesh.results["products.get_products"] = lambda product_ids: hang()
     hanging = []
     for lane in range(BatcherFactory().lanes):
         hanging.append(asyncio.create_task(http.get(f"/products/P00{lane}")))
-        await asked.acquire()
+        await called.acquire()
     await asyncio.sleep(STALLED_SECONDS)
     calls = len(mesh.calls)
 
@@ -86,21 +86,21 @@ async def test_stalled_service_is_answered_from_a_copy_at_once(http, mesh, is_pr
     is_problem(await http.get("/products/P002"), 503, "unavailable")
     assert not any(task.done() for task in hanging)
     assert len(mesh.calls) == calls
-    answered.set()
+    released.set()
     await asyncio.gather(*hanging)
 
 
 async def test_silent_service_is_unavailable_at_once_after_five_calls(http, mesh, is_problem):
-    mesh.answers["products.list_products"] = DeadlineExceeded("late")
+    mesh.results["products.list_products"] = DeadlineExceeded("late")
     for _ in range(5):
         is_problem(await http.get("/products"), 504, "deadline-exceeded")
-    asked = len(mesh.calls)
+    calls = len(mesh.calls)
 
-    answer = await http.get("/products")
+    response = await http.get("/products")
 
-    is_problem(answer, 503, "unavailable")
-    assert int(answer.headers["retry-after"]) >= 1
-    assert len(mesh.calls) == asked
+    is_problem(response, 503, "unavailable")
+    assert int(response.headers["retry-after"]) >= 1
+    assert len(mesh.calls) == calls
 
 
 async def test_slow_service_takes_up_only_its_own_calls(make_settings, mesh, alice, an_order, is_problem):
@@ -111,25 +111,25 @@ async def test_slow_service_takes_up_only_its_own_calls(make_settings, mesh, ali
         await slow.wait()
         return {"items": [], "next_cursor": None}
 
-    mesh.answers |= {"products.list_products": list_products, "orders.get_order": an_order()}
+    mesh.results |= {"products.list_products": list_products, "orders.get_order": an_order()}
     app = create_app(make_settings(GATEWAY_CALLS_PER_TARGET=1), mesh)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as http:
         held = asyncio.create_task(http.get("/products"))
         await arrived.wait()
 
         shed = await http.get("/products")
-        of_others = await http.get("/orders/o-1", headers=alice)
+        other_service = await http.get("/orders/o-1", headers=alice)
         slow.set()
 
         is_problem(shed, 503, "unavailable")
         assert int(shed.headers["retry-after"]) >= 1
-        assert of_others.status_code == 200
+        assert other_service.status_code == 200
         assert (await held).status_code == 200
 
 
-@pytest.mark.parametrize("nonsense", [None, [], "a product", 5, [None], [{"ok": 1}], [{}, {}]])
-async def test_malformed_result_is_unavailable(http, mesh, is_problem, nonsense):
-    mesh.answers["products.get_products"] = nonsense
+@pytest.mark.parametrize("malformed", [None, [], "a product", 5, [None], [{"ok": 1}], [{}, {}]])
+async def test_malformed_result_is_unavailable(http, mesh, is_problem, malformed):
+    mesh.results["products.get_products"] = malformed
 
     is_problem(await http.get("/products/P001"), 503, "unavailable")
 
@@ -142,27 +142,27 @@ async def test_concurrent_reads_travel_in_batches(http, mesh):
         await asyncio.sleep(0.05)
         return [{"ok": {"id": product_id}} for product_id in product_ids]
 
-    mesh.answers["products.get_products"] = get_products
+    mesh.results["products.get_products"] = get_products
     wanted = ["A", "B", "A", "C", "B", "A", "C", "A"]
 
-    answers = await asyncio.gather(*(http.get(f"/products/{product_id}") for product_id in wanted))
+    responses = await asyncio.gather(*(http.get(f"/products/{product_id}") for product_id in wanted))
 
-    assert [answer.json()["id"] for answer in answers] == wanted
+    assert [response.json()["id"] for response in responses] == wanted
     assert len(reads) < len(wanted)
     assert all(len(set(read)) == len(read) for read in reads)
 
 
 async def test_page_has_the_limit_cursor_and_query_of_the_request(http, mesh):
-    mesh.answers["products.list_products"] = {"items": [LAPTOP], "next_cursor": None}
+    mesh.results["products.list_products"] = {"items": [LAPTOP], "next_cursor": None}
 
-    answer = await http.get("/products", params={"limit": 2, "cursor": "c", "query": "lap top"})
+    response = await http.get("/products", params={"limit": 2, "cursor": "c", "query": "lap top"})
 
-    assert answer.json() == {"items": [LAPTOP], "next_cursor": None}
+    assert response.json() == {"items": [LAPTOP], "next_cursor": None}
     assert mesh.last == {"limit": 2, "cursor": "c", "query": "lap top"}
 
 
 async def test_page_has_a_limit_of_fifty_by_default(http, mesh):
-    mesh.answers["products.list_products"] = {"items": [], "next_cursor": None}
+    mesh.results["products.list_products"] = {"items": [], "next_cursor": None}
 
     await http.get("/products")
 
@@ -173,45 +173,45 @@ async def test_page_has_a_limit_of_fifty_by_default(http, mesh):
     "query", ["limit=0", "limit=1000", "limit=ten", "cursor=", "query=%00", f"query={'x' * 101}"]
 )
 async def test_invalid_query_is_refused_by_field(http, mesh, is_problem, query):
-    answer = await http.get(f"/products?{query}")
+    response = await http.get(f"/products?{query}")
 
-    is_problem(answer, 422, "validation-failed", query.partition("=")[0])
+    is_problem(response, 422, "validation-failed", query.partition("=")[0])
     assert mesh.calls == []
 
 
 async def test_admin_creates_a_product(http, mesh, admin):
-    mesh.answers["products.create_product"] = LAPTOP
+    mesh.results["products.create_product"] = LAPTOP
 
-    answer = await http.post("/products", json={**NEW, "id": "P001", "currency": "EUR"}, headers=admin)
+    response = await http.post("/products", json={**NEW, "id": "P001", "currency": "EUR"}, headers=admin)
 
-    assert (answer.status_code, answer.headers["location"]) == (201, "/products/P001")
+    assert (response.status_code, response.headers["location"]) == (201, "/products/P001")
     assert mesh.last.pop("command_id")
     assert mesh.last == {**NEW, "product_id": "P001", "currency": "EUR"}
 
 
 async def test_taken_product_id_is_a_conflict(http, mesh, admin, is_problem):
-    mesh.answers["products.create_product"] = Refused("already-exists", "P001 exists", "id")
+    mesh.results["products.create_product"] = Refused("already-exists", "P001 exists", "id")
 
     is_problem(await http.post("/products", json=NEW, headers=admin), 409, "already-exists", "id")
 
 
 async def test_admin_changes_a_product(http, mesh, admin):
-    mesh.answers["products.update_product"] = LAPTOP
+    mesh.results["products.update_product"] = LAPTOP
 
-    answer = await http.patch("/products/P001", json={"price_minor": 0}, headers=admin)
+    response = await http.patch("/products/P001", json={"price_minor": 0}, headers=admin)
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert mesh.last.pop("command_id")
     assert mesh.last == {"product_id": "P001", "price_minor": 0}
 
 
 async def test_repeated_restock_with_the_same_key_is_the_same_command(http, mesh, admin):
-    mesh.answers["products.restock"] = LAPTOP
+    mesh.results["products.restock"] = LAPTOP
 
     for product, key in (("P001", "k"), ("P001", "k"), ("P002", "k"), ("P001", None)):
         headers = {**admin, **({"Idempotency-Key": key} if key else {})}
-        answer = await http.post(f"/products/{product}/restock", json={"quantity": 5}, headers=headers)
-        assert answer.status_code == 200
+        response = await http.post(f"/products/{product}/restock", json={"quantity": 5}, headers=headers)
+        assert response.status_code == 200
 
     first, again, of_another, without = (kwargs["command_id"] for _, kwargs in mesh.calls)
     assert first == again
@@ -236,9 +236,9 @@ async def test_repeated_restock_with_the_same_key_is_the_same_command(http, mesh
     ],
 )
 async def test_invalid_change_is_refused_by_field(http, mesh, admin, is_problem, method, path, body, field):
-    answer = await http.request(method, path, json=body, headers=admin)
+    response = await http.request(method, path, json=body, headers=admin)
 
-    is_problem(answer, 422, "validation-failed", field)
+    is_problem(response, 422, "validation-failed", field)
     assert mesh.calls == []
 
 

@@ -1,4 +1,4 @@
-"""The ways to a product: gRPC, RPC, a copy; and that what comes is the same on each."""
+"""The ways to read a product: gRPC, RPC and a cached copy, all with equal outcomes."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ OUTCOMES = [
 
 
 async def over_grpc(outcomes):
-    """What the gateway makes of what the service says of these, with the bytes between them."""
+    """Encode outcomes as the service does, and decode them as the gateway does."""
     sent = pb.BatchGetProductsResponse(results=[wire.product_result(outcome) for outcome in outcomes])
 
     async def call(method, request, **options):
         return method.read(sent.SerializeToString())
 
-    direct = ProductsOverGrpc(SimpleNamespace(call=call), (), None)
-    return await direct.get_products(["P"], deadline=0, request_id="r")
+    client = ProductsOverGrpc(SimpleNamespace(call=call), (), None)
+    return await client.get_products(["P"], deadline=0, request_id="r")
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: str(outcome.value or outcome.error)[:40])
 async def test_outcome_over_grpc_equals_the_outcome_over_rpc(outcome):
-    [came] = await over_grpc([outcome])
+    [outcome_over_grpc] = await over_grpc([outcome])
 
-    assert orjson.dumps(came) == orjson.dumps(outcome.map(wire.product_to_wire).to_wire())
+    assert orjson.dumps(outcome_over_grpc) == orjson.dumps(outcome.map(wire.product_to_wire).to_wire())
 
 
 async def test_empty_result_is_malformed():
@@ -65,25 +65,25 @@ async def test_empty_result_is_malformed():
 
 
 class Ways:
-    """Both ways of reading, each with what it answers; `asked` says in which order."""
+    """A double of both ways. `grpc` and `rpc` are their results, and `calls` their order."""
 
     def __init__(self):
         self.grpc = self.rpc = {"name": "fresh"}
-        self.asked = []
+        self.calls = []
         self.deadlines = []
 
     async def get_products(self, product_ids, *, deadline, request_id):
-        return self._answer("grpc", self.grpc, product_ids, deadline)
+        return self._result("grpc", self.grpc, product_ids, deadline)
 
     async def call(self, service, method, kwargs, *, deadline, context):
-        return self._answer("rpc", self.rpc, kwargs["product_ids"], deadline)
+        return self._result("rpc", self.rpc, kwargs["product_ids"], deadline)
 
-    def _answer(self, way, answer, product_ids, deadline):
-        self.asked.append(way)
+    def _result(self, way, result, product_ids, deadline):
+        self.calls.append(way)
         self.deadlines.append(deadline - time.time())
-        if isinstance(answer, Exception):
-            raise answer
-        return [{"ok": answer} for _ in product_ids]
+        if isinstance(result, Exception):
+            raise result
+        return [{"ok": result} for _ in product_ids]
 
 
 @pytest.fixture
@@ -115,31 +115,31 @@ def get(products):
 
 
 async def test_product_is_read_over_grpc_alone(make_products, ways, fallbacks):
-    found = await get(make_products())
+    result = await get(make_products())
 
-    assert (found.value, found.age) == ({"name": "fresh"}, None)
-    assert (ways.asked, fallbacks) == (["grpc"], [])
+    assert (result.value, result.age) == ({"name": "fresh"}, None)
+    assert (ways.calls, fallbacks) == (["grpc"], [])
 
 
 @pytest.mark.parametrize("error", [Unavailable("x"), DeadlineExceeded("x"), RemoteFault("Bug", "x")])
 async def test_rpc_gets_the_remaining_time_when_grpc_fails(make_products, ways, fallbacks, error):
     ways.grpc = error
 
-    found = await get(make_products())
+    result = await get(make_products())
 
-    assert (found.value, found.age) == ({"name": "fresh"}, None)
-    assert (ways.asked, fallbacks) == (["grpc", "rpc"], ["rpc"])
+    assert (result.value, result.age) == ({"name": "fresh"}, None)
+    assert (ways.calls, fallbacks) == (["grpc", "rpc"], ["rpc"])
     first, second = ways.deadlines
     assert first < 1.1 < 1.9 < second
 
 
-@pytest.mark.parametrize("error", [Refused("not-found", "no"), Overloaded("full")])
+@pytest.mark.parametrize("error", [Refused("not-result", "no"), Overloaded("full")])
 async def test_refusal_and_overload_over_grpc_are_final(make_products, ways, error):
     ways.grpc = error
 
     with pytest.raises(type(error)):
         await get(make_products())
-    assert ways.asked == ["grpc"]
+    assert ways.calls == ["grpc"]
 
 
 async def test_cached_copy_is_returned_when_both_ways_fail(make_products, ways, fallbacks):
@@ -147,9 +147,9 @@ async def test_cached_copy_is_returned_when_both_ways_fail(make_products, ways, 
     await get(products)
     ways.grpc = ways.rpc = Unavailable("away")
 
-    found = await get(products)
+    result = await get(products)
 
-    assert (found.value, found.age) == ({"name": "fresh"}, 0)
+    assert (result.value, result.age) == ({"name": "fresh"}, 0)
     assert fallbacks == ["rpc", "copy"]
     ways.rpc = {"name": "new"}
     assert (await get(products)).value == {"name": "new"}

@@ -1,4 +1,4 @@
-"""What holds for every request and every answer."""
+"""Rules of every request and response: ids, headers, limits, crashes, health and documentation."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ async def test_health_is_ok_without_a_broker(http, mesh):
 
 
 async def test_head_equals_get_without_the_body(http, mesh):
-    mesh.answers["products.get_products"] = [{"ok": {"id": "P001"}}]
+    mesh.results["products.get_products"] = [{"ok": {"id": "P001"}}]
 
     got, head = await http.get("/products/P001"), await http.head("/products/P001")
 
@@ -57,13 +57,13 @@ async def test_valid_request_id_is_kept(http, given):
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "<script>", "caf\u00e9", "-flag"])
 async def test_invalid_request_id_is_replaced(http, given):
-    answer = await http.get("/health", headers=[("X-Request-Id", given.encode("latin-1"))])
+    response = await http.get("/health", headers=[("X-Request-Id", given.encode("latin-1"))])
 
-    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
 
 
 async def test_responses_forbid_sniffing_and_personal_responses_forbid_caching(http, alice, mesh):
-    mesh.answers["users.get_user"] = {"id": "U001"}
+    mesh.results["users.get_user"] = {"id": "U001"}
 
     assert (await http.get("/health")).headers["x-content-type-options"] == "nosniff"
     assert (await http.get("/users/me", headers=alice)).headers["cache-control"] == "no-store"
@@ -73,23 +73,23 @@ async def test_crash_is_a_problem_that_shows_only_the_request_id(http, mesh, is_
     def crash(**_):
         raise ZeroDivisionError("a secret")
 
-    mesh.answers["products.get_products"] = crash
+    mesh.results["products.get_products"] = crash
 
-    answer = await http.get("/products/P001", headers={"X-Request-Id": "r-1"})
+    response = await http.get("/products/P001", headers={"X-Request-Id": "r-1"})
 
-    assert "r-1" in is_problem(answer, 500, "internal")["detail"]
-    assert "secret" not in answer.text
+    assert "r-1" in is_problem(response, 500, "internal")["detail"]
+    assert "secret" not in response.text
     assert "r-1" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 
 async def test_service_failure_is_logged_with_the_request_id(http, mesh, is_problem, caplog):
-    mesh.answers["products.get_products"] = RemoteFault("KeyError", "a secret")
+    mesh.results["products.get_products"] = RemoteFault("KeyError", "a secret")
 
-    answer = await http.get("/products/P001", headers={"X-Request-Id": "r-1"})
+    response = await http.get("/products/P001", headers={"X-Request-Id": "r-1"})
 
-    is_problem(answer, 503, "unavailable")
-    assert "secret" not in answer.text
+    is_problem(response, 503, "unavailable")
+    assert "secret" not in response.text
     assert "r-1" in caplog.text
     assert "a secret" in caplog.text
 
@@ -113,18 +113,18 @@ async def test_cors_headers_are_sent_only_to_configured_origins(http, make_setti
 
     app = create_app(make_settings(GATEWAY_CORS_ORIGINS=["https://shop.example"]), mesh)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://gateway") as other:
-        answer = await other.get("/health", headers=origin)
-    assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+        response = await other.get("/health", headers=origin)
+    assert response.headers["access-control-allow-origin"] == "https://shop.example"
 
 
 async def test_vary_origin_is_sent_with_and_without_an_origin(make_settings, mesh):
     app = create_app(make_settings(GATEWAY_CORS_ORIGINS=["https://shop.example"]), mesh)
-    mesh.answers["products.get_products"] = [{"ok": {"id": "P001"}}]
+    mesh.results["products.get_products"] = [{"ok": {"id": "P001"}}]
 
     async with served(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
         for headers in ({}, {"Origin": "https://shop.example"}):
-            answer = await http.get("/products/P001", headers=headers)
-            assert (answer.status_code, answer.headers["vary"]) == (200, "Origin")
+            response = await http.get("/products/P001", headers=headers)
+            assert (response.status_code, response.headers["vary"]) == (200, "Origin")
 
 
 async def test_documentation_loads_no_file_from_another_host(http):

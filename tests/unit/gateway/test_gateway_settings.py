@@ -1,4 +1,4 @@
-"""Settings: missed and mistaken ones are named, in one line."""
+"""Settings: one line names all that are missing or invalid."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tokens: what is accepted, and the many ways in which one is not."""
+"""Tokens: the valid ones, and the many invalid ones."""
 
 import base64
 import json
@@ -8,7 +8,7 @@ import uuid
 import jwt
 import pytest
 
-from gateway.auth import tokens as security
+from gateway.auth import tokens as tokens_module
 from gateway.auth.tokens import ALGORITHM, AUDIENCE, ISSUER, Tokens
 
 NOW = int(time.time())
@@ -37,7 +37,7 @@ def unsigned(algorithm, signature=b""):
 
 
 async def test_valid_token_is_accepted(http, mesh, settings):
-    mesh.answers["users.get_user"] = {"id": "U001"}
+    mesh.results["users.get_user"] = {"id": "U001"}
     token = jwt.encode(claims(), settings.secret, algorithm=ALGORITHM)
 
     for scheme in ("Bearer", "bearer"):
@@ -68,10 +68,10 @@ async def test_token_with_an_invalid_or_missing_claim_is_refused(http, mesh, set
     signature = algorithm.sign(f"{header}.{payload}".encode(), algorithm.prepare_key(settings.secret))
     signed = f"{header}.{payload}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
-    answer = await http.get("/users/me", headers={"Authorization": f"Bearer {signed}"})
+    response = await http.get("/users/me", headers={"Authorization": f"Bearer {signed}"})
 
-    is_problem(answer, 401, "unauthenticated")
-    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+    is_problem(response, 401, "unauthenticated")
+    assert 'error="invalid_token"' in response.headers["www-authenticate"]
     assert mesh.calls == []
 
 
@@ -109,7 +109,7 @@ async def test_token_with_another_algorithm_is_refused(http, settings, is_proble
 
 
 async def test_tampered_token_is_refused_although_the_original_is_cached(http, mesh, settings, is_problem):
-    mesh.answers["users.get_user"] = {"id": "U001"}
+    mesh.results["users.get_user"] = {"id": "U001"}
     token = jwt.encode(claims(), settings.secret, algorithm=ALGORITHM)
     header, _, signature = token.split(".")
     forged = f"{header}.{unsigned('HS256').split('.')[1]}.{signature}"
@@ -126,14 +126,14 @@ def test_cached_token_is_refused_once_it_expires(monkeypatch):
     assert tokens.verify(token).user_id == "U001"
 
     real = time.time()
-    monkeypatch.setattr(security.time, "time", lambda: real + 66)
+    monkeypatch.setattr(tokens_module.time, "time", lambda: real + 66)
 
-    with pytest.raises(security.Problem, match="expired"):
+    with pytest.raises(tokens_module.Problem, match="expired"):
         tokens.verify(token)
 
 
 def test_cache_of_tokens_is_bounded(monkeypatch):
-    monkeypatch.setattr(security, "_MAX_CACHED_TOKENS", 3)
+    monkeypatch.setattr(tokens_module, "_MAX_CACHED_TOKENS", 3)
     tokens = Tokens(b"x" * 32, 60)
 
     for number in range(10):

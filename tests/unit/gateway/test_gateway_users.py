@@ -16,19 +16,19 @@ NEW = {"name": "Alice", "email": "alice@example.com", "password": "longenough"}
 
 
 async def test_sign_up_needs_no_token(http, mesh):
-    mesh.answers["users.register_user"] = ALICE
+    mesh.results["users.register_user"] = ALICE
 
-    answer = await http.post("/users", json=NEW)
+    response = await http.post("/users", json=NEW)
 
-    assert (answer.status_code, answer.json()) == (201, ALICE)
-    assert answer.headers["location"] == "/users/U001"
-    assert answer.headers["cache-control"] == "no-store"
+    assert (response.status_code, response.json()) == (201, ALICE)
+    assert response.headers["location"] == "/users/U001"
+    assert response.headers["cache-control"] == "no-store"
     assert {name: mesh.last[name] for name in NEW} == NEW
     assert mesh.last["command_id"]
 
 
 async def test_sign_up_ignores_the_idempotency_key(http, mesh):
-    mesh.answers["users.register_user"] = ALICE
+    mesh.results["users.register_user"] = ALICE
 
     for _ in range(2):
         await http.post("/users", json=NEW, headers={"Idempotency-Key": "1"})
@@ -38,7 +38,7 @@ async def test_sign_up_ignores_the_idempotency_key(http, mesh):
 
 
 async def test_taken_email_is_a_conflict(http, mesh, is_problem):
-    mesh.answers["users.register_user"] = Refused("already-exists", "this e-mail address is taken", "email")
+    mesh.results["users.register_user"] = Refused("already-exists", "this e-mail address is taken", "email")
 
     is_problem(await http.post("/users", json=NEW), 409, "already-exists", "email")
 
@@ -61,29 +61,29 @@ async def test_taken_email_is_a_conflict(http, mesh, is_problem):
     ],
 )
 async def test_invalid_sign_up_is_refused_by_field(http, mesh, is_problem, change, field):
-    answer = await http.post("/users", json={**NEW, **change})
+    response = await http.post("/users", json={**NEW, **change})
 
-    is_problem(answer, 422, "validation-failed", field)
+    is_problem(response, 422, "validation-failed", field)
     assert mesh.calls == []
 
 
 async def test_refused_password_is_not_in_the_response(http):
-    answer = await http.post("/users", json={**NEW, "password": "s3cret"})
+    response = await http.post("/users", json={**NEW, "password": "s3cret"})
 
-    assert "s3cret" not in answer.text
+    assert "s3cret" not in response.text
 
 
 async def test_user_reads_itself(http, mesh, alice):
-    mesh.answers["users.get_user"] = ALICE
+    mesh.results["users.get_user"] = ALICE
 
     for path in ("/users/me", "/users/U001"):
-        answer = await http.get(path, headers=alice)
-        assert (answer.status_code, answer.json()) == (200, ALICE)
+        response = await http.get(path, headers=alice)
+        assert (response.status_code, response.json()) == (200, ALICE)
         assert mesh.last == {"user_id": "U001"}
 
 
 async def test_only_an_admin_reads_another_user(http, mesh, alice, admin, is_problem):
-    mesh.answers["users.get_user"] = {**ALICE, "id": "U002"}
+    mesh.results["users.get_user"] = {**ALICE, "id": "U002"}
 
     is_problem(await http.get("/users/U002", headers=alice), 403, "forbidden")
     assert mesh.calls == []
@@ -91,17 +91,17 @@ async def test_only_an_admin_reads_another_user(http, mesh, alice, admin, is_pro
 
 
 async def test_unknown_user_is_not_found(http, mesh, admin, is_problem):
-    mesh.answers["users.get_user"] = Refused("not-found", "there is no such user")
+    mesh.results["users.get_user"] = Refused("not-found", "there is no such user")
 
     is_problem(await http.get("/users/U404", headers=admin), 404, "not-found")
 
 
 async def test_user_changes_only_the_fields_it_sends(http, mesh, alice):
-    mesh.answers["users.update_user"] = {**ALICE, "name": "Al"}
+    mesh.results["users.update_user"] = {**ALICE, "name": "Al"}
 
-    answer = await http.patch("/users/me", json={"name": "Al"}, headers=alice)
+    response = await http.patch("/users/me", json={"name": "Al"}, headers=alice)
 
-    assert answer.json()["name"] == "Al"
+    assert response.json()["name"] == "Al"
     command = mesh.last.pop("command_id")
     assert command
     assert mesh.last == {"user_id": "U001", "name": "Al"}
@@ -114,7 +114,7 @@ async def test_invalid_change_is_refused(http, mesh, alice, is_problem, body):
 
 
 async def test_repeated_change_with_the_same_key_is_the_same_command(http, mesh, alice, admin):
-    mesh.answers["users.update_user"] = ALICE
+    mesh.results["users.update_user"] = ALICE
 
     for headers in (alice, alice, admin):
         await http.patch("/users/me", json={"name": "Al"}, headers={**headers, "Idempotency-Key": "k"})
@@ -140,8 +140,8 @@ async def test_repeated_change_with_the_same_key_is_the_same_command(http, mesh,
     ],
 )
 async def test_request_without_a_token_is_unauthenticated(http, mesh, is_problem, method, path):
-    answer = await http.request(method, path)
+    response = await http.request(method, path)
 
-    is_problem(answer, 401, "unauthenticated")
-    assert answer.headers["www-authenticate"].startswith("Bearer")
+    is_problem(response, 401, "unauthenticated")
+    assert response.headers["www-authenticate"].startswith("Bearer")
     assert mesh.calls == []
