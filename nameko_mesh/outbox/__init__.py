@@ -23,7 +23,8 @@ message.
     queue of a handler                                events.handler, events.batches
 
 To take it alone: inherit from PublishingTransaction and PublishingStore, inject the store by
-PublishingDatabase, add an OutboxRelay to the service, and migrate `SCHEMA`.
+PublishingDatabase, add an OutboxRelay to the service, and migrate `nameko_mesh.sql.SCHEMA` and `SCHEMA`.
+docs/extending.md has an example that a test runs.
 """
 
 from nameko_mesh.outbox.handoff import Handoff

@@ -39,5 +39,6 @@ def _check(connection: sa.Connection, schema: Schema) -> None:
     if version != schema.head:
         raise NotMigrated(
             f"the database {connection.engine.url.database} is at version {version} in "
-            f"{schema.version_table}, the code needs {schema.head}: run `mycelium migrate`"
+            f"{schema.version_table}, the code needs {schema.head}: run `mycelium migrate`, "
+            "or nameko_mesh.sql.migrations.upgrade"
         )
