@@ -97,6 +97,10 @@ def turns_before_delivery(next_is_leaving: bool) -> int:
     """Return the turns of the loop to wait before callers get the results of a batch that has returned.
 
     The callers have work to do with each result. If the next batch is about to leave, it goes first, because
-    the other side would be idle meanwhile.
+    the other side would be idle meanwhile. Gain: 1.3 to 1.4 times the items per second with three lanes, and
+    nothing certain with one (`python -m bench.tricks.batches`). Delete it when callers run elsewhere.
+
+    Example: batch A returns with 64 results while 10 items wait. Batch B with the 10 items is written to its
+    socket within three turns of the loop. Then the callers of A get their results.
     """
     return TURNS_TO_SEND if next_is_leaving else 0

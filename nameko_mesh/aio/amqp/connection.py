@@ -32,7 +32,7 @@ class Connection(asyncio.Protocol):
         self.blocked = ""
         """The broker's reason for taking no messages now: its memory or disk alarm. Otherwise empty."""
         self.paused = False
-        """True while the socket's buffer is full, because the broker reads more slowly than we write."""
+        """True while the socket's buffer is full, because the broker reads too slowly."""
         self.on_flow: Callable[[], None] = lambda: None
         """Called after each change of `blocked` or `paused`."""
         self._decoder = Decoder(MAX_FRAME_BYTES)

@@ -21,9 +21,10 @@ from nameko_grpc.errors import GrpcError
 
 from nameko_mesh.grpc.http2 import limits, response_headers
 from nameko_mesh.grpc.http2.keepalive import Keepalive
+from nameko_mesh.grpc.http2.request_stream import RequestStream
 from nameko_mesh.grpc.http2.response_headers import send_headers
+from nameko_mesh.grpc.http2.response_stream import ResponseStream
 from nameko_mesh.grpc.http2.sender import Sender
-from nameko_mesh.grpc.http2.streams import RequestStream, ResponseStream
 
 log = logging.getLogger(__name__)
 

@@ -47,10 +47,10 @@ class Broker:
 
     def close_connections(self, name):
         """Close the connections as an operator would. Return their number."""
-        found = self.connections(name)
-        for each in found:
+        connections = self.connections(name)
+        for each in connections:
             self.api("DELETE", f"connections/{quote(each['name'], safe='')}")
-        return len(found)
+        return len(connections)
 
     def queues(self, part):
         return [each["name"] for each in self.api("GET", "queues") if part in each["name"]]

@@ -24,7 +24,7 @@ class Server:
     """A server that answers by `behave`, at first with its port."""
 
     def __init__(self):
-        self.asked = 0
+        self.calls = 0
         self.metadata = {}
         self.behave = self.answer
         self._server = grpc.aio.server()
@@ -35,7 +35,7 @@ class Server:
         self.stop = partial(self._server.stop, 0)
 
     async def _handle(self, request, context):
-        self.asked += 1
+        self.calls += 1
         self.metadata = dict(context.invocation_metadata())
         return await self.behave(request, context)
 
@@ -86,7 +86,7 @@ async def test_load_is_spread_evenly(servers, make_balancer):
     for _ in range(100):
         await asyncio.gather(*(ask(balancer) for _ in range(6)))
 
-    assert all(160 <= server.asked <= 240 for server in servers), Counter(one.asked for one in servers)
+    assert all(160 <= server.calls <= 240 for server in servers), Counter(server.calls for server in servers)
 
 
 async def test_slow_instance_gets_fewer_calls(servers, make_balancer):
@@ -94,14 +94,14 @@ async def test_slow_instance_gets_fewer_calls(servers, make_balancer):
     slow.behave = slow.hang
     balancer = await make_balancer(servers, patience=SECONDS)
     waiting = [asyncio.create_task(ask(balancer)) for _ in range(9)]
-    await eventually_async(lambda: slow.asked)
+    await eventually_async(lambda: slow.calls)
 
     for _ in range(30):
         answered = asyncio.create_task(ask(balancer))
         waiting.append(answered)
         await asyncio.wait([answered], timeout=0.05)
 
-    assert slow.asked < min(server.asked for server in quick)
+    assert slow.calls < min(server.calls for server in quick)
     for task in waiting:
         task.cancel()
 
@@ -118,13 +118,13 @@ async def test_dying_instance_fails_no_call_and_is_called_again_after_its_return
         return answered
 
     customers = [asyncio.create_task(customer()) for _ in range(4)]
-    await eventually_async(lambda: dead.asked > 10)
+    await eventually_async(lambda: dead.calls > 10)
     await dead.stop()
     await eventually_async(lambda: sum(instance.is_ready for instance in balancer.instances) == 2)
     stop_asking.set()
     await asyncio.gather(*customers)
 
-    assert {await ask(balancer) for _ in range(50)} == {one.endpoint.port for one in living}
+    assert {await ask(balancer) for _ in range(50)} == {server.endpoint.port for server in living}
 
 
 async def test_silent_instance_is_waited_for_only_briefly_if_there_is_another(servers, make_balancer):
@@ -135,7 +135,7 @@ async def test_silent_instance_is_waited_for_only_briefly_if_there_is_another(se
     )
 
     assert {await ask(balancer) for _ in range(12)} == {other.endpoint.port}
-    assert silent.asked
+    assert silent.calls
 
     balancer.update([silent.endpoint])
     with pytest.raises(DeadlineExceeded):
@@ -153,8 +153,8 @@ async def test_failing_instance_gets_no_calls_until_a_trial_succeeds(servers, ma
     [breaker] = [instance.breaker for instance in balancer.instances if instance.endpoint == sick.endpoint]
 
     assert {await ask(balancer) for _ in range(30)} == {other.endpoint.port}
-    assert sick.asked < 10
-    assert breaker.failures == sick.asked
+    assert sick.calls < 10
+    assert breaker.failures == sick.calls
 
     sick.behave = sick.answer
     async with asyncio.timeout(SECONDS):
@@ -171,7 +171,7 @@ async def test_call_that_may_not_be_repeated_is_sent_once(servers, make_balancer
     with pytest.raises(Unavailable, match="not now"):
         await ask(balancer, may_repeat=False)
 
-    assert sum(server.asked for server in servers) == 1
+    assert sum(server.calls for server in servers) == 1
     assert balancer.budget.spent == 0
 
 
@@ -186,7 +186,7 @@ async def test_new_instance_is_called_and_removed_instance_finishes_its_calls(se
 
     old.behave = answer_later
     in_flight = asyncio.create_task(ask(balancer))
-    await eventually_async(lambda: old.asked)
+    await eventually_async(lambda: old.calls)
 
     balancer.update([new.endpoint])
     await eventually_async(lambda: balancer.instances[0].is_ready)
@@ -213,7 +213,7 @@ async def test_call_cancelled_by_a_stopping_server_goes_to_another(servers, make
 
     answers = [await ask(balancer)]
     async with asyncio.timeout(5):
-        while not ending.asked:  # the balancer chooses at random
+        while not ending.calls:  # the balancer chooses at random
             answers.append(await ask(balancer))
 
     assert set(answers) == {living.endpoint.port}
@@ -243,7 +243,7 @@ async def test_status_becomes_a_mesh_error_and_no_failure_of_the_instance(
         await ask(balancer)
 
     assert raised.value.slug == slug
-    assert (server.asked, balancer.instances[0].breaker.failures) == (1, 0)
+    assert (server.calls, balancer.instances[0].breaker.failures) == (1, 0)
 
 
 async def test_context_is_sent_in_nameko_s_format(servers, make_balancer):

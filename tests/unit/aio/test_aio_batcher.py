@@ -72,15 +72,15 @@ async def test_single_item_leaves_at_once(line, batcher_of):
 
 async def test_items_that_arrive_meanwhile_leave_together_in_order(line, batcher_of):
     batcher = batcher_of(line.send)
-    asked = [asyncio.ensure_future(batcher(2, soon()))]
+    calls = [asyncio.ensure_future(batcher(2, soon()))]
     await turns()
-    asked += [asyncio.ensure_future(batcher(number, soon())) for number in (4, 6, 8)]
+    calls += [asyncio.ensure_future(batcher(number, soon())) for number in (4, 6, 8)]
     await turns()
     assert line.batches == [[2]]
 
     line.go(2)
 
-    assert await asyncio.gather(*asked) == [4, 8, 12, 16]
+    assert await asyncio.gather(*calls) == [4, 8, 12, 16]
     assert line.batches == [[2], [4, 6, 8]]
 
 
@@ -95,44 +95,44 @@ async def test_batch_has_at_most_the_maximum_size(line, batcher_of):
 
 async def test_batches_in_flight_are_limited_by_the_lanes(line, batcher_of):
     batcher = batcher_of(line.send, max_batch_size=1, lanes=2)
-    asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6)]
+    calls = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6)]
     await turns(10)
     assert line.batches == [[2], [4]]
 
     line.go(3)
 
-    assert await asyncio.gather(*asked) == [4, 8, 12]
+    assert await asyncio.gather(*calls) == [4, 8, 12]
 
 
 async def test_batch_beside_others_waits_until_it_is_as_large(line, batcher_of):
     batcher = batcher_of(line.send, lanes=3)
-    asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4)]
+    calls = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4)]
     await turns()
-    asked.append(asyncio.ensure_future(batcher(6, soon())))
+    calls.append(asyncio.ensure_future(batcher(6, soon())))
     await turns()
     assert line.batches == [[2, 4]]
 
-    asked.append(asyncio.ensure_future(batcher(8, soon())))
+    calls.append(asyncio.ensure_future(batcher(8, soon())))
     await turns()
     assert line.batches == [[2, 4], [6, 8]]
 
-    asked += [asyncio.ensure_future(batcher(number, soon())) for number in (10, 12)]
+    calls += [asyncio.ensure_future(batcher(number, soon())) for number in (10, 12)]
     await turns()
     assert line.batches == [[2, 4], [6, 8]]  # four are in flight
 
     line.go(3)
-    assert await asyncio.gather(*asked) == [4, 8, 12, 16, 20, 24]
+    assert await asyncio.gather(*calls) == [4, 8, 12, 16, 20, 24]
     assert line.batches == [[2, 4], [6, 8], [10, 12]]
 
 
 async def test_full_batch_waits_only_for_a_lane(line, batcher_of):
     batcher = batcher_of(line.send, max_batch_size=2, lanes=3)
-    asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6, 8, 10, 12)]
+    calls = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6, 8, 10, 12)]
     await turns()
     assert line.batches == [[2, 4], [6, 8], [10, 12]]
 
     line.go(3)
-    await asyncio.gather(*asked)
+    await asyncio.gather(*calls)
 
 
 async def test_next_batch_is_sent_before_the_last_results_are_delivered(batcher_of):
@@ -148,14 +148,14 @@ async def test_next_batch_is_sent_before_the_last_results_are_delivered(batcher_
         happened.append(f"{await batcher(number, soon())} answered")
 
     batcher = batcher_of(send)
-    asked = [asyncio.ensure_future(ask(1))]
+    calls = [asyncio.ensure_future(ask(1))]
     await turns()
-    asked.append(asyncio.ensure_future(ask(2)))
+    calls.append(asyncio.ensure_future(ask(2)))
     await turns()
     back[1].set()
-    await asked[0]
+    await calls[0]
     back[2].set()
-    await asked[1]
+    await calls[1]
 
     assert happened == ["[1] on the wire", "[2] on the wire", "1 answered", "2 answered"]
 
@@ -199,11 +199,11 @@ async def test_unexpected_error_stops_no_later_batch(batcher_of):
 async def test_item_keeps_its_deadline_and_the_batch_gets_the_latest(line, batcher_of):
     batcher = batcher_of(line.send)
     early, late = soon(0.05), soon()
-    asked = asyncio.gather(batcher(2, early), batcher(4, late), return_exceptions=True)
+    calls = asyncio.gather(batcher(2, early), batcher(4, late), return_exceptions=True)
     await asyncio.sleep(0.1)
     line.go()
 
-    first, second = await asked
+    first, second = await calls
 
     assert isinstance(first, DeadlineExceeded)
     assert second == 8
@@ -258,14 +258,14 @@ async def test_size_of_each_batch_is_reported(line, batcher_of):
 
 async def test_stop_waits_for_the_batches_in_flight(line, batcher_of):
     batcher = batcher_of(line.send)
-    asked = asyncio.ensure_future(batcher(2, soon()))
+    calls = asyncio.ensure_future(batcher(2, soon()))
     await turns()
     stopping = asyncio.ensure_future(batcher.stop())
     await turns()
     assert not stopping.done()
     line.go()
     await stopping
-    assert await asked == 4
+    assert await calls == 4
 
 
 async def test_item_that_would_be_too_late_is_refused_at_once(line, batcher_of):
@@ -300,45 +300,45 @@ async def test_item_is_not_refused_before_the_first_full_batch(line, batcher_of)
 
 async def test_item_behind_stalled_batches_is_refused(line, batcher_of):
     batcher = batcher_of(line.send, lanes=2, stalled_after=0.02)
-    asked = [asyncio.ensure_future(batcher(2, soon()))]
+    calls = [asyncio.ensure_future(batcher(2, soon()))]
     await turns()
-    asked.append(asyncio.ensure_future(batcher(4, soon())))  # with a free lane the item need not wait
+    calls.append(asyncio.ensure_future(batcher(4, soon())))  # with a free lane the item need not wait
     await asyncio.sleep(0.03)
 
     with pytest.raises(Unavailable):
         await batcher(6, soon())
 
     line.go()
-    assert await asked[0] == 4
-    asked.append(asyncio.ensure_future(batcher(8, soon())))  # a batch has returned
+    assert await calls[0] == 4
+    calls.append(asyncio.ensure_future(batcher(8, soon())))  # a batch has returned
     line.go(2)
-    assert await asyncio.gather(*asked) == [4, 8, 16]
+    assert await asyncio.gather(*calls) == [4, 8, 16]
 
 
 async def test_slow_batch_refuses_no_item_while_a_lane_is_free(line, batcher_of):
     batcher = batcher_of(line.send, lanes=2, stalled_after=0.02)
-    asked = [asyncio.ensure_future(batcher(2, soon()))]
+    calls = [asyncio.ensure_future(batcher(2, soon()))]
     await asyncio.sleep(0.03)
 
-    asked.append(asyncio.ensure_future(batcher(4, soon())))
+    calls.append(asyncio.ensure_future(batcher(4, soon())))
     line.go(2)
 
-    assert await asyncio.gather(*asked) == [4, 8]
+    assert await asyncio.gather(*calls) == [4, 8]
 
 
 async def test_items_beside_a_stuck_batch_take_a_free_lane(line, batcher_of):
     left = asyncio.Event()
     batcher = batcher_of(line.send, lanes=2, on_batch=lambda size: size == 1 and left.set())
-    asked = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6)]
+    calls = [asyncio.ensure_future(batcher(number, soon())) for number in (2, 4, 6)]
     await turns()
-    asked.append(asyncio.ensure_future(batcher(8, soon())))
+    calls.append(asyncio.ensure_future(batcher(8, soon())))
     await turns()
     assert line.batches == [[2, 4, 6]]
 
     await asyncio.wait_for(left.wait(), 5)
 
     line.go(2)
-    assert await asyncio.gather(*asked) == [4, 8, 12, 16]
+    assert await asyncio.gather(*calls) == [4, 8, 12, 16]
 
 
 async def test_stuck_batch_delays_later_batches_only_once(batcher_of):
@@ -351,7 +351,7 @@ async def test_stuck_batch_delays_later_batches_only_once(batcher_of):
         return items
 
     batcher = batcher_of(send, lanes=2, on_batch=sizes.append)
-    asked = [asyncio.ensure_future(batcher(0, soon())) for _ in range(50)]
+    calls = [asyncio.ensure_future(batcher(0, soon())) for _ in range(50)]
     await turns()
     began = time.monotonic()
     for number in range(1, 101):
@@ -359,7 +359,7 @@ async def test_stuck_batch_delays_later_batches_only_once(batcher_of):
     assert time.monotonic() - began < 5  # a hundred times STUCK_SECONDS would be twenty
 
     stuck.set()
-    assert await asyncio.gather(*asked) == [0] * 50
+    assert await asyncio.gather(*calls) == [0] * 50
     assert sizes == [50, *[1] * 100]
 
 

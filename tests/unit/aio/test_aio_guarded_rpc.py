@@ -52,7 +52,7 @@ async def ask(guarded, service="orders", seconds=10.0, **options):
     )
 
 
-async def asked_in_vain(guarded, rpc, error, times, **options):
+async def fail_calls(guarded, rpc, error, times, **options):
     for _ in range(times):
         rpc.outcomes.append(error)
         with pytest.raises(type(error)):
@@ -60,7 +60,7 @@ async def asked_in_vain(guarded, rpc, error, times, **options):
 
 
 async def test_silent_service_opens_its_breaker_and_no_other(guarded, rpc):
-    await asked_in_vain(guarded, rpc, DeadlineExceeded("late"), 3)
+    await fail_calls(guarded, rpc, DeadlineExceeded("late"), 3)
 
     with pytest.raises(Unavailable, match="orders: the breaker is open: 3 calls in a row failed"):
         await ask(guarded)
@@ -73,13 +73,13 @@ async def test_silent_service_opens_its_breaker_and_no_other(guarded, rpc):
     [Refused("not-found", "no"), RemoteFault("Bug", "a secret"), UnknownService("x"), Disconnected("x")],
 )
 async def test_immediate_errors_do_not_open_the_breaker(guarded, rpc, error):
-    await asked_in_vain(guarded, rpc, error, 10)
+    await fail_calls(guarded, rpc, error, 10)
 
     assert await ask(guarded) == "an answer"
 
 
 async def test_timeouts_of_short_calls_do_not_open_the_breaker(guarded, rpc):
-    await asked_in_vain(guarded, rpc, DeadlineExceeded("late"), 10, seconds=MIN_COUNTED_TIMEOUT_SECONDS / 2)
+    await fail_calls(guarded, rpc, DeadlineExceeded("late"), 10, seconds=MIN_COUNTED_TIMEOUT_SECONDS / 2)
 
     assert await ask(guarded) == "an answer"
 
@@ -108,7 +108,7 @@ async def test_repeatable_call_is_sent_again_after_a_lost_connection(guarded, rp
 
 
 async def test_call_that_may_not_be_repeated_is_never_sent_again(guarded, rpc):
-    await asked_in_vain(guarded, rpc, Disconnected("the broker went"), 1)
+    await fail_calls(guarded, rpc, Disconnected("the broker went"), 1)
 
     assert len(rpc.calls) == 1
 

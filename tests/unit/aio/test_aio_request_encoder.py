@@ -30,14 +30,14 @@ def encoded(**changes: Any) -> bytes:
 
 
 def frames(data: bytes) -> list[Any]:
-    found = []
+    items = []
     while data:
         size, channel, item = frame.unmarshal(data)
         assert channel == 1
         assert size <= MAX_FRAME_BYTES
-        found.append(item)
+        items.append(item)
         data = data[size:]
-    return found
+    return items
 
 
 def test_request_is_encoded_as_stock_nameko_expects() -> None:

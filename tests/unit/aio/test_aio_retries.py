@@ -34,45 +34,45 @@ def soon():
 
 
 async def test_transient_error_is_retried():
-    ask = Flaky(MAX_ATTEMPTS - 1)
+    operation = Flaky(MAX_ATTEMPTS - 1)
 
-    assert await retries()(ask, soon()) == "an answer"
-    assert ask.calls == MAX_ATTEMPTS
+    assert await retries()(operation, soon()) == "an answer"
+    assert operation.calls == MAX_ATTEMPTS
 
 
 async def test_last_error_is_raised_after_the_last_attempt():
-    ask = Flaky(MAX_ATTEMPTS)
+    operation = Flaky(MAX_ATTEMPTS)
 
     with pytest.raises(ConnectionError):
-        await retries()(ask, soon())
-    assert ask.calls == MAX_ATTEMPTS
+        await retries()(operation, soon())
+    assert operation.calls == MAX_ATTEMPTS
 
 
 async def test_permanent_error_is_not_retried():
-    ask = Flaky(1, LookupError)
+    operation = Flaky(1, LookupError)
 
     with pytest.raises(LookupError):
-        await retries()(ask, soon())
-    assert ask.calls == 1
+        await retries()(operation, soon())
+    assert operation.calls == 1
 
 
 async def test_no_attempt_begins_after_the_deadline():
-    ask = Flaky(1)
+    operation = Flaky(1)
 
     with pytest.raises(ConnectionError):
-        await retries()(ask, time.time())
-    assert ask.calls == 1
+        await retries()(operation, time.time())
+    assert operation.calls == 1
 
 
 async def test_retries_are_a_tenth_of_the_calls_when_all_fail():
     budget = RetryBudget(reserve=2)
     retry = Retries(budget, lambda error: True, without_wait=True)
-    asked = []
+    operations = []
     for _ in range(100):
-        ask = Flaky(1000)
-        asked.append(ask)
+        operation = Flaky(1000)
+        operations.append(operation)
         with pytest.raises(ConnectionError):
-            await retry(ask, soon())
+            await retry(operation, soon())
 
-    assert budget.spent == sum(ask.calls for ask in asked) - 100
+    assert budget.spent == sum(operation.calls for operation in operations) - 100
     assert 10 <= budget.spent <= 12

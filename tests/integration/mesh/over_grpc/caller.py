@@ -37,7 +37,7 @@ def refused(call: Callable[[], Any]) -> str:
 def many_at_once(stub: Any) -> bool:
     names = [f"P{number:03}" for number in range(100)]
     with ThreadPoolExecutor(100) as threads:
-        return [one.id for one in threads.map(lambda name: get(stub, name), names)] == names
+        return [product.id for product in threads.map(lambda name: get(stub, name), names)] == names
 
 
 def large_messages(stub: Any) -> list[Any]:
@@ -52,8 +52,8 @@ def large_messages(stub: Any) -> list[Any]:
 
 
 def a_stream(stub: Any) -> bool:
-    found = stub.ListProducts(pb.ListProductsRequest(query="1000 of 10"), timeout=SECONDS)
-    return [one.stock for one in found] == list(range(1000))
+    products = stub.ListProducts(pb.ListProductsRequest(query="1000 of 10"), timeout=SECONDS)
+    return [product.stock for product in products] == list(range(1000))
 
 
 def a_client_that_does_not_read(stub: Any) -> list[Any]:
@@ -82,7 +82,7 @@ def late_in_the_queue(stub: Any) -> list[Any]:
     slow = stub.GetProduct.future(pb.ProductRequest(product_id="slow"), timeout=SECONDS)
     late = [stub.GetProduct.future(pb.ProductRequest(product_id="late"), timeout=0.3) for _ in range(5)]
     patient = stub.GetProduct.future(pb.ProductRequest(product_id="patient"), timeout=SECONDS)
-    return [[refused(one.result) for one in late], slow.result().id, patient.result().id]
+    return [[refused(call.result) for call in late], slow.result().id, patient.result().id]
 
 
 def a_cancelled_stream(stub: Any) -> str:

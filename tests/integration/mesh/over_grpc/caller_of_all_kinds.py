@@ -137,7 +137,7 @@ def many_at_once(client: Any) -> Any:
 def streams_at_once(client: Any) -> Any:
     with ThreadPoolExecutor(10) as threads:
         all_numbers = threads.map(lambda times: numbers(client.call("Repeat", say(times=times))), range(10))
-        return [len(found) for found in all_numbers] == list(range(10))
+        return [len(numbers) for numbers in all_numbers] == list(range(10))
 
 
 def large_both_ways(client: Any) -> Any:
@@ -189,13 +189,13 @@ def details(client: Any) -> Any:
         client.call("Once", say("refuse"))
     except grpc.RpcError as error:
         packed = dict(error.trailing_metadata())["grpc-status-details-bin"]
-        told = Status.FromString(packed)
+        status = Status.FromString(packed)
     except GrpcError as error:
-        told = error.status
+        status = error.status
     return [
-        told.code,
-        told.message,
-        *(MessageToDict(one, descriptor_pool=POOL) for one in told.details),
+        status.code,
+        status.message,
+        *(MessageToDict(detail, descriptor_pool=POOL) for detail in status.details),
     ]
 
 
@@ -232,10 +232,10 @@ def code_set_by_hand(client: Any) -> Any:
 def metadata(client: Any) -> Any:
     sent = [("colour", "blue"), ("colour", "red"), ("shape-bin", b"\x00\x01")]
     heard, first, last = client.once_with_metadata(sent)
-    told = json.loads(heard.text)
+    received = json.loads(heard.text)
     return [
-        told["colour"],
-        told["shape-bin"],
+        received["colour"],
+        received["shape-bin"],
         dict(first)["first"],
         dict(first)["packed-bin"].hex(),
         dict(last)["last"],

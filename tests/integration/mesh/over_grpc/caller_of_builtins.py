@@ -61,14 +61,14 @@ def reflect_as_v1(channel: Any) -> Any:
         request_serializer=ServerReflectionRequest.SerializeToString,
         response_deserializer=ServerReflectionResponse.FromString,
     )
-    asked = [
+    requests = [
         ServerReflectionRequest(list_services=""),
         ServerReflectionRequest(file_containing_symbol="grpc.reflection.v1.ServerReflection"),
         ServerReflectionRequest(file_containing_symbol="no.such.Thing"),
         ServerReflectionRequest(file_by_filename="/etc/passwd"),
         ServerReflectionRequest(),
     ]
-    return [answer.WhichOneof("message_response") for answer in info(iter(asked), timeout=SECONDS)]
+    return [answer.WhichOneof("message_response") for answer in info(iter(requests), timeout=SECONDS)]
 
 
 SCENARIOS: list[Callable[[Any], Any]] = [check, watch, watch_nobody, reflect, reflect_as_v1]

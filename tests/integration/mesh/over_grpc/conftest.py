@@ -59,7 +59,7 @@ def start(container_factory: Any) -> Callable[..., Any]:
         with config.patch({"GRPC_BIND_HOST": "127.0.0.1", "GRPC_BIND_PORT": 0, **settings}):
             container = container_factory(service)
             container.start()
-        (container.server,) = [one for one in container.extensions if isinstance(one, GrpcServer)]
+        (container.server,) = [ext for ext in container.extensions if isinstance(ext, GrpcServer)]
         return container
 
     return start_with

@@ -98,7 +98,7 @@ class EchoService:
                 # HTTP/2 wants lower-case names and no space around values; the server must correct both.
                 context.send_initial_metadata([("First", "one "), ("packed-bin", b"\0\xff")])
                 context.set_trailing_metadata([("Last", " two")])
-                return pb.Heard(text=json.dumps(self._told(context)))
+                return pb.Heard(text=json.dumps(self._metadata(context)))
             case "code":
                 context.set_code(grpc.StatusCode.OUT_OF_RANGE)
                 context.set_message("set by hand")
@@ -137,8 +137,8 @@ class EchoService:
                 raise failure
             yield pb.Heard(text=say.text, number=number, load=say.load)
 
-    def _told(self, context: Any) -> dict[str, Any]:
-        told: dict[str, Any] = {}
+    def _metadata(self, context: Any) -> dict[str, Any]:
+        metadata: dict[str, Any] = {}
         for name, value in context.invocation_metadata():
-            told.setdefault(name, []).append(value.hex() if isinstance(value, bytes) else value)
-        return told
+            metadata.setdefault(name, []).append(value.hex() if isinstance(value, bytes) else value)
+        return metadata

@@ -43,8 +43,8 @@ def address_of(container: Any) -> str:
 
 
 def presence_of(container: Any) -> Presence:
-    (found,) = [one for one in container.extensions if isinstance(one, Presence)]
-    return found
+    (presence,) = [ext for ext in container.extensions if isinstance(ext, Presence)]
+    return presence
 
 
 def test_health_is_reported_under_the_name_of_each_service(echo: Any, ask: Callable[..., Any]) -> None:
@@ -76,12 +76,12 @@ def test_health_is_that_of_presence(start: Callable[..., Any], ask: Callable[...
 
 def test_many_health_checks_cause_one_probe(start: Callable[..., Any]) -> None:
     shop = start(EchoService)
-    asked = []
-    shop.server.health._missing = lambda: asked.append(1) or []
+    probes = []
+    shop.server.health._missing = lambda: probes.append(1) or []
     with Stranger(shop.server.bound_port) as client:
         for _ in range(50):
             assert client.call(enveloped(b""), path="/grpc.health.v1.Health/Check") == "grpc 0"
-    assert len(asked) < 25
+    assert len(probes) < 25
 
 
 def test_health_is_reported_while_all_workers_are_busy(start: Callable[..., Any]) -> None:
@@ -125,7 +125,7 @@ def test_service_is_deregistered_before_its_connections_close(
     for extension in (shop.server, presence_of(shop)):
         leave = extension.leave
         monkeypatch.setattr(
-            extension, "leave", lambda one=extension, leave=leave: (left.append(one), leave())
+            extension, "leave", lambda left_by=extension, leave=leave: (left.append(left_by), leave())
         )
     shop.stop()
     assert left.index(presence_of(shop)) < left.index(shop.server)

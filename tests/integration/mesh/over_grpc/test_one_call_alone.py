@@ -35,23 +35,23 @@ def test_response_of_a_wrong_type_ends_only_its_call(stranger: Stranger) -> None
 
 
 def test_stream_that_is_reset_during_sending_ends_only_itself(stranger: Stranger) -> None:
-    asked = [stranger.ask(say("x", times=200, load=1000), **REPEAT) for _ in range(20)]
-    for stream_id in asked[::2]:
+    stream_ids = [stranger.ask(say("x", times=200, load=1000), **REPEAT) for _ in range(20)]
+    for stream_id in stream_ids[::2]:
         stranger.h2.reset_stream(stream_id)
     stranger.flush()
-    assert {stranger.answer(stream_id) for stream_id in asked[1::2]} == {"grpc 0"}
+    assert {stranger.answer(stream_id) for stream_id in stream_ids[1::2]} == {"grpc 0"}
 
 
 def test_refused_and_reset_calls_disturb_no_other(stranger: Stranger) -> None:
     """Refuse calls as after a goodbye. The responses of the other calls still arrive."""
-    asked = [stranger.ask(**GATHER) for _ in range(limits.MAX_STREAMS)]
+    stream_ids = [stranger.ask(**GATHER) for _ in range(limits.MAX_STREAMS)]
     stranger.h2.remote_settings.max_concurrent_streams = 1000
     stranger.h2.remote_settings.acknowledge()
     give_up(stranger, GATHER)
-    for stream_id in asked:
+    for stream_id in stream_ids:
         stranger.h2.end_stream(stream_id)
     stranger.flush()
-    assert {stranger.answer(stream_id) for stream_id in asked} == {"grpc 0"}
+    assert {stranger.answer(stream_id) for stream_id in stream_ids} == {"grpc 0"}
     give_up(stranger, {"content-type": "application/json"})
     assert stranger.call() == "grpc 0"
 
@@ -166,8 +166,9 @@ def test_silent_client_is_pinged_and_disconnected_without_an_answer(
         assert client.call() == "grpc 0"
         (connection,) = echo.server.listener.connections
         if answers_pings:
-            asked = eventually(lambda: client.listen() and [one for one in client.seen if "Ping" in str(one)])
-            assert asked
+            assert eventually(
+                lambda: client.listen() and [seen for seen in client.seen if "Ping" in str(seen)]
+            )
             assert client.call() == "grpc 0"
         else:
             eventually(lambda: connection.stopped.is_set())

@@ -191,14 +191,14 @@ def test_messages_waiting_for_workers_have_a_limit(service: ServiceProcess) -> N
 
 
 def test_streams_beyond_the_limit_are_refused_without_ending_the_connection(stranger: Stranger) -> None:
-    asked = [stranger.ask(path="/echo.Echo/Gather") for _ in range(limits.MAX_STREAMS)]
+    stream_ids = [stranger.ask(path="/echo.Echo/Gather") for _ in range(limits.MAX_STREAMS)]
     stranger.h2.remote_settings.max_concurrent_streams = 1000
     stranger.h2.remote_settings.acknowledge()
     assert stranger.answer(stranger.ask(path="/echo.Echo/Gather")) == "reset 7"  # REFUSED_STREAM
-    for stream_id in asked:
+    for stream_id in stream_ids:
         stranger.h2.end_stream(stream_id)
     stranger.flush()
-    assert {stranger.answer(stream_id) for stream_id in asked} == {"grpc 0"}
+    assert {stranger.answer(stream_id) for stream_id in stream_ids} == {"grpc 0"}
 
 
 def test_rapid_resets_end_the_connection(stranger: Stranger) -> None:
