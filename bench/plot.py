@@ -31,12 +31,7 @@ def orders_plot(results: Results, stacks: list[str]) -> str | None:
             parts.append(_text(16, y + 20, f"{clients} clients", weight="bold"))
             previous = clients
         length = max(1.0, rate / highest * (WIDTH - LEFT - RIGHT))
-        colour = _COLOURS.get(stack, _OTHERS)
-        parts.append(_text(LEFT - 10, y + 20, stack, anchor="end"))
-        parts.append(
-            f'<rect x="{LEFT}" y="{y + 5}" width="{length:.1f}" height="{ROW - 10}" rx="2" fill="{colour}"/>'
-        )
-        parts.append(_text(LEFT + length + 8, y + 20, f"{rate:,.0f}/s"))
+        parts += _bar(y, stack, length, rate)
         y += ROW
     title = _text(16, 30, "Orders per second, each committed where the stack has a database", size=17)
     return (
@@ -47,6 +42,16 @@ def orders_plot(results: Results, stacks: list[str]) -> str | None:
         + "\n".join([title, *parts])
         + "\n</svg>\n"
     )
+
+
+def _bar(y: float, stack: str, length: float, rate: float) -> list[str]:
+    colour = _COLOURS.get(stack, _OTHERS)
+    size = f'width="{length:.1f}" height="{ROW - 10}"'
+    return [
+        _text(LEFT - 10, y + 20, stack, anchor="end"),
+        f'<rect x="{LEFT}" y="{y + 5}" {size} rx="2" fill="{colour}"/>',
+        _text(LEFT + length + 8, y + 20, f"{rate:,.0f}/s"),
+    ]
 
 
 def _text(

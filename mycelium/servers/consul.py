@@ -83,17 +83,6 @@ class Installation:
         data.mkdir(parents=True, exist_ok=True)
         settings = data / "consul.hcl"
         settings.write_text(SETTINGS)
-        listeners = {
-            "http-port": ports.http,
-            "server-port": ports.server,
-            "serf-lan-port": ports.serf,
-            "serf-wan-port": OFF,
-            "dns-port": OFF,
-            "https-port": OFF,
-            "grpc-port": OFF,
-            "grpc-tls-port": OFF,
-        }
-        help_text = self._help()
         program = Program(
             name="consul",
             command=(
@@ -105,14 +94,28 @@ class Installation:
                 "-client=127.0.0.1",
                 "-log-level=warn",
                 f"-config-file={settings}",
-                # Releases differ in their listeners, and refuse unknown flags.
-                *(f"-{flag}={port}" for flag, port in listeners.items() if f"-{flag}=" in help_text),
+                *self._listener_flags(ports),
             ),
             directory=data,
             environment=self.environment,
             stop_seconds=STOP_SECONDS,
         )
         return Consul((program,), ports)
+
+    def _listener_flags(self, ports: Ports) -> list[str]:
+        """Return the port flags that this release knows, because releases refuse unknown flags."""
+        listeners = {
+            "http-port": ports.http,
+            "server-port": ports.server,
+            "serf-lan-port": ports.serf,
+            "serf-wan-port": OFF,
+            "dns-port": OFF,
+            "https-port": OFF,
+            "grpc-port": OFF,
+            "grpc-tls-port": OFF,
+        }
+        help_text = self._help()
+        return [f"-{flag}={port}" for flag, port in listeners.items() if f"-{flag}=" in help_text]
 
     def _help(self) -> str:
         try:

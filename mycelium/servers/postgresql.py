@@ -99,16 +99,7 @@ class Installation:
         cluster = data / "cluster"
         if not cluster.exists():
             self._initialise(cluster, owner, password, durable)
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": str(port),
-            "unix_socket_directories": str(cluster) if len(str(cluster)) <= MAX_SOCKET_FOLDER_LENGTH else "",
-            "max_connections": "200",
-            "jit": "off",
-            "timezone": "GMT",  # the only zone that needs no tzdata files
-            "log_timezone": "GMT",
-            **({} if durable else NOT_DURABLE),
-        }
+        settings = _settings(cluster, port, durable)
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = (str(self.binaries / "postgres"), "-D", str(cluster), *options)
         program = Program(
@@ -136,6 +127,19 @@ class Installation:
         finally:
             password_file.unlink()
         unfinished.rename(cluster)
+
+
+def _settings(cluster: Path, port: int, durable: bool) -> dict[str, str]:
+    return {
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "unix_socket_directories": str(cluster) if len(str(cluster)) <= MAX_SOCKET_FOLDER_LENGTH else "",
+        "max_connections": "200",
+        "jit": "off",
+        "timezone": "GMT",  # the only zone that needs no tzdata files
+        "log_timezone": "GMT",
+        **({} if durable else NOT_DURABLE),
+    }
 
 
 def find_or_fetch(cache: Path, say: Say, *, use_machine: bool = True) -> Installation:

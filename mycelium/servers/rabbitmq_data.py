@@ -43,6 +43,12 @@ def prepare(data: Path, ports: Ports, management: bool, *, listen: str) -> str:
         write_private(data / ".erlang.cookie", secrets.token_hex(24))
     (data / "inetrc").write_text(NAMES)
     (data / "enabled_plugins").write_text("[rabbitmq_management].\n" if management else "[].\n")
+    settings = _settings(ports, password, management, listen)
+    write_private(data / "rabbitmq.conf", "".join(f"{key} = {value}\n" for key, value in settings.items()))
+    return password
+
+
+def _settings(ports: Ports, password: str, management: bool, listen: str) -> dict[str, str]:
     settings = {
         "listeners.tcp.1": f"{listen}:{ports.amqp}",
         "default_user": USER,
@@ -58,8 +64,7 @@ def prepare(data: Path, ports: Ports, management: bool, *, listen: str) -> str:
     }
     if management:
         settings |= {"management.tcp.ip": listen, "management.tcp.port": str(ports.management)}
-    write_private(data / "rabbitmq.conf", "".join(f"{key} = {value}\n" for key, value in settings.items()))
-    return password
+    return settings
 
 
 def _memory_limit_mb() -> int:
