@@ -50,7 +50,7 @@ def unpacked(
     root.parent.mkdir(parents=True, exist_ok=True)
     release = Release.of_machine()
     apt = Apt(cache.resolve() / "apt", release.with_earlier() if earlier_release else release)
-    with _locked(apt.folder / "fetching.lock", say):  # one process at a time, because all share apt's lists
+    with _locked(apt.folder / "fetching.lock", say):  # all processes share apt's lists, so they fetch in turn
         if root.is_dir():
             return root
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{name}-") as unfinished:
