@@ -51,7 +51,7 @@ def main(
                 report.write(report_to, played[-1:], seed)
     finally:
         mesh.stop()
-    out.print(report.table(played))
+    out.print(report.table(played, seed))
     for result, _ in played:
         if not result.passed:
             out.print(result.explain(), markup=False)

@@ -81,8 +81,7 @@ class Runner:
         return self._play(row, short, f"{self.seed}-{row.name}-{self._played}")
 
     def play_again(self, failed: Result) -> Result:
-        """Play a failed row a second and last time. The result keeps the first try, so that it
-        stays visible."""
+        """Play a failed row a second and last time. The result keeps the failed first try."""
         return replace(self.play(failed.row, short=failed.is_short), first_try=failed)
 
     def control(self, row: Row) -> Result:

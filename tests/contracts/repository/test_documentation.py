@@ -123,11 +123,8 @@ def test_links_of_page_lead_to_files(page: Path) -> None:
     assert sorted(link for link in links if not (page.parent / link).exists()) == []
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name != "reliability.md"], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_table_cell_is_no_longer_than_a_line(page: Path) -> None:
-    """Except for the figures that `make chaos` writes into reliability.md."""
     rows = [line for line in page.read_text().splitlines() if line.lstrip().startswith("|")]
     cells = [cell.strip() for row in rows for cell in _CELL.split(row)]
     assert [cell for cell in cells if len(cell) > MAX_CELL_LENGTH] == []
