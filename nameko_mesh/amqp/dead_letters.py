@@ -3,6 +3,9 @@
     <queue>.retry   the broker holds the message, and moves it back to <queue> when its delay ends
     <queue>.dead    parked with reason, handler and time, until a person replays or drops the message
 
+The extensions decide which: `EventHandler._on_failure` about events, `RpcConsumer._requeue_or_park` about
+requests.
+
 Both are quorum queues, and the move back from `.retry` is confirmed, so no message is lost. A message also
 waits for the messages before it in `.retry`, because the queue is a FIFO. Delays are therefore short.
 """

@@ -130,6 +130,42 @@ def test_table_cell_is_no_longer_than_a_line(page: Path) -> None:
     assert [cell for cell in cells if len(cell) > MAX_CELL_LENGTH] == []
 
 
+@pytest.mark.parametrize(
+    ("file", "line", "phrase"),
+    [
+        ("nameko_mesh/outbox/insertion.py", "CLAIM = timedelta(seconds=10)", "A claim lasts 10 s"),
+        (
+            "nameko_mesh/outbox/relay.py",
+            "UNROUTABLE_PAUSE = timedelta(seconds=2)",
+            "the same, two seconds later",
+        ),
+        ("nameko_mesh/outbox/relay.py", "MARK_SECONDS = 0.5", "half a second later at most"),
+        ("nameko_mesh/outbox/relay.py", "POLL_SECONDS = 1.0", "searches the table: every second"),
+        ("nameko_mesh/outbox/publisher.py", "CONFIRM_TIMEOUT_SECONDS = 3.0", "none within 3 s"),
+        ("nameko_mesh/events/handler.py", "MAX_ATTEMPTS = 5", "it raises, attempt 5"),
+        ("nameko_mesh/events/handler.py", "MAX_DELIVERIES = 20", "after 20 deliveries"),
+        ("nameko_mesh/events/handler.py", "MAX_BUNDLE_DELIVERIES = 3", "dies over a bundle, 3 times"),
+        ("nameko_mesh/rpc/entrypoint.py", "MAX_CRASHES = 5", "parks a request after five deaths"),
+        ("nameko_mesh/aio/retries.py", "MAX_ATTEMPTS = 3", "3 attempts, a tenth of all calls"),
+        (
+            "services/orders/commands.py",
+            "LEASE = timedelta(seconds=5)",
+            "the lease of an order ends after 5 s",
+        ),
+        ("services/orders/commands.py", "REQUEST_TIMEOUT = timedelta(seconds=2.5)", "has had its 2.5 s"),
+        ("services/orders/saga.py", "WRITE_SECONDS = 0.4", "leaves up to 0.4 s"),
+        ("services/orders/recovery.py", "MAX_DELAY_SECONDS = 8.0", "pauses up to 8 s"),
+        ("services/notifications/commands.py", "LEASE = timedelta(seconds=15)", "leases the mail for 15 s"),
+        ("services/notifications/commands.py", "MAX_DELAY_SECONDS = 60.0", "pauses up to 60 s"),
+        ("gateway/app.py", "_MAX_INSTANCE_FAILURES = 3", "or 3 of a gRPC instance"),
+    ],
+)
+def test_architecture_states_the_limits_of_the_code(file: str, line: str, phrase: str) -> None:
+    assert f"\n{line}\n" in (ROOT / file).read_text()
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert phrase.lower() in " ".join(page.split()).lower()
+
+
 _PACKAGE = re.compile(r"^\| `nameko_mesh\.(\w+)` \|[^|]+\|([^|]*)\|$", re.MULTILINE)
 _IMPORT = re.compile(r"^\s*(?:from|import) nameko_mesh(?:\.| import )(\w+)", re.MULTILINE)
 
