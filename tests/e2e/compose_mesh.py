@@ -1,7 +1,7 @@
-"""The containers of docker-compose.yml as plain processes, beside private servers on the loopback.
+"""Run the containers of docker-compose.yml as plain processes, beside private servers on the loopback.
 
-Each runs its own command with its own environment, in a folder that holds what the image holds.
-Replaced are only the names of hosts and the ports, which are the machine's own here.
+Each process runs its container's command and environment, in a folder with the image's files. Only host names
+and ports are replaced.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from mycelium.state import ROOT
 from tests.contracts.repository.compose_file import Container, containers, copied, image_environment
 from tests.e2e.compose_servers import Servers
 
-START_SECONDS = 60
-JOB_SECONDS = 60
-PROBE_SECONDS = 10
+START_TIMEOUT_SECONDS = 60
+JOB_TIMEOUT_SECONDS = 60
+PROBE_TIMEOUT_SECONDS = 10
 ADDRESS = "127.0.0.1"
-"""Docker gives each container a name of its own here, by which the others reach it."""
+"""The address of every process. With Docker each container has a host name instead."""
 LONG_RUNNING = (*SERVICES, "gateway")
 
 
 class ComposeMesh:
-    """The containers' processes; `folder` gets their files and logs."""
+    """The containers' processes. Their files and logs are in `folder`."""
 
     def __init__(self, servers: Servers, processes: Processes, folder: Path) -> None:
         self.servers = servers
@@ -50,7 +50,7 @@ class ComposeMesh:
         self._processes = processes
 
     def create_databases(self) -> None:
-        """What PostgreSQL's image does with an empty volume."""
+        """Run databases.sql, as PostgreSQL's image does on an empty volume."""
         server = self.servers.database
         subprocess.run(
             [server.psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(server.port),
@@ -59,13 +59,13 @@ class ComposeMesh:
             env={**os.environ, **server.program.environment, "PGPASSWORD": server.password,
                  "POSTGRES_PASSWORD": self.secrets["POSTGRES_PASSWORD"]},
             cwd="/",
-            timeout=JOB_SECONDS,
+            timeout=JOB_TIMEOUT_SECONDS,
             check=True,
         )  # fmt: skip
 
     def run_job(self, name: str) -> subprocess.CompletedProcess[bytes]:
         """Run a container that ends by itself."""
-        return self._run(self.containers[name], self.containers[name].command, JOB_SECONDS)
+        return self._run(self.containers[name], self.containers[name].command, JOB_TIMEOUT_SECONDS)
 
     def start(self) -> None:
         for name in LONG_RUNNING:
@@ -76,39 +76,39 @@ class ComposeMesh:
             )
 
     def wait_until_healthy(self) -> None:
-        """Raises NotReady, with the folder of the logs, also when one of them has ended."""
+        """Wait for every health check. Raises NotReady, also when a process has ended."""
         for name in LONG_RUNNING:
-            self._processes.wait_until(partial(self.is_healthy, name), START_SECONDS, name)
+            self._processes.wait_until(partial(self.is_healthy, name), START_TIMEOUT_SECONDS, name)
 
     def is_healthy(self, name: str) -> bool:
-        """What the container's own health check says."""
+        """Run the container's health check."""
         container = self.containers[name]
         kind, *command = container.healthcheck
         assert kind == "CMD"
-        return self._run(container, command, PROBE_SECONDS).returncode == 0
+        return self._run(container, command, PROBE_TIMEOUT_SECONDS).returncode == 0
 
     def stop(self) -> dict[str, int]:
-        """Ask all of them to leave, as `docker compose down` does; their exit codes.
+        """Send SIGTERM to all processes, as `docker compose down` does. Return their exit codes.
 
-        Raises TimeoutExpired for one that takes longer than Docker would give it.
+        Raises TimeoutExpired for a process that takes longer than its grace period.
         """
         for name in LONG_RUNNING:
             self._processes[name].send_signal(signal.SIGTERM)
         return {name: self._processes[name].wait(self.containers[name].stop_seconds) for name in LONG_RUNNING}
 
     def leftovers(self) -> list[str]:
-        """Those whose process group has members still."""
+        """Return the containers whose process group still has members."""
         return [name for name in LONG_RUNNING if _has_members(self._processes[name].pid)]
 
     def _list(self) -> set[Path]:
         return {path.relative_to(self.image) for path in self.image.rglob("*")}
 
     def written(self) -> set[Path]:
-        """What came up in the image's folder since; in a container its file system is read-only."""
+        """Return new files in the image's folder, because a container's file system is read-only."""
         return self._list() - self._files
 
     def kill(self) -> None:
-        """For a test that failed half-way."""
+        """Kill the processes that a failed test has left."""
         for name in LONG_RUNNING:
             if name in self._processes:
                 program = Program(name=name, command=(), directory=self.image, stop_seconds=0)
@@ -119,7 +119,7 @@ class ComposeMesh:
         return f"http://127.0.0.1:{self.containers['gateway'].environment['GATEWAY_PORT']}"
 
     def _command(self, container: Container, command: Sequence[str]) -> list[str]:
-        """The command with the environment of its container, and nothing of ours."""
+        """Return the command with the container's environment only."""
         environment = {
             "PATH": f"{self._programs}:{os.defpath}",
             **image_environment(self.image),
@@ -141,14 +141,14 @@ class ComposeMesh:
 
 
 def made_up_secrets(broker_password: str) -> dict[str, str]:
-    """The .env file: what its example names, made at random, but for what the broker has already."""
+    """Return random values for all names of .env.example, and the broker's own password."""
     lines = (ROOT / ".env.example").read_text().splitlines()
     names = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
     return {name: secrets.token_hex(32) for name in names} | {"RABBITMQ_PASSWORD": broker_password}
 
 
 def copy_image(folder: Path) -> None:
-    """What the Dockerfile copies from the checkout."""
+    """Copy the files that the Dockerfile copies from the checkout."""
     folder.mkdir()
     for name in copied():
         source = ROOT / name
@@ -159,10 +159,10 @@ def copy_image(folder: Path) -> None:
 
 
 def make_environment(folder: Path) -> Path:
-    """The folder of a python and a nameko that have our packages, but not the checkout installed."""
+    """Return the folder of a python and a nameko with the packages, but without the checkout."""
     venv.create(folder, symlinks=True)
     [packages] = folder.glob("lib/python*/site-packages")
-    # A folder that is named here adds its packages, and nothing that a .pth file of its own would.
+    # A .pth file adds the packages of a folder, but not what the folder's own .pth files add.
     (packages / "packages.pth").write_text(sysconfig.get_path("purelib"))
     _, body = (Path(sys.executable).parent / "nameko").read_text().split("\n", 1)
     script = folder / "bin" / "nameko"
@@ -172,7 +172,7 @@ def make_environment(folder: Path) -> Path:
 
 
 def on_loopback(container: Container, addresses: Mapping[str, str]) -> Container:
-    """The container's environment with a real address for each name, and a free port for each of its own."""
+    """Replace host names by real addresses, and the container's own ports by free ports."""
     environment = dict(container.environment)
     own_ports = [name for name in environment if name.endswith("_PORT")]
     for name, port in zip(own_ports, free_ports(len(own_ports)), strict=True):

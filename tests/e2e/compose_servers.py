@@ -1,4 +1,4 @@
-"""The private servers that stand for those of docker-compose.yml."""
+"""Private servers in place of the servers of docker-compose.yml."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mycelium.servers.rabbitmq import RabbitMQ
 from mycelium.state import ROOT
 
 CACHE = Path(os.environ.get("MYCELIUM_CACHE", ROOT / ".mycelium" / "cache"))
-START_SECONDS = 60
+START_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Servers:
-    """What the containers connect to, under the names that docker-compose.yml gives them."""
+    """The servers that the containers connect to, with their names in docker-compose.yml."""
 
     broker: RabbitMQ
     agent: Consul
@@ -40,10 +40,10 @@ class Servers:
 
 @contextlib.contextmanager
 def servers_running(folder: Path, mail_port: int) -> Iterator[tuple[Servers, Processes]]:
-    """The private servers, ready; skips the test where Consul can't be had."""
+    """Run the private servers. Skips the test where Consul cannot be fetched."""
     installed = consul.find_or_fetch(CACHE, print)
     if installed is None:
-        pytest.skip("Consul can't be had on this machine")
+        pytest.skip("Consul is not available on this machine")
     broker = rabbitmq.find_or_fetch(CACHE, print).node(folder / "rabbitmq", management=False)
     agent = installed.agent(folder / "consul")
     database = postgresql.find_or_fetch(CACHE, print).server(folder / "postgresql", durable=False)
@@ -51,5 +51,5 @@ def servers_running(folder: Path, mail_port: int) -> Iterator[tuple[Servers, Pro
     programs = (*database.programs, *agent.programs, *broker.programs)
     with running(*programs, log_dir=folder / "logs") as processes:
         for server, name in ((database, "PostgreSQL"), (agent, "Consul"), (broker, "RabbitMQ")):
-            processes.wait_until(server.is_ready, START_SECONDS, name)
+            processes.wait_until(server.is_ready, START_TIMEOUT_SECONDS, name)
         yield servers, processes

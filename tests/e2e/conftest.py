@@ -28,7 +28,7 @@ CACHE = os.environ.get("MYCELIUM_CACHE", str(ROOT / ".mycelium" / "cache"))
 
 
 class Mailbox:
-    """What the mail server has received."""
+    """The mails that the mail server has received."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -42,7 +42,7 @@ class Mailbox:
 
 
 class Command:
-    """`mycelium run` or `mycelium demo` in a state folder of its own, as a process."""
+    """A process of `mycelium run` or `mycelium demo`, with a state folder of its own."""
 
     def __init__(self, home: Path, *arguments: str, log: str = "output", **environment: str) -> None:
         self.home = home
@@ -74,7 +74,7 @@ class Command:
         eventually(is_running, START_SECONDS, "the mesh")
 
     def settings(self) -> dict[str, str]:
-        """What `.mycelium/env` holds, as a shell would read it."""
+        """Read `.mycelium/env` as a shell does."""
         pairs = (shlex.split(line)[0].partition("=") for line in (self.home / "env").read_text().splitlines())
         return {name: value for name, _, value in pairs}
 
@@ -100,7 +100,7 @@ class Command:
 
 
 def alive(pids: list[int]) -> list[int]:
-    """Those that run; a zombie does not."""
+    """Return the pids that run. A zombie does not run."""
     return [pid for pid in pids if _state(pid) not in ("", "Z")]
 
 
@@ -112,7 +112,7 @@ def _state(pid: int) -> str:
 
 
 class Mesh:
-    """The running mesh and clients of it."""
+    """A running mesh, and its clients."""
 
     def __init__(self, command: Command, mailbox: Mailbox) -> None:
         self.command = command
@@ -122,7 +122,7 @@ class Mesh:
         self._tokens: dict[str, str] = {}
 
     def as_user(self, name: str) -> Mapping[str, str]:
-        """Headers of a logged-in seed user: alice, bob or admin."""
+        """Return headers of a logged-in seed user: alice, bob or admin."""
         if name not in self._tokens:
             form = {"username": f"{name}@example.com", "password": self.settings[f"{name.upper()}_PASSWORD"]}
             answer = self.http.post("/auth/token", data=form)
@@ -162,7 +162,7 @@ class Mesh:
         return next(int(row["pid"] or 0) for row in self.command.processes() if row["name"] == name)
 
     def wait_until_ready(self) -> None:
-        """Every instance passes its check in Consul."""
+        """Wait until every instance passes its check in Consul."""
         services = ("products", "users", "orders", "notifications", "gateway")
         eventually(lambda: all(self.instances(service) for service in services), 30, "all services in Consul")
 

@@ -1,7 +1,7 @@
-"""What each operation answers, in whatever way it is asked: the one table that test_parity plays.
+"""The expected result of each operation, whichever protocol it is called through. test_parity runs this table.
 
-A case is a name and its steps, one or a list of them. The mark `~` in an id becomes the same unique
-text in input and outcome, so that no case meets another; each finds the products as they are here.
+A case is a name with a step or a list of steps. The mark `~` in an id is replaced by a text that is unique to
+the case, in input and output, so cases do not meet. Each case starts with the products below.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ KEY_REUSED = Refused(
 )
 
 CASES: dict[str, Step | list[Step]] = {
-    # one product
+    # a single product
     "a product": get_product("laptop~", {**LAPTOP, "price": 1200.5}),
     "a product without minor units": get_product("tatami~", {**TATAMI, "price": 30000}),
     "an unknown product": get_product("nothing~", NO_PRODUCT),

@@ -89,7 +89,7 @@ class Http:
 
     @staticmethod
     def _refusal(problem: dict[str, Any]) -> Refusal:
-        """What is refused at the door already is said in the words of the door."""
+        """Return the refusal of a problem. The gateway's own refusals have messages of their own."""
         code = problem["code"]
         field = problem["errors"][0]["field"] if "errors" in problem else None
         return Refusal({code}, _argument(field), None if code == "validation-failed" else problem["detail"])

@@ -1,4 +1,4 @@
-"""docker-compose.yml works: its containers, run as plain processes, take an order on PostgreSQL."""
+"""The containers of docker-compose.yml, run as plain processes, take an order on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PASSWORD = "a password of the tests"
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory, mailbox: Any) -> Iterator[ComposeMesh]:
-    """Migrated, seeded, started and healthy."""
+    """Yield a migrated, seeded and healthy mesh."""
     folder = tmp_path_factory.mktemp("compose")
     with servers_running(folder, urlsplit(mailbox.url).port) as (servers, processes):
         mesh = ComposeMesh(servers, processes, folder)
@@ -44,24 +44,24 @@ def http(mesh: ComposeMesh) -> Iterator[httpx.Client]:
 
 
 def bearer(http: httpx.Client, email: str, password: str) -> dict[str, str]:
-    answer = http.post("/auth/token", data={"username": email, "password": password})
-    assert answer.status_code == 200, answer.text
-    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    response = http.post("/auth/token", data={"username": email, "password": password})
+    assert response.status_code == 200, response.text
+    return {"Authorization": f"Bearer {response.json()['access_token']}"}
 
 
 def registered(mesh: ComposeMesh) -> dict[str, dict[str, Any]]:
-    """What Consul's agent knows, by service."""
-    answer = httpx.get(f"{mesh.servers.agent.http_addr}/v1/agent/services", timeout=5)
-    return {instance["Service"]: instance for instance in answer.json().values()}
+    """Return the agent's registrations, by service."""
+    response = httpx.get(f"{mesh.servers.agent.http_addr}/v1/agent/services", timeout=5)
+    return {instance["Service"]: instance for instance in response.json().values()}
 
 
 def checked(mesh: ComposeMesh) -> set[str]:
-    """The services that Consul has asked how they are, and that were well."""
+    """Return the services whose check Consul has run with success."""
     checks = httpx.get(f"{mesh.servers.agent.http_addr}/v1/agent/checks", timeout=5).json().values()
     return {check["ServiceName"] for check in checks if "200 OK" in check["Output"]}
 
 
-def test_a_new_customer_orders_and_is_mailed(mesh, http, mailbox):
+def test_new_customer_orders_and_gets_a_mail(mesh, http, mailbox):
     joined = http.post("/users", json={"name": "Carol", "email": EMAIL, "password": PASSWORD})
     assert joined.status_code == 201, joined.text
     headers = {**bearer(http, EMAIL, PASSWORD), "Idempotency-Key": str(uuid.uuid4())}
@@ -77,12 +77,12 @@ def test_a_new_customer_orders_and_is_mailed(mesh, http, mailbox):
     assert "2 x Keyboard" in mail.get_payload()
 
 
-def test_the_demo_knows_the_tutorials_users(mesh, http):
+def test_seeded_user_can_log_in(mesh, http):
     headers = bearer(http, "alice@example.com", mesh.secrets["ALICE_PASSWORD"])
     assert http.get("/users/me", headers=headers).json()["id"] == "U001"
 
 
-def test_every_service_writes_to_its_own_database_as_a_role_without_privileges(mesh):
+def test_service_uses_its_own_database_as_an_unprivileged_role(mesh):
     url = mesh.containers["orders"].environment["DATABASE_URL"]
     engine = sa.create_engine(url.replace("{service}", "orders"))
     with engine.connect() as connection:
@@ -92,24 +92,24 @@ def test_every_service_writes_to_its_own_database_as_a_role_without_privileges(m
     engine.dispose()
 
 
-def test_every_process_is_in_consuls_catalogue_where_it_can_be_reached(mesh):
-    # A service registers once it is ready, which is what its health check said a moment ago.
+def test_every_process_registers_a_reachable_address_with_consul(mesh):
+    # A service registers once it is ready, and its health check has just passed.
     eventually(lambda: set(registered(mesh)) == set(LONG_RUNNING), what="five services in Consul")
     port_of = {name: mesh.containers[name].environment for name in LONG_RUNNING}
     assert registered(mesh)["products"]["Port"] == int(port_of["products"]["GRPC_BIND_PORT"])
     assert registered(mesh)["gateway"]["Port"] == int(port_of["gateway"]["GATEWAY_PORT"])
     assert registered(mesh)["orders"]["Port"] == int(port_of["orders"]["HEALTH_PORT"])
     assert {instance["Address"] for instance in registered(mesh).values()} == {ADDRESS}
-    eventually(lambda: checked(mesh) == set(LONG_RUNNING), what="a good answer to each of Consul's checks")
+    eventually(lambda: checked(mesh) == set(LONG_RUNNING), what="a passing check of each service")
 
 
-def test_migrating_and_seeding_again_changes_nothing(mesh, http):
+def test_second_migration_and_seeding_change_nothing(mesh, http):
     before = http.get("/products").json()
     assert [mesh.run_job(job).returncode for job in ("migrate", "seed")] == [0, 0]
     assert http.get("/products").json() == before
 
 
-def test_at_the_end_all_leave_in_time_and_in_good_order(mesh):
+def test_all_processes_stop_in_time_with_exit_code_zero(mesh):
     assert mesh.stop() == dict.fromkeys(LONG_RUNNING, 0)
     assert registered(mesh) == {}
     assert mesh.leftovers() == []

@@ -31,7 +31,7 @@ def ways(mesh: Any) -> dict[str, Way]:
 
 @pytest.fixture
 def mark(mesh: Any) -> str:
-    """What stands for `~` in this case; its products are there."""
+    """Return the text that replaces `~` in this case, after adding the case's products."""
     mark = f".{uuid4().hex[:12]}"
 
     async def add_products() -> None:
@@ -75,7 +75,7 @@ def marked(value: Any, mark: str) -> Any:
 
 
 def agrees(told: Any, expected: Any) -> bool:
-    """Whether an answer is what was expected, as far as the way tells it."""
+    """Return whether a result is as expected, in the parts that the protocol transports."""
     match expected:
         case Refused(code, field, message):
             return (
