@@ -1,4 +1,4 @@
-"""The expected result of each operation, whichever protocol it is called through. test_parity runs this table.
+"""The expected result of each operation, whichever protocol calls it. test_parity runs this table.
 
 A case is a name with a step or a list of steps. The mark `~` in an id is replaced by a text that is unique to
 the case, in input and output, so cases do not meet. Each case starts with the products below.
