@@ -26,7 +26,7 @@ from .fast_path import FastPath, refuse_other_middleware
 from .lifecycle import Lifecycle, Mesh
 from .metrics import Metrics, MetricsMiddleware
 from .order_events.feed import ORDER_EVENTS, OrderFeed
-from .routes import ROUTERS, docs
+from .routes import auth, docs, health, orders, products, users
 from .routes.dependencies import Gateway
 from .routes.responses import ANY_PROBLEM
 from .settings import Settings, load_settings
@@ -37,8 +37,8 @@ from .web.request_limits import BodyLimit, RequestLimits
 DESCRIPTION = """Takes orders for a mesh of Nameko services.
 
 Errors are problem details (RFC 9457) with a stable `code`. Amounts of money are the integers `price_minor`
-and `total_minor`, in the minor unit of `currency`. For display there are `price`
-and `total_price`. Every response has an `X-Request-Id`."""
+and `total_minor`, in the minor unit of `currency`. `price` and `total_price` are for display. Every response
+has an `X-Request-Id`."""
 
 _MAX_INSTANCE_FAILURES = 3
 """Failures in a row that open the breaker of an instance: fewer than for a service, for others can answer."""
@@ -102,8 +102,8 @@ def create_app(settings: Settings | None = None, mesh: Mesh | None = None) -> Fa
     )
     app.state.lifecycle = lifecycle
     app.state.gateway = gateway
-    for router in ROUTERS:
-        app.include_router(router)
+    for module in (orders, products, users, auth, health, docs):
+        app.include_router(module.router)
     app.router.routes.append(docs.assets())
     _add_middleware(app, settings, metrics)
     return app

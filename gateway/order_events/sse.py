@@ -23,8 +23,8 @@ _FINAL = 2
 class StatusStream(StreamingResponse):
     """The present status of an order, then each change, until the status is final.
 
-    After `heartbeat_seconds` without an event the status is read again, because the broker keeps no events
-    for a gateway that was disconnected. The stream ends after `max_seconds`, and its client connects again.
+    After `heartbeat_seconds` without an event the status is read again. The broker keeps no events for a
+    disconnected gateway. The stream ends after `max_seconds`, and its client connects again.
     """
 
     media_type = "text/event-stream"
