@@ -7,7 +7,7 @@ the case, in input and output, so cases do not meet. Each case starts with the p
 from __future__ import annotations
 
 from tests.e2e.parity_words import (
-    MOST,
+    MAX_QUANTITY,
     Refused,
     Step,
     create_product,
@@ -35,7 +35,7 @@ MOUSE = {"id": "mouse~", "name": "Mouse", "price_minor": 1999, "currency": "USD"
 TATAMI = {"id": "tatami~", "name": "Tatami", "price_minor": 30000, "currency": "JPY", "stock": 5}
 PRODUCTS = [LAPTOP, MOUSE, TATAMI]
 
-LONGEST_ID = "x" * 64
+LONG_ID = "x" * 64
 
 NO_LINES = invalid("items", "a list of 1 to 100 lines")
 NO_QUERY = invalid("query", "at most 100 characters without control characters")
@@ -56,12 +56,12 @@ KEY_REUSED = Refused(
 )
 
 CASES: dict[str, Step | list[Step]] = {
-    # a single product
+    # reading a product
     "a product": get_product("laptop~", {**LAPTOP, "price": 1200.5}),
     "a product without minor units": get_product("tatami~", {**TATAMI, "price": 30000}),
     "an unknown product": get_product("nothing~", NO_PRODUCT),
-    "the longest id": get_product(LONGEST_ID, unknown("product", LONGEST_ID)),
-    "an id that is too long": get_product(LONGEST_ID + "x", no_id("product_id")),
+    "the longest id": get_product(LONG_ID, unknown("product", LONG_ID)),
+    "an id that is too long": get_product(LONG_ID + "x", no_id("product_id")),
     "an id with a space": get_product("no id", no_id("product_id")),
     "an id with a NUL": get_product("a\0b", no_id("product_id")),
     "an id with a slash": get_product("a/b", no_id("product_id")),
@@ -70,7 +70,7 @@ CASES: dict[str, Step | list[Step]] = {
     "an id that is a number": get_product(5, no_id("product_id")),
     "an id that is a list": get_product(["laptop~"], no_id("product_id")),
     "an id that is null": get_product(None, no_id("product_id")),
-    # many by id
+    # reading products by id
     "products in the order asked for": get_products(["mouse~", "laptop~"], [{"ok": MOUSE}, {"ok": LAPTOP}]),
     "the same product twice": get_products(["mouse~", "mouse~"], [{"ok": MOUSE}, {"ok": MOUSE}]),
     "bad ids among good ones": get_products(
@@ -81,7 +81,7 @@ CASES: dict[str, Step | list[Step]] = {
     "no ids": get_products([], []),
     "1001 ids": get_products(["laptop~"] * 1001, TOO_MANY),
     "ids that are no list": get_products("laptop~", TOO_MANY),
-    # lists and pages
+    # searching products, by pages
     "a search": list_products({"items": [LAPTOP]}, query="laptop~"),
     "a search in capitals": list_products({"items": [LAPTOP]}, query="LAPTOP~"),
     "a search that finds all": list_products({"items": [LAPTOP, MOUSE, TATAMI]}, query="~"),
@@ -102,7 +102,7 @@ CASES: dict[str, Step | list[Step]] = {
     "a forged cursor": list_products(NO_CURSOR, cursor="forged"),
     "an empty cursor": list_products(NO_CURSOR, cursor=""),
     "a cursor of another list": list_products(NO_CURSOR, cursor=cursor("a", "b")),
-    # stock is reserved
+    # reserving stock
     "all lines are reserved": [
         reserve(
             [line("mouse~", 3), line("laptop~", 1)],
@@ -136,14 +136,14 @@ CASES: dict[str, Step | list[Step]] = {
     "an order without an id": reserve([line("mouse~", 1)], no_id("order_id"), order_id=""),
     "a malformed id in a line": reserve([line("mouse~", 1), line("no id", 1)], no_id("items[1].product_id")),
     "more than there can be, in all": reserve(
-        [line("mouse~", MOST), line("mouse~", 1)],
-        invalid("items[1].quantity", f"at most {MOST} of mouse~ in all"),
+        [line("mouse~", MAX_QUANTITY), line("mouse~", 1)],
+        invalid("items[1].quantity", f"at most {MAX_QUANTITY} of mouse~ in all"),
     ),
     **{
         f"a quantity of {quantity!r}": reserve([line("mouse~", quantity)], no_number("items[0].quantity"))
-        for quantity in (0, -1, MOST + 1, 2**62, 1.5, "1", True, None, [])
+        for quantity in (0, -1, MAX_QUANTITY + 1, 2**62, 1.5, "1", True, None, [])
     },
-    # and given back
+    # giving stock back
     "a reservation is given back once": [
         reserve([line("mouse~", 2)], {"items": [reserved(MOUSE, 2)]}),
         release({"order_id": "order~"}),
@@ -156,7 +156,7 @@ CASES: dict[str, Step | list[Step]] = {
         get_product("mouse~", {"stock": 3}),
     ],
     "a release of a malformed id": release(no_id("order_id"), order_id="no id"),
-    # products are managed
+    # changing products
     "a new product": [
         create_product({"id": "lamp~", "price": 5.0, "currency": "USD", "stock": 1}),
         get_product("lamp~", {"name": "Lamp"}),
@@ -172,7 +172,7 @@ CASES: dict[str, Step | list[Step]] = {
                 ("", " ", "a\nb", "zero\u200bwidth", "x" * 201, 5),
             ),
             ("price_minor", no_number("price_minor", 0, 10**12), (-1, 1.5, "1", 10**12 + 1)),
-            ("stock", no_number("stock", 0), (-1, MOST + 1, True)),
+            ("stock", no_number("stock", 0), (-1, MAX_QUANTITY + 1, True)),
             ("currency", invalid("currency", "three capital letters (ISO 4217)"), ("usd", "US", "€€€")),
         )
         for value in values
@@ -180,7 +180,7 @@ CASES: dict[str, Step | list[Step]] = {
     "another price": update_product("mouse~", {"name": "Mouse", "price": 0.05}, price_minor=5),
     "another name for nothing": update_product("nothing~", NO_PRODUCT, name="New"),
     "another name for a malformed id": update_product("no id", no_id("product_id"), name="New"),
-    # orders are placed
+    # placing orders
     "an order": place(
         [line("mouse~", 2), line("laptop~", 1)],
         {"status": "confirmed", "items": [ordered(LAPTOP, 1), ordered(MOUSE, 2)], "total_minor": 124048},
@@ -207,9 +207,9 @@ CASES: dict[str, Step | list[Step]] = {
     "an order of a malformed user": place([line("mouse~", 1)], no_id("user_id"), user_id="no id"),
     **{
         f"an order of {quantity!r}": place([line("mouse~", quantity)], no_number("items[0].quantity"))
-        for quantity in (0, MOST + 1, 1.5, "1", True)
+        for quantity in (0, MAX_QUANTITY + 1, 1.5, "1", True)
     },
-    # orders and users are read
+    # reading orders and users
     "an unknown order": get_order("nothing~", unknown("order", "nothing~")),
     "a malformed order id": get_order("no id", no_id("order_id")),
     "an unknown user": get_user("nobody~", unknown("user", "nobody~")),

@@ -1,7 +1,7 @@
-"""The ways to ask for an operation, each with a client that knows nothing of this project but its wire.
+"""The ways to call an operation: HTTP, RPC, stock RPC and gRPC, each through an independent client.
 
-A way tells of an operation and its input whether it can be asked for at all, and what came back: a
-value as plain data, or a Refusal. What a way does not tell of a refusal is None.
+A way says whether it can express an operation with its input. A call returns plain data or a Refusal. The
+parts of a refusal that a way does not transmit are None.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from nameko_mesh.grpc import CODES
 from protos import product_pb2 as pb
 from protos.product_pb2_grpc import ProductServiceStub
 
-SECONDS = 10
+TIMEOUT_SECONDS = 10
 _as_json = partial(json.dumps, sort_keys=True)
 SERVICES = {"place_order": "orders", "get_order": "orders", "get_user": "users"}
-"""Whose operation it is, where it is not one of products."""
+"""The service of each operation that is not an operation of products."""
 
 
 class Refusal(NamedTuple):
     codes: Collection[str] | None
-    """The slug, as a set; None where the way does not tell it."""
+    """The possible slugs. None if the way transmits none."""
     field: str | None
     message: str | None
 
 
 class Way(Protocol):
     @staticmethod
-    def can_say(operation: str, given: dict[str, Any]) -> bool: ...
+    def can_express(operation: str, arguments: dict[str, Any]) -> bool: ...
 
-    def ask(self, operation: str, given: dict[str, Any]) -> Any: ...
+    def call(self, operation: str, arguments: dict[str, Any]) -> Any: ...
 
 
 class Http:
-    """An operation is a method and a path; what is not in the path goes into the query or the body."""
+    """An operation is a method and a path. Other arguments go into the query or the body."""
 
     ROUTES = {
         "get_product": ("GET", "/products/{product_id}"),
@@ -66,26 +66,26 @@ class Http:
         self._as_admin = mesh.as_user("admin")
 
     @classmethod
-    def can_say(cls, operation: str, given: dict[str, Any]) -> bool:
-        """A part of a path is text, some of it, and a slash would end it."""
+    def can_express(cls, operation: str, arguments: dict[str, Any]) -> bool:
+        """Return False for an argument in the path that is empty, no text, or has a slash in it."""
         if operation not in cls.ROUTES:
             return False
         _, path = cls.ROUTES[operation]
-        parts = [value for name, value in given.items() if f"{{{name}}}" in path]
+        parts = [value for name, value in arguments.items() if f"{{{name}}}" in path]
         return all(isinstance(part, str) and part and "/" not in part for part in parts)
 
-    def ask(self, operation: str, given: dict[str, Any]) -> Any:
+    def call(self, operation: str, arguments: dict[str, Any]) -> Any:
         method, path = self.ROUTES[operation]
-        rest = {name: value for name, value in given.items() if f"{{{name}}}" not in path}
-        path = path.format(**{name: quote(str(value), safe="") for name, value in given.items()})
+        other_arguments = {name: value for name, value in arguments.items() if f"{{{name}}}" not in path}
+        path = path.format(**{name: quote(str(value), safe="") for name, value in arguments.items()})
         headers = dict(self._as_admin)
-        if key := rest.pop("idempotency_key", None):
+        if key := other_arguments.pop("idempotency_key", None):
             headers["Idempotency-Key"] = key
-        if "product_id" in rest:
-            rest["id"] = rest.pop("product_id")
-        where = {"params": rest} if method == "GET" else {"json": rest}
-        answer = self._http.request(method, path, headers=headers, **where)
-        return answer.json() if answer.is_success else self._refusal(answer.json())
+        if "product_id" in other_arguments:
+            other_arguments["id"] = other_arguments.pop("product_id")
+        content = {"params": other_arguments} if method == "GET" else {"json": other_arguments}
+        response = self._http.request(method, path, headers=headers, **content)
+        return response.json() if response.is_success else self._refusal(response.json())
 
     @staticmethod
     def _refusal(problem: dict[str, Any]) -> Refusal:
@@ -96,49 +96,49 @@ class Http:
 
 
 class Rpc:
-    """Over nameko_mesh.aio."""
+    """Calls through nameko_mesh.aio."""
 
     def __init__(self, mesh: Any) -> None:
         self._uri = mesh.settings["AMQP_URI"]
 
     @staticmethod
-    def can_say(operation: str, given: dict[str, Any]) -> bool:
+    def can_express(operation: str, arguments: dict[str, Any]) -> bool:
         return True
 
-    def ask(self, operation: str, given: dict[str, Any]) -> Any:
-        return asyncio.run(self._ask(SERVICES.get(operation, "products"), operation, given))
+    def call(self, operation: str, arguments: dict[str, Any]) -> Any:
+        return asyncio.run(self._call(SERVICES.get(operation, "products"), operation, arguments))
 
-    async def _ask(self, service: str, method: str, given: dict[str, Any]) -> Any:
+    async def _call(self, service: str, method: str, arguments: dict[str, Any]) -> Any:
         async with RpcClient(self._uri, name="parity") as client:
             try:
-                return _outcomes(await client.call(service, method, given, timeout=SECONDS))
+                return _parse_outcomes(await client.call(service, method, arguments, timeout=TIMEOUT_SECONDS))
             except errors.Refused as refused:
                 return Refusal({refused.slug}, _argument(refused.field), refused.message)
 
 
 class StockRpc:
-    """Over Nameko's own client, which is told the message alone."""
+    """Calls through Nameko's own client, to which an error is a message alone."""
 
     def __init__(self, mesh: Any) -> None:
         self._uri = mesh.settings["AMQP_URI"]
 
     @staticmethod
-    def can_say(operation: str, given: dict[str, Any]) -> bool:
+    def can_express(operation: str, arguments: dict[str, Any]) -> bool:
         return True
 
-    def ask(self, operation: str, given: dict[str, Any]) -> Any:
+    def call(self, operation: str, arguments: dict[str, Any]) -> Any:
         with (
             config.patch({"AMQP_URI": self._uri}),
-            ServiceRpcClient(SERVICES.get(operation, "products"), timeout=SECONDS) as service,
+            ServiceRpcClient(SERVICES.get(operation, "products"), timeout=TIMEOUT_SECONDS) as service,
         ):
             try:
-                return _outcomes(getattr(service, operation)(**given))
+                return _parse_outcomes(getattr(service, operation)(**arguments))
             except RemoteError as error:
                 return Refusal(None, None, error.value)
 
 
 class Grpc:
-    """Over grpcio; what a message has no field for, or a field no type for, can't be said."""
+    """Calls through grpcio. A message can only express arguments that have a field of the right type."""
 
     METHODS = {
         "get_product": ("GetProduct", pb.ProductRequest),
@@ -152,30 +152,37 @@ class Grpc:
         self._address = mesh.settings["PRODUCTS_GRPC"].split(",")[0]
 
     @classmethod
-    def can_say(cls, operation: str, given: dict[str, Any]) -> bool:
+    def can_express(cls, operation: str, arguments: dict[str, Any]) -> bool:
         if operation not in cls.METHODS:
             return False
         try:
-            message = cls.METHODS[operation][1](**given)
+            message = cls.METHODS[operation][1](**arguments)
         except (TypeError, ValueError):
             return False
-        return _as_json(_plain(message)) == _as_json(given)
+        return _as_json(_plain(message)) == _as_json(arguments)
 
-    def ask(self, operation: str, given: dict[str, Any]) -> Any:
+    def call(self, operation: str, arguments: dict[str, Any]) -> Any:
         name, request_type = self.METHODS[operation]
         with grpc.insecure_channel(self._address) as channel:
             method = getattr(ProductServiceStub(channel), name)
             try:
                 if operation == "list_products":
-                    return {"items": [_plain(one) for one in method(request_type(**given), timeout=SECONDS)]}
-                answer = _plain(method(request_type(**given), timeout=SECONDS))
+                    return {
+                        "items": [
+                            _plain(product)
+                            for product in method(request_type(**arguments), timeout=TIMEOUT_SECONDS)
+                        ]
+                    }
+                response = _plain(method(request_type(**arguments), timeout=TIMEOUT_SECONDS))
             except grpc.RpcError as error:
-                return _of_status(error)
-        return [_of_result(one) for one in answer["results"]] if operation == "get_products" else answer
+                return _parse_status(error)
+        if operation != "get_products":
+            return response
+        return [_parse_result(result) for result in response["results"]]
 
 
-def _of_status(error: Any) -> Refusal:
-    """The refusal in the details of a gRPC error, whose slug has to agree with the status code."""
+def _parse_status(error: Any) -> Refusal:
+    """Return the refusal in the details of a gRPC error. Its slug must agree with the status code."""
     status = Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
     info, violations = ErrorInfo(), BadRequest()
     for detail in status.details:
@@ -187,39 +194,39 @@ def _of_status(error: Any) -> Refusal:
     return Refusal({slug}, field, error.details())
 
 
-def _of_result(result: dict[str, Any]) -> Any:
+def _parse_result(result: dict[str, Any]) -> Any:
     if "product" in result:
         return {"ok": result["product"]}
     return Refusal({result["problem"]["code"]}, None, result["problem"]["message"])
 
 
 def _plain(message: Message) -> Any:
-    """A message as the data that the other ways have: what is set, and of the rest the defaults."""
+    """Return a message as plain data: its set fields, and the defaults of fields without presence."""
     return {
-        field.name: [_plain_one(one) for one in value] if field.is_repeated else _plain_one(value)
+        field.name: [_plain_value(item) for item in value] if field.is_repeated else _plain_value(value)
         for field in message.DESCRIPTOR.fields
         if not field.has_presence or message.HasField(field.name)
         for value in [getattr(message, field.name)]
     }
 
 
-def _plain_one(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     return _plain(value) if isinstance(value, Message) else value
 
 
-def _outcomes(answer: Any) -> Any:
-    """The items of a batch that failed as refusals."""
-    if not isinstance(answer, list):
-        return answer
-    return [_outcome(**one) for one in answer]
+def _parse_outcomes(result: Any) -> Any:
+    """Return a result in which the failed items of a batch are refusals."""
+    if not isinstance(result, list):
+        return result
+    return [_parse_outcome(**item) for item in result]
 
 
-def _outcome(ok: Any = None, error: dict[str, str] | None = None) -> Any:
+def _parse_outcome(ok: Any = None, error: dict[str, str] | None = None) -> Any:
     if error is None:
         return {"ok": ok}
     return Refusal({error["code"]}, _argument(error.get("field")), error["message"])
 
 
 def _argument(field: str | None) -> str:
-    """The name of an argument, which orders gives as that of the header where it comes from one."""
+    """Return the name of an argument. An error of orders names the header `Idempotency-Key` instead."""
     return (field or "").lower().replace("-", "_")

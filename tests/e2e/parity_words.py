@@ -1,4 +1,4 @@
-"""The words of parity_table: operations with their input, and what may come of them."""
+"""The vocabulary of parity_table: operations with their input, and their outcomes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from typing import Any, NamedTuple
 
 ALICE = "U001"
-MOST = 1_000_000
+MAX_QUANTITY = 1_000_000
 
 
 class Refused(NamedTuple):
@@ -20,7 +20,7 @@ class Step(NamedTuple):
     operation: str
     input: dict[str, Any]
     outcome: Any
-    """A value, of which only what is named here is compared, or a Refused."""
+    """A Refused, or a value of which only the fields named here are compared."""
 
 
 def get_product(product_id: Any, outcome: Any) -> Step:
@@ -31,8 +31,8 @@ def get_products(product_ids: Any, outcome: Any) -> Step:
     return Step("get_products", {"product_ids": product_ids}, outcome)
 
 
-def list_products(outcome: Any, **given: Any) -> Step:
-    return Step("list_products", given, outcome)
+def list_products(outcome: Any, **arguments: Any) -> Step:
+    return Step("list_products", arguments, outcome)
 
 
 def create_product(outcome: Any, **fields: Any) -> Step:
@@ -82,8 +82,8 @@ def cursor(*key: str) -> str:
     return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
 
 
-def unknown(what: str, name: str) -> Refused:
-    return Refused("not-found", f"{what}_id", f"there is no {what} {name}")
+def unknown(kind: str, name: str) -> Refused:
+    return Refused("not-found", f"{kind}_id", f"there is no {kind} {name}")
 
 
 def invalid(field: str, expected: str) -> Refused:
@@ -94,5 +94,5 @@ def no_id(field: str) -> Refused:
     return invalid(field, "1 to 64 letters, digits or any of . _ : -")
 
 
-def no_number(field: str, least: int = 1, most: int = MOST) -> Refused:
+def no_number(field: str, least: int = 1, most: int = MAX_QUANTITY) -> Refused:
     return invalid(field, f"a whole number from {least} to {most}")

@@ -1,4 +1,4 @@
-"""The same operation, the same answer: each case of parity_table in each way that can ask for it."""
+"""Each case of parity_table has the same outcome over every way that can express it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLAYED = [
     for name, case in CASES.items()
     for steps in [case if isinstance(case, list) else [case]]
     for way in WAYS
-    if all(WAYS[way].can_say(step.operation, step.input) for step in steps)
+    if all(WAYS[way].can_express(step.operation, step.input) for step in steps)
 ]
 
 
@@ -49,45 +49,49 @@ def test_operation_has_the_same_outcome_over_every_way(
     steps: list[Step], way: str, ways: dict[str, Way], mark: str
 ) -> None:
     for step in steps:
-        operation, given, outcome = marked(step, mark)
-        told = ways[way].ask(operation, given)
-        assert agrees(told, outcome), f"{operation} {given}: expected {outcome}, got {told}"
+        operation, arguments, expected = marked(step, mark)
+        outcome = ways[way].call(operation, arguments)
+        assert agrees(outcome, expected), f"{operation} {arguments}: expected {expected}, got {outcome}"
 
 
 def test_operation_is_played_over_http_or_grpc_too() -> None:
-    asked = {(step.operation, way) for steps, way in (one.values for one in PLAYED) for step in steps}
-    operations = {operation for operation, _ in asked}
-    assert operations == {operation for operation, way in asked if way in ("HTTP", "gRPC")}
+    played = {(step.operation, way) for steps, way in (case.values for case in PLAYED) for step in steps}
+    operations = {operation for operation, _ in played}
+    assert operations == {operation for operation, way in played if way in ("HTTP", "gRPC")}
 
 
 def marked(value: Any, mark: str) -> Any:
-    """The value with the mark in place of each `~`."""
+    """Return the value with the mark in place of each `~`."""
     match value:
         case str():
             return value.replace("~", mark)
         case dict():
-            return {key: marked(one, mark) for key, one in value.items()}
+            return {key: marked(item, mark) for key, item in value.items()}
         case Refused() | Step():
-            return type(value)(*(marked(one, mark) for one in value))
+            return type(value)(*(marked(item, mark) for item in value))
         case list():
-            return [marked(one, mark) for one in value]
+            return [marked(item, mark) for item in value]
     return value
 
 
-def agrees(told: Any, expected: Any) -> bool:
-    """Return whether a result is as expected, in the parts that the protocol transports."""
+def agrees(outcome: Any, expected: Any) -> bool:
+    """Return True if an outcome is the expected one, as far as its way transmits it."""
     match expected:
         case Refused(code, field, message):
             return (
-                isinstance(told, Refusal)
-                and (told.codes is None or code in told.codes)
-                and told.field in (None, field)
-                and told.message in (None, message, f"{field}: {message}")
+                isinstance(outcome, Refusal)
+                and (outcome.codes is None or code in outcome.codes)
+                and outcome.field in (None, field)
+                and outcome.message in (None, message, f"{field}: {message}")
             )
         case dict():
-            return isinstance(told, Mapping) and all(
-                key in told and agrees(told[key], value) for key, value in expected.items()
+            return isinstance(outcome, Mapping) and all(
+                key in outcome and agrees(outcome[key], value) for key, value in expected.items()
             )
         case list():
-            return isinstance(told, list) and len(told) == len(expected) and all(map(agrees, told, expected))
-    return bool(told == expected)
+            return (
+                isinstance(outcome, list)
+                and len(outcome) == len(expected)
+                and all(map(agrees, outcome, expected))
+            )
+    return bool(outcome == expected)
