@@ -3,8 +3,8 @@
 Nameko's services need a process that eventlet patches before the first import. Asyncio code (the gateway,
 nameko_mesh.aio) needs an unpatched process. So each half of the tests has a process of its own.
 
-    python -m tests                              every test, and how much of the code they cover
-    python -m tests --fast                       unit tests and contracts: no server, under a minute
+    python -m tests                              every test, with coverage
+    python -m tests --fast                       unit and contract tests, without a server, under a minute
     python -m tests tests/unit/mesh -k frames    a selection, in the half that owns each path
 """
 
@@ -45,13 +45,13 @@ ASYNCIO = [
     "tests/chaos",
 ]
 FAST = ("tests/unit", "tests/contracts")
-"""The folders whose tests start no server."""
+"""Folders whose tests start no server."""
 
 PROGRAMS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "eventlet": (("-W", "ignore"), ("-m", "tests.patched")),
     "asyncio": ((), ("-m", "pytest", "-p", "no:pytest_nameko")),
 }
-"""The options of the interpreter and the program, by half."""
+"""Options of the interpreter, and the program, of each half."""
 TAKE_A_PATH = (
     "--deselect",
     "--ignore",
@@ -62,17 +62,17 @@ TAKE_A_PATH = (
     "--log-file",
 )
 TAKE_A_VALUE = ("-k", "-m", "-p", "-c", "-o", "-W", *TAKE_A_PATH)
-"""Options of pytest whose value is the next word, which may look like a test's path."""
+"""Options of pytest that take the next argument, which may look like a path of tests."""
 
-LEAST_COVERAGE = 90
+MIN_COVERAGE = 90
 
 
 class NoSuchTest(Exception):
-    """A path on the command line belongs to neither half."""
+    """A path on the command line that belongs to neither half."""
 
 
 def halves(*, fast: bool = False) -> dict[str, list[str]]:
-    """The folders of each half."""
+    """Return the folders of each half."""
     listed = {"eventlet": EVENTLET, "asyncio": ASYNCIO}
     if not fast:
         return listed
@@ -82,10 +82,10 @@ def halves(*, fast: bool = False) -> dict[str, list[str]]:
 def select(
     arguments: Iterable[str], folders: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """The paths that each half runs, and the arguments that are no paths.
+    """Return the paths that each half runs, and the other arguments.
 
-    Without a path each half runs all of its folders. With paths it runs those that it owns, and a half
-    without any is left out. Raises NoSuchTest for a path that no half owns.
+    Without a path, each half runs all of its folders. With paths, each half runs the paths that it owns, and
+    a half that owns none is left out. Raises NoSuchTest for a path that no half owns.
     """
     paths, others = _split(arguments)
     if not paths:
@@ -119,7 +119,7 @@ def _names_tests(argument: str) -> bool:
 
 
 def _owned(argument: str, folders: Sequence[str]) -> list[str]:
-    """The part of a path that a half owns: all of it, or the folders below it."""
+    """Return the part of a path that a half owns: all of it, or the folders below it."""
     name, separator, test = argument.partition("::")
     path = _inside(name)
     if not (ROOT / path).exists():
@@ -130,7 +130,7 @@ def _owned(argument: str, folders: Sequence[str]) -> list[str]:
 
 
 def _inside(path: str) -> Path:
-    """A path as the lists name it, from the root of the checkout."""
+    """Return a path relative to the root of the checkout."""
     absolute = Path(path).absolute()
     return absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute
 
@@ -146,11 +146,11 @@ def run(command: Sequence[str]) -> int:
 def main(arguments: list[str]) -> int:
     fast = "--fast" in arguments
     try:
-        selected, others = select([one for one in arguments if one != "--fast"], halves(fast=fast))
+        selected, others = select([option for option in arguments if option != "--fast"], halves(fast=fast))
     except NoSuchTest as error:
         print(error, file=sys.stderr)
         return 2
-    is_whole = selected == halves()  # no other run says anything about coverage
+    is_whole = selected == halves()  # only a whole run measures coverage
     coverage = ["-m", "coverage", "run"] if is_whole else []
     if is_whole:
         run(["-m", "coverage", "erase"])
@@ -165,7 +165,7 @@ def main(arguments: list[str]) -> int:
         return NO_TESTS
     if is_whole:
         run(["-m", "coverage", "combine", "--quiet"])
-        least = 0 if others else LEAST_COVERAGE  # a selection, such as -k, covers what it covers
+        least = 0 if others else MIN_COVERAGE  # a selection such as -k has no minimum
         codes.append(run(["-m", "coverage", "report", "--skip-covered", f"--fail-under={least}"]))
     return max(0 if code == NO_TESTS else code for code in codes)
 

@@ -1,4 +1,4 @@
-"""pytest in a process that eventlet has patched before anything else was imported."""
+"""Run pytest in a process that eventlet patches before any other import."""
 
 import eventlet
 

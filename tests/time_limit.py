@@ -1,16 +1,16 @@
-"""Ends a test that has used up its time, in both halves. pytest-timeout keeps the limits.
+"""Fail a test that exceeds its time limit, in both halves. pytest-timeout keeps the limits.
 
-pytest-timeout alone raises in the frame that SIGALRM interrupts, which the event loops defeat:
+pytest-timeout alone raises in the frame that SIGALRM interrupts. That fails under event loops:
 
-    eventlet    the frame may belong to another greenlet than the test's; besides, pytest-timeout
-                takes the patched main thread for another one and ends the process
-    uvloop      it drops an exception that a signal handler raises, and waits on
-    asyncio     it may lose the step of a task that it was about to run, and waits for it at its end
+    eventlet    the frame may belong to another greenlet; and pytest-timeout ends the whole process,
+                because it does not recognise the patched main thread
+    uvloop      drops an exception that a signal handler raises, and waits on
+    asyncio     may lose the step of a task that it was about to run, and waits for that task at its end
 
-So the failure is thrown into the greenlet that runs pytest. A running asyncio loop is stopped first;
-only when that does not help within a second, the failure is raised in its frame.
-`tests/integration/harness/test_hanging_tests.py` hangs in each of these ways. Delete this file when it
-passes without it.
+So the failure is thrown into the greenlet that runs pytest. A running asyncio loop is stopped first. If it
+does not stop within a second, the failure is raised in its frame.
+`tests/integration/harness/test_hanging_tests.py` hangs in each of these ways. Delete this file when that
+test passes without it.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ SECONDS: Mapping[str, int] = {
     "tests/e2e": 600,
     "tests/chaos": 900,  # a row that fails is played a second time
 }
-"""The limits by folder, fixtures included; `timeout` in pyproject.toml holds for the rest."""
+"""Limits by folder, including fixtures. `timeout` in pyproject.toml is the limit elsewhere."""
 
 
 STOP_SECONDS = 1.0
-"""Until the failure is raised in a coroutine that blocks its loop, which does not stop for that."""
+"""A loop has this time to stop. A coroutine that blocks the loop prevents it."""
 CLEANUP_SECONDS = 15.0
-"""For what the test does at its end, before it is ended again; its fixtures have no limit by then."""
+"""The cleanup of a failed test has this time, because its fixtures have no limit of their own by then."""
 
 HUB_SLEEPS = ("wait", "do_poll")
-"""The functions in which eventlet's hub sleeps. Left as it is, it would sleep on through the next test."""
+"""Functions in which eventlet's hub sleeps. Without an exception it would sleep into the next test."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("timeout") is not None:  # the command line decides, `--timeout=0` for a debugger
+    if config.getoption("timeout") is not None:  # the command line wins: `--timeout=0` for a debugger
         return
     for item in items:
         folder = "/".join(Path(item.path).relative_to(config.rootpath).parts[:2])
@@ -61,7 +61,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
 
     def end(_: int, frame: FrameType | None) -> None:
         print(reason, file=sys.__stderr__, flush=True)
-        faulthandler.dump_traceback(sys.__stderr__)  # of all threads: any of them may be the one that hangs
+        faulthandler.dump_traceback(sys.__stderr__)  # all threads, because any of them may hang
         loop = _running_loop()
         if loop is not None:
             loop.call_soon_threadsafe(loop.stop)

@@ -1,7 +1,7 @@
-"""Waiting on a condition, with a limit: tests never sleep for a while and hope.
+"""Wait for a condition, with a time limit, in place of a sleep.
 
-Every form returns the first true answer. An AssertionError in the condition counts as not yet, and is
-raised when the time is over; without one, an AssertionError names what was awaited.
+Every form returns the first true value of the condition. An AssertionError in the condition means 'not yet'.
+At the end of the time the last such error is raised, or else an AssertionError that names the condition.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from typing import TypeVar
 T = TypeVar("T")
 
 SECONDS = 10.0
-THING = "the condition"
+CONDITION = "the condition"
 POLL_SECONDS = 0.02
 
 
 def eventually(
     condition: Callable[[], T],
     seconds: float = SECONDS,
-    what: str = THING,
+    what: str = CONDITION,
     poll_seconds: float = POLL_SECONDS,
 ) -> T:
-    """For code without an event loop of its own, and for eventlet, which makes the pause cooperative."""
+    """Wait in code without an event loop, or under eventlet, which makes the pause cooperative."""
     deadline = time.monotonic() + seconds
     while True:
         failure: AssertionError | None = None
         try:
-            answer = condition()
+            value = condition()
         except AssertionError as error:
             failure = error
         else:
-            if answer:
-                return answer
+            if value:
+                return value
         if time.monotonic() > deadline:
             raise failure or _not_met(what, seconds)
         time.sleep(poll_seconds)
@@ -44,35 +44,35 @@ def eventually(
 async def eventually_async(
     condition: Callable[[], T | Awaitable[T]],
     seconds: float = SECONDS,
-    what: str = THING,
+    what: str = CONDITION,
     poll_seconds: float = POLL_SECONDS / 4,
 ) -> T:
-    """For asyncio. The condition is plain or async; an async one is cancelled when the time is over."""
+    """Wait in asyncio code. The condition may be async; it is cancelled at the end of the time."""
     failure: AssertionError | None = None
     try:
         async with asyncio.timeout(seconds) as limit:
             while True:
                 try:
-                    answer = condition()
-                    if inspect.isawaitable(answer):
-                        answer = await answer
+                    value = condition()
+                    if inspect.isawaitable(value):
+                        value = await value
                 except AssertionError as error:
                     failure = error
                 else:
                     failure = None
-                    if answer:
-                        return answer
+                    if value:
+                        return value
                 await asyncio.sleep(poll_seconds)
     except TimeoutError:
-        if not limit.expired():  # it is the condition's own
+        if not limit.expired():  # the condition itself has raised it
             raise
     raise failure or _not_met(what, seconds)
 
 
 async def eventually_in_thread(
-    condition: Callable[[], T], seconds: float = SECONDS, what: str = THING, poll_seconds: float = 0.1
+    condition: Callable[[], T], seconds: float = SECONDS, what: str = CONDITION, poll_seconds: float = 0.1
 ) -> T:
-    """For asyncio, with a condition that blocks and so would stop the loop."""
+    """Wait in asyncio code for a condition that blocks, which runs in a thread."""
     return await eventually_async(lambda: asyncio.to_thread(condition), seconds, what, poll_seconds)
 
 

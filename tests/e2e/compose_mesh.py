@@ -38,7 +38,7 @@ class ComposeMesh:
 
     def __init__(self, servers: Servers, processes: Processes, folder: Path) -> None:
         self.servers = servers
-        self.secrets = made_up_secrets(servers.broker.password)
+        self.secrets = random_secrets(servers.broker.password)
         self.image = folder / "image"
         copy_image(self.image)
         self._programs = make_environment(folder / "environment")
@@ -64,7 +64,7 @@ class ComposeMesh:
         )  # fmt: skip
 
     def run_job(self, name: str) -> subprocess.CompletedProcess[bytes]:
-        """Run a container that ends by itself."""
+        """Run a container that exits by itself."""
         return self._run(self.containers[name], self.containers[name].command, JOB_TIMEOUT_SECONDS)
 
     def start(self) -> None:
@@ -140,7 +140,7 @@ class ComposeMesh:
         )
 
 
-def made_up_secrets(broker_password: str) -> dict[str, str]:
+def random_secrets(broker_password: str) -> dict[str, str]:
     """Return random values for all names of .env.example, and the broker's own password."""
     lines = (ROOT / ".env.example").read_text().splitlines()
     names = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
@@ -178,8 +178,8 @@ def on_loopback(container: Container, addresses: Mapping[str, str]) -> Container
     for name, port in zip(own_ports, free_ports(len(own_ports)), strict=True):
         environment[name] = str(port)
     for name, value in environment.items():
-        for written, real in addresses.items():
-            value = value.replace(written, real)
+        for host, address in addresses.items():
+            value = value.replace(host, address)
         environment[name] = "127.0.0.1" if value == "0.0.0.0" else value
     return replace(container, environment=environment)
 

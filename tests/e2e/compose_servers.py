@@ -30,6 +30,7 @@ class Servers:
     mail_port: int
 
     def addresses(self) -> dict[str, str]:
+        """Return the real addresses, by the addresses that docker-compose.yml names."""
         return {
             "rabbitmq:5672": f"127.0.0.1:{self.broker.ports.amqp}",
             "consul:8500": f"127.0.0.1:{self.agent.ports.http}",

@@ -1,4 +1,4 @@
-"""A whole mesh, started the way people start it, with a mail server of ours for its mails."""
+"""A whole mesh, started by `mycelium run`, with a mail server in the test process."""
 
 from __future__ import annotations
 
@@ -168,8 +168,8 @@ class Mesh:
 
     def instances(self, service: str) -> list[dict[str, Any]]:
         url = f"{self.settings['CONSUL_HTTP_ADDR']}/v1/health/service/{service}?passing"
-        found: list[dict[str, Any]] = httpx.get(url, timeout=5).json()
-        return found
+        instances: list[dict[str, Any]] = httpx.get(url, timeout=5).json()
+        return instances
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def registered(mesh: ComposeMesh) -> dict[str, dict[str, Any]]:
     return {instance["Service"]: instance for instance in response.json().values()}
 
 
-def checked(mesh: ComposeMesh) -> set[str]:
+def healthy(mesh: ComposeMesh) -> set[str]:
     """Return the services whose check Consul has run with success."""
     checks = httpx.get(f"{mesh.servers.agent.http_addr}/v1/agent/checks", timeout=5).json().values()
     return {check["ServiceName"] for check in checks if "200 OK" in check["Output"]}
@@ -100,7 +100,7 @@ def test_every_process_registers_a_reachable_address_with_consul(mesh):
     assert registered(mesh)["gateway"]["Port"] == int(port_of["gateway"]["GATEWAY_PORT"])
     assert registered(mesh)["orders"]["Port"] == int(port_of["orders"]["HEALTH_PORT"])
     assert {instance["Address"] for instance in registered(mesh).values()} == {ADDRESS}
-    eventually(lambda: checked(mesh) == set(LONG_RUNNING), what="a passing check of each service")
+    eventually(lambda: healthy(mesh) == set(LONG_RUNNING), what="a passing check of each service")
 
 
 def test_second_migration_and_seeding_change_nothing(mesh, http):

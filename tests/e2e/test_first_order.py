@@ -1,4 +1,4 @@
-"""From the first command to the mail: what a newcomer sees."""
+"""The first minutes with the mesh: its output, settings, documentation and metrics."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.waiting import eventually
 
 
 def printed_order(output: str) -> dict:
-    (found,) = re.findall(r"The first order:\s*(\{.*?\n\})", output, re.DOTALL)
-    return json.loads(found)
+    (order,) = re.findall(r"The first order:\s*(\{.*?\n\})", output, re.DOTALL)
+    return json.loads(order)
 
 
-def test_the_first_order_is_printed_confirmed_and_mailed(mesh):
+def test_first_order_is_printed_confirmed_and_mailed(mesh):
     order = printed_order(mesh.command.output)
     assert order["status"] == "confirmed"
     assert order["user"] == {"id": "U001", "name": "Alice", "email": "alice@example.com"}
@@ -27,13 +27,13 @@ def test_the_first_order_is_printed_confirmed_and_mailed(mesh):
     assert "1200.50 USD" in mail.get_payload(decode=True).decode()
 
 
-def test_the_printed_curl_places_an_order(mesh):
+def test_printed_curl_command_places_an_order(mesh):
     (line,) = re.findall(r"^curl .*$", mesh.command.output, re.MULTILINE)
     answer = subprocess.run(shlex.split(line), capture_output=True, text=True, timeout=20)
     assert json.loads(answer.stdout)["status"] == "confirmed"
 
 
-def test_everything_that_runs_is_listed(mesh):
+def test_ps_lists_every_running_process(mesh):
     rows = {row["name"]: row for row in mesh.command.processes()}
     assert {"gateway", "products", "users", "orders", "notifications", "rabbitmq", "consul"} <= set(rows)
     assert set(rows["orders"]) == {"name", "service", "pid", "address", "state", "restarts"}
@@ -41,7 +41,7 @@ def test_everything_that_runs_is_listed(mesh):
     assert mesh.command.mycelium("ps").returncode == 0
 
 
-def test_the_settings_are_there_for_a_shell(mesh):
+def test_env_file_has_the_settings_for_a_shell(mesh):
     expected = {"AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL", "GATEWAY_URL", "PRODUCTS_GRPC"}
     expected |= {"ALICE_PASSWORD", "BOB_PASSWORD", "ADMIN_PASSWORD"}
     assert expected <= set(mesh.settings)
@@ -49,7 +49,7 @@ def test_the_settings_are_there_for_a_shell(mesh):
     assert (mesh.command.home / "env").stat().st_mode & 0o077 == 0
 
 
-def test_every_instance_is_in_consul_with_its_real_address(mesh):
+def test_each_instance_is_in_consul_with_its_real_address(mesh):
     rows = {row["name"]: row for row in mesh.command.processes()}
     for name in ("products", "users", "orders", "notifications", "gateway"):
         (instance,) = mesh.instances(name)
@@ -57,7 +57,7 @@ def test_every_instance_is_in_consul_with_its_real_address(mesh):
         assert f"{service['Address']}:{service['Port']}" == rows[name]["address"]
 
 
-def test_a_registration_is_renewed_when_the_agent_forgot_it(mesh):
+def test_deregistered_instance_registers_again(mesh):
     import httpx
 
     (instance,) = mesh.instances("orders")
@@ -68,7 +68,7 @@ def test_a_registration_is_renewed_when_the_agent_forgot_it(mesh):
     assert eventually(lambda: mesh.instances("orders"), 15)
 
 
-def test_the_documentation_works_offline(mesh):
+def test_documentation_page_works_offline(mesh):
     page = mesh.http.get("/docs").text
     for link in re.findall(r"(?:src|href)=\"([^\"]+)\"", page):
         assert not link.startswith(("http:", "https:", "//")), link
@@ -76,7 +76,7 @@ def test_the_documentation_works_offline(mesh):
     assert mesh.http.get("/openapi.json").json()["openapi"].startswith("3.")
 
 
-def test_the_metrics_are_on_a_port_of_their_own(mesh):
+def test_metrics_are_served_on_a_separate_port(mesh):
     import httpx
 
     assert mesh.http.get("/metrics").status_code == 404
@@ -86,4 +86,4 @@ def test_the_metrics_are_on_a_port_of_their_own(mesh):
     assert placed in text
     assert 'route="/products/{id}",status="404"' in text
     assert 'route="none",status="404"' in text
-    assert "P404" not in text  # a label is a template, never what a client has made up
+    assert "P404" not in text  # labels hold route templates, never a client's input

@@ -1,4 +1,4 @@
-"""Nameko's own tools, stock clients and the classic gRPC client all work against the mesh."""
+"""Nameko's own tools, its stock client and the tutorial's gRPC client work with the mesh."""
 
 from __future__ import annotations
 
@@ -53,23 +53,23 @@ def nameko(*arguments: str) -> list[str]:
     return [str(Path(sys.executable).parent / "nameko"), *arguments]
 
 
-def test_the_shell_calls_and_dispatches(mesh):
+def test_nameko_shell_calls_and_dispatches(mesh):
     done = mesh.command.run(nameko("shell", "--config", "config.yml", "--interface", "plain"), input=SHELL)
     assert "price: 75.99" in done.stdout, done.stderr
     assert "dispatched" in done.stdout
     assert "Traceback" not in done.stderr
 
 
-def test_the_configuration_is_shown(mesh):
+def test_nameko_shows_the_configuration(mesh):
     done = mesh.command.run(nameko("show-config", "--config", "config.yml"))
     assert f"AMQP_URI: {mesh.settings['AMQP_URI']}" in done.stdout
 
 
-def test_a_stock_client_calls(mesh):
+def test_stock_client_calls_services(mesh):
     assert python(mesh, STOCK_CLIENT).split() == ["Keyboard", "confirmed"]
 
 
-def test_the_classic_grpc_client_works_unchanged(mesh, tmp_path):
+def test_classic_grpc_client_works_unchanged(mesh, tmp_path):
     (tmp_path / "classic.proto").write_text(CLASSIC_PROTO)
     compiler = [sys.executable, "-m", "grpc_tools.protoc", f"-I{tmp_path}"]
     outputs = [f"--python_out={tmp_path}", f"--grpc_python_out={tmp_path}"]
@@ -79,7 +79,7 @@ def test_the_classic_grpc_client_works_unchanged(mesh, tmp_path):
     assert answer == ["P002 Keyboard 75.99", "NOT_FOUND there is no product P404"]
 
 
-def test_a_service_starts_alone_the_nameko_way_and_leaves_on_sigterm(mesh):
+def test_service_started_by_nameko_run_leaves_on_sigterm(mesh):
     environment = {**mesh.command.environment, **mesh.settings, "GRPC_BIND_PORT": "0", "HEALTH_PORT": "0"}
     service = subprocess.Popen(
         nameko("run", "--config", "config.yml", "services.users.service"),
@@ -97,7 +97,7 @@ def test_a_service_starts_alone_the_nameko_way_and_leaves_on_sigterm(mesh):
     assert len(mesh.instances("users")) == 1
 
 
-def test_a_missing_setting_is_named_and_nothing_is_touched(mesh):
+def test_service_with_a_missing_setting_exits_and_names_it(mesh):
     for missing in ("AMQP_URI", "DATABASE_URL"):
         environment = {**mesh.command.environment, **mesh.settings, missing: ""}
         done = subprocess.run(
@@ -108,5 +108,5 @@ def test_a_missing_setting_is_named_and_nothing_is_touched(mesh):
         assert f"the setting {missing} is missing" in done.stderr
 
 
-def test_the_json_of_ps_is_json_alone(mesh):
+def test_json_output_of_ps_has_no_other_text(mesh):
     assert isinstance(json.loads(mesh.command.mycelium("ps", "--json").stdout), list)

@@ -1,4 +1,4 @@
-"""Orders through the whole mesh: what is promised holds under concurrency and while services are away."""
+"""Orders through the whole mesh, under concurrency and while services are stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def status(mesh, order_id, user="alice"):
     return mesh.http.get(f"/orders/{order_id}", headers=mesh.as_user(user)).json()["status"]
 
 
-def test_twenty_at_once_for_the_last_ten_are_exactly_ten(mesh):
+def test_twenty_concurrent_orders_for_the_last_ten_units_confirm_ten(mesh):
     laptop = mesh.new_product(stock=10)
     mesh.as_user("alice")
     with ThreadPoolExecutor(20) as pool:
@@ -27,7 +27,7 @@ def test_twenty_at_once_for_the_last_ten_are_exactly_ten(mesh):
     assert mesh.stock(laptop) == 0
 
 
-def test_the_same_key_ten_times_at_once_is_one_order(mesh):
+def test_ten_concurrent_requests_with_the_same_key_are_one_order(mesh):
     product = mesh.new_product(stock=10)
     key = str(uuid4())
     mesh.as_user("alice")
@@ -46,7 +46,7 @@ def test_the_same_key_ten_times_at_once_is_one_order(mesh):
     assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
 
 
-def test_a_cancelled_order_gives_its_stock_back_and_is_mailed(mesh):
+def test_cancelled_order_releases_its_stock_and_sends_a_mail(mesh):
     product = mesh.new_product(stock=5)
     order = mesh.order(product, 3).json()
     assert mesh.stock(product) == 2
@@ -56,7 +56,7 @@ def test_a_cancelled_order_gives_its_stock_back_and_is_mailed(mesh):
     eventually(lambda: len(mesh.mailbox.about(order["order_id"])) == 2)
 
 
-def test_an_order_of_two_products_takes_both_or_none(mesh):
+def test_order_of_two_products_with_one_out_of_stock_takes_none(mesh):
     plenty, few = mesh.new_product(stock=10), mesh.new_product(stock=1)
     items = [{"product_id": plenty, "quantity": 2}, {"product_id": few, "quantity": 2}]
     answer = mesh.http.post("/orders", json={"items": items}, headers=mesh.as_user("alice"))
@@ -64,7 +64,7 @@ def test_an_order_of_two_products_takes_both_or_none(mesh):
     assert (mesh.stock(plenty), mesh.stock(few)) == (10, 1)
 
 
-def test_while_products_is_away_an_order_is_accepted_and_confirmed_later(mesh):
+def test_order_without_products_is_accepted_and_confirmed_later(mesh):
     product = mesh.new_product(stock=3)
     mesh.as_user("alice")
     mesh.stop("products")
@@ -74,8 +74,8 @@ def test_while_products_is_away_an_order_is_accepted_and_confirmed_later(mesh):
     assert answer.status_code == 202
     order_id = answer.json()["order_id"]
     assert answer.headers["Location"] == f"/orders/{order_id}"
-    (held_up,) = json.loads(mesh.command.mycelium("sagas", "--json").stdout)
-    assert held_up["order_id"] == order_id
+    (pending,) = json.loads(mesh.command.mycelium("sagas", "--json").stdout)
+    assert pending["order_id"] == order_id
     read = mesh.http.get(f"/products/{product}")
     assert read.status_code in (503, 504)
     mesh.start("products")
@@ -91,7 +91,7 @@ def test_while_products_is_away_an_order_is_accepted_and_confirmed_later(mesh):
     assert all(queue["consumers"] for queue in queues)
 
 
-def test_while_users_is_away_customers_who_are_known_go_on_ordering(mesh):
+def test_known_customer_orders_while_users_is_stopped(mesh):
     mesh.as_user("alice")
     mesh.stop("users")
     try:
@@ -103,7 +103,7 @@ def test_while_users_is_away_customers_who_are_known_go_on_ordering(mesh):
         mesh.start("users")
 
 
-def test_while_orders_is_away_the_answer_comes_in_time(mesh):
+def test_order_is_refused_in_time_while_orders_is_stopped(mesh):
     mesh.as_user("alice")
     mesh.stop("orders")
     try:
@@ -116,7 +116,7 @@ def test_while_orders_is_away_the_answer_comes_in_time(mesh):
         mesh.start("orders")
 
 
-def test_a_service_that_is_killed_is_restarted(mesh):
+def test_killed_service_is_restarted(mesh):
     before = mesh.pid("orders")
     kill(before, SIGKILL)
     eventually(lambda: mesh.pid("orders") not in (0, before), 20)
@@ -125,16 +125,16 @@ def test_a_service_that_is_killed_is_restarted(mesh):
     assert row["restarts"] >= 1
 
 
-def test_a_service_that_hangs_is_killed_and_restarted(mesh):
+def test_hanging_service_leaves_discovery_and_is_restarted(mesh):
     before = mesh.pid("notifications")
     kill(before, SIGSTOP)
-    eventually(lambda: mesh.instances("notifications") == [], 20, "it to leave discovery")
-    eventually(lambda: mesh.pid("notifications") not in (0, before), 30, "another process")
+    eventually(lambda: mesh.instances("notifications") == [], 20, "notifications leaving discovery")
+    eventually(lambda: mesh.pid("notifications") not in (0, before), 30, "a new process")
     mesh.wait_until_ready()
     assert "notifications (process" in mesh.command.output
 
 
-def test_an_order_can_be_followed(mesh):
+def test_event_stream_reports_each_status_of_an_order(mesh):
     order = mesh.order("P002").json()
     events = f"/orders/{order['order_id']}/events"
     with mesh.http.stream("GET", events, headers=mesh.as_user("alice")) as stream:
@@ -151,10 +151,10 @@ def _until_blank(lines):
             return
 
 
-def test_a_new_user_registers_logs_in_and_orders(mesh):
+def test_new_user_registers_logs_in_and_orders(mesh):
     email, password = f"{uuid4().hex}@example.com", "a long password"
-    made = mesh.http.post("/users", json={"name": "Carol", "email": email, "password": password})
-    assert made.status_code == 201
+    created = mesh.http.post("/users", json={"name": "Carol", "email": email, "password": password})
+    assert created.status_code == 201
     token = mesh.http.post("/auth/token", data={"username": email, "password": password}).json()[
         "access_token"
     ]

@@ -1,4 +1,4 @@
-"""Real servers for the session, started when the first test asks, on ports and folders of their own."""
+"""Private servers of the session, each started by the first test that needs it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def consul_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consul]:
     folder = tmp_path_factory.mktemp("consul")
     installed = consul.find_or_fetch(CACHE, print)
     if installed is None:
-        pytest.skip("Consul can't be had on this machine")
+        pytest.skip("Consul is not available on this machine")
     agent = installed.agent(folder / "data")
     with running(*agent.programs, log_dir=folder / "logs") as processes:
         processes.wait_until(agent.is_ready, START_SECONDS, "Consul")

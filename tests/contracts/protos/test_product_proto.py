@@ -1,4 +1,4 @@
-"""The numbers on the wire are a promise: the classic tutorial's client has them compiled in."""
+"""The field numbers of the product messages never change, because compiled clients depend on them."""
 
 from __future__ import annotations
 
@@ -43,28 +43,31 @@ METHODS = {
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_message_keeps_its_numbers(name):
+def test_message_keeps_its_field_numbers(name):
     fields = pb.DESCRIPTOR.message_types_by_name[name].fields
     assert {field.name: field.number for field in fields} == MESSAGES[name]
 
 
-def test_there_is_no_message_without_a_promise():
+def test_every_message_is_in_the_contract():
     assert set(pb.DESCRIPTOR.message_types_by_name) == set(MESSAGES)
 
 
-def test_the_methods_keep_their_types():
+def test_methods_keep_their_types():
     service = pb.DESCRIPTOR.services_by_name["ProductService"]
     assert service.full_name == "product.ProductService"
-    found = {m.name: (m.input_type.name, m.output_type.name, m.server_streaming) for m in service.methods}
-    assert found == METHODS
+    methods = {
+        method.name: (method.input_type.name, method.output_type.name, method.server_streaming)
+        for method in service.methods
+    }
+    assert methods == METHODS
 
 
-def test_the_first_four_fields_have_the_tutorials_types():
+def test_classic_fields_keep_the_types_of_the_tutorial():
     kinds = {field.name: field.type for field in pb.ProductResponse.DESCRIPTOR.fields}
     field = pb.ProductResponse.DESCRIPTOR.fields[0]
     assert kinds["price"] == field.TYPE_DOUBLE
     assert kinds["stock"] == field.TYPE_INT32
 
 
-def test_the_generated_code_is_what_the_proto_gives():
+def test_generated_code_matches_the_proto_file():
     assert protos.stale_files() == []

@@ -1,4 +1,4 @@
-"""Each test file runs in one half of the tests, and `python -m tests PATH` finds that half."""
+"""Each test file runs in exactly one half, and `python -m tests PATH` finds that half."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mycelium.state import ROOT
 from tests.__main__ import ASYNCIO, EVENTLET, FAST, NoSuchTest, halves, select
 
 TEST_FILES = sorted(path.relative_to(ROOT) for path in ROOT.glob("tests/**/test_*.py"))
-OWN = "tests/contracts/repository/test_halves.py"
-EVENTLETS = "tests/unit/mesh/test_fair_lock.py"
+ASYNCIO_FILE = "tests/contracts/repository/test_halves.py"
+EVENTLET_FILE = "tests/unit/mesh/test_fair_lock.py"
 
 
 def test_every_test_file_lies_in_one_listed_folder():
@@ -20,7 +20,7 @@ def test_every_test_file_lies_in_one_listed_folder():
         str(file): [folder for folder in EVENTLET + ASYNCIO if file.is_relative_to(folder)]
         for file in TEST_FILES
     }
-    assert len(owners) > 100, "the search for test files finds too few"
+    assert len(owners) > 100, "the search misses test files"
     assert {file: folders for file, folders in owners.items() if len(folders) != 1} == {}
 
 
@@ -59,17 +59,20 @@ def test_options_alone_select_both_halves():
     assert select(["-k", "order", "-x"], halves()) == (halves(), ["-k", "order", "-x"])
 
 
-def test_file_is_run_by_its_own_half_alone():
-    assert select([OWN], halves()) == ({"asyncio": [OWN]}, [])
-    assert select([EVENTLETS, "-x"], halves()) == ({"eventlet": [EVENTLETS]}, ["-x"])
+def test_file_runs_in_its_own_half_only():
+    assert select([ASYNCIO_FILE], halves()) == ({"asyncio": [ASYNCIO_FILE]}, [])
+    assert select([EVENTLET_FILE, "-x"], halves()) == ({"eventlet": [EVENTLET_FILE]}, ["-x"])
 
 
-def test_files_of_both_halves_are_run_each_in_its_own():
-    assert select([OWN, EVENTLETS], halves())[0] == {"eventlet": [EVENTLETS], "asyncio": [OWN]}
+def test_files_of_both_halves_run_each_in_its_own():
+    assert select([ASYNCIO_FILE, EVENTLET_FILE], halves())[0] == {
+        "eventlet": [EVENTLET_FILE],
+        "asyncio": [ASYNCIO_FILE],
+    }
 
 
-def test_single_test_is_run_by_the_half_of_its_file():
-    test = f"{OWN}::test_x[a/b::c]"
+def test_single_test_runs_in_the_half_of_its_file():
+    test = f"{ASYNCIO_FILE}::test_x[a/b::c]"
     assert select([test], halves()) == ({"asyncio": [test]}, [])
 
 
@@ -81,15 +84,15 @@ def test_folder_above_the_listed_ones_selects_those_below_it():
     assert select(["tests/contracts/"], halves()) == (contracts, [])
 
 
-@pytest.mark.parametrize("spelled", [f"./{OWN}", str(ROOT / OWN)])
-def test_path_is_found_however_it_is_spelled(spelled, monkeypatch):
+@pytest.mark.parametrize("spelled", [f"./{ASYNCIO_FILE}", str(ROOT / ASYNCIO_FILE)])
+def test_path_is_found_in_every_spelling(spelled, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert select([spelled], halves())[0] == {"asyncio": [OWN]}
+    assert select([spelled], halves())[0] == {"asyncio": [ASYNCIO_FILE]}
 
 
 @pytest.mark.parametrize("option", ["-k", "--ignore", "--deselect"])
 def test_value_of_an_option_is_no_path(option):
-    assert select([option, OWN], halves()) == (halves(), [option, OWN])
+    assert select([option, ASYNCIO_FILE], halves()) == (halves(), [option, ASYNCIO_FILE])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A test that hangs fails by itself, in both halves, and the tests after it still run."""
+"""A hanging test fails at its time limit, in both halves, and the tests after it still run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each mutant changes what it names; a name that is gone, after a rename say, is an error without a mesh."""
+"""Each mutant replaces exactly the names that it declares. A name that no longer exists is an error."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MUTANTS = {mutant.name: mutant for mutant in every_mutant()}
 
 @pytest.fixture(params=MUTANTS)
 def mutant(request, monkeypatch):
-    """A mutant that may be applied; what it replaces is put back after the test."""
+    """A mutant to apply. Its replacements are undone after the test."""
     chosen = MUTANTS[request.param]
     for owner, name in map(place_of, chosen.replaces):
         current = getattr(owner, name)
         if name in vars(owner):
             monkeypatch.setattr(owner, name, current)
-        else:  # inherited: to put it back is to take the mutant's own away
+        else:  # inherited: the undo deletes the replacement
             monkeypatch.setattr(owner, name, current, raising=False)
             monkeypatch.delattr(owner, name)
     return chosen
@@ -46,7 +46,7 @@ def test_mutant_changes_each_name_that_it_declares(mutant):
 
 
 def test_mutant_changes_no_name_that_it_does_not_declare(mutant):
-    names = {target for one in MUTANTS.values() for target in one.replaces} - set(mutant.replaces)
+    names = {target for mutant in MUTANTS.values() for target in mutant.replaces} - set(mutant.replaces)
     before = everything_in(names)
 
     mutant.apply()
@@ -54,22 +54,22 @@ def test_mutant_changes_no_name_that_it_does_not_declare(mutant):
     assert everything_in(names) == before
 
 
-@pytest.mark.parametrize("service", sorted({one.service for one in MUTANTS.values() if one.service}))
+@pytest.mark.parametrize("service", sorted({mutant.service for mutant in MUTANTS.values() if mutant.service}))
 def test_service_loads_each_module_that_is_sabotaged_in_it(service):
     script = f"import sys, nameko_mesh.runtime.container, services.{service}.service; print(*sys.modules)"
     command = [sys.executable, "-W", "ignore", "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
     sabotaged = {
         target.partition(":")[0]
-        for one in MUTANTS.values()
-        for target in one.replaces
-        if one.service in (None, service)
+        for mutant in MUTANTS.values()
+        for target in mutant.replaces
+        if mutant.service in (None, service)
     }
     assert sabotaged - set(done.stdout.split()) == set()
 
 
-def test_service_of_a_mutant_is_one_of_ours():
-    assert {one.service for one in MUTANTS.values()} <= {None, *SERVICES}
+def test_mutant_belongs_to_a_service_of_the_mesh():
+    assert {mutant.service for mutant in MUTANTS.values()} <= {None, *SERVICES}
 
 
 @pytest.mark.parametrize("row", every_row(), ids=lambda row: row.name)
@@ -87,12 +87,12 @@ def test_control_of_a_row_is_a_mutant_of_a_sabotaged_service(row):
         ("nameko_mesh.outbox.relay:NoSuchClass._publish", AttributeError),
     ],
 )
-def test_name_that_is_gone_is_an_error(target, error):
+def test_missing_name_is_an_error(target, error):
     with pytest.raises(error, match=r"no_such|NoSuch"):
         Mutant("gone", "", (target,), lambda _: [None]).apply()
 
 
-def test_replacement_too_few_is_an_error():
+def test_missing_replacement_is_an_error():
     target = "services.orders.recovery:sweep"
     with pytest.raises(ValueError, match="shorter"):
         Mutant("short", "", (target,), lambda _: []).apply()

@@ -1,4 +1,4 @@
-"""A row of chaos that is played twice is shown, counted and never called plainly passed."""
+"""A chaos row that is played twice is shown, counted and never called plainly passed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.chaos.runner import Result, Runner
 
 
 async def nothing(_):
-    """A row that does nothing."""
+    """Play nothing."""
 
 
 ROW = Row("R1", "orders while products dies", "all confirmed", "no-lock", ("products",), nothing)

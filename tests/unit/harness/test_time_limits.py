@@ -1,4 +1,4 @@
-"""Each test has the limit of its folder, unless it or the command line says otherwise."""
+"""Each test has the time limit of its folder, unless its marker or the command line has another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.time_limit import SECONDS, pytest_collection_modifyitems
 
 
 class Item:
-    """A collected test, as far as the limits look at it."""
+    """The parts of a collected test that the limits use."""
 
     def __init__(self, path, marker=None):
         self.path = ROOT / path

@@ -1,4 +1,4 @@
-"""The helpers with which tests wait: the sync, the async and the threaded form keep the same promises."""
+"""The plain, the async and the threaded form of waiting behave the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORMS = pytest.mark.parametrize(
 
 
 def answers(*prepared):
-    """A condition that gives these answers in turn; an exception among them is raised."""
+    """Return a condition that returns these values in turn, or raises those that are exceptions."""
     left = iter(prepared)
 
     def condition():

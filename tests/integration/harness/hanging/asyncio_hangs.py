@@ -1,4 +1,4 @@
-"""Tests that hang in an asyncio process, and one that works after them. Only test_time_limit runs them."""
+"""Tests that hang in an asyncio process, and a working test after them. test_hanging_tests runs them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ async def test_future_that_nobody_sets_hangs():
 
 
 async def test_call_that_blocks_the_loop_hangs():
-    time.sleep(60)  # noqa: ASYNC251 - it shall hang
+    time.sleep(60)  # noqa: ASYNC251 - it has to hang
 
 
 async def test_loop_that_is_always_busy_hangs():
-    while True:  # noqa: ASYNC110 - it shall hang
+    while True:  # noqa: ASYNC110 - it has to hang
         await asyncio.sleep(0)
 
 

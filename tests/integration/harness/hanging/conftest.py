@@ -1,4 +1,4 @@
-"""Both event loops of the asyncio half."""
+"""Run each async test under both event loops of the asyncio half."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that hang in an eventlet process, and one that works after them. Only test_time_limit runs them."""
+"""Tests that hang in an eventlet process, and a working test after them. test_hanging_tests runs them."""
 
 from __future__ import annotations
 
