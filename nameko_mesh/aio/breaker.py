@@ -41,7 +41,7 @@ class Circuit:
 
     @property
     def state(self) -> str:
-        """One of STATES."""
+        """An element of STATES."""
         if self._open_until is None:
             return "closed"
         return "half-open" if self._trial_is_running else "open"
@@ -91,7 +91,7 @@ class Breaker:
 
     @property
     def state(self) -> str:
-        """One of STATES."""
+        """An element of STATES."""
         return self._circuit.state
 
     @property

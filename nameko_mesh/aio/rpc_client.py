@@ -29,10 +29,10 @@ class RpcClient:
 
     Belongs to the event loop that started it. All times are in seconds.
 
-    While there is no connection, or the broker blocks publishers, a call waits until its deadline, but at
-    most until `patience` seconds after the interruption began. Then it raises Unavailable, and nothing was
-    sent. If the connection is lost after a call was sent, the call raises Disconnected: the service may
-    have executed it.
+    While there is no connection, or the broker blocks publishers, a call waits until its deadline, but not
+    beyond `patience` seconds after the interruption began. Then it raises Unavailable, and nothing was sent.
+    If the connection is lost after a call was sent, the call raises Disconnected: the service may have
+    executed it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One AMQP channel: matches the broker's replies to requests, and passes messages to a callback."""
+"""An AMQP channel: matches the broker's replies to requests, and passes messages to a callback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One AMQP connection: login, heartbeats, flow control, channels, and an orderly end."""
+"""An AMQP connection: login, heartbeats, flow control, channels, and an orderly end."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ class RequestEncoder:
     ) -> bytes:
         """Return the frames of one request, ready for the socket. `deadline` is in Unix seconds.
 
-        Raises ValueError for a name of more than 255 bytes, for headers that do not fit in one frame, and
-        for a context that holds the client's own headers.
+        Raises ValueError for a name of more than 255 bytes, and for headers that do not fit in one frame. A
+        context with the client's own headers is a ValueError too.
         """
         stack_entry = call_id.encode()
         size = len(stack_entry)

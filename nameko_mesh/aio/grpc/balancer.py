@@ -6,7 +6,7 @@
     await accounts.stop()
 
 Each call goes to the less loaded of two instances that are chosen at random. That spreads the load nearly as
-well as the least loaded of all would, and never sends all clients to the same instance (M. Mitzenmacher, "The
+well as the least loaded of all would. It never sends all clients to the same instance (M. Mitzenmacher, "The
 Power of Two Choices in Randomized Load Balancing", 2001).
 """
 

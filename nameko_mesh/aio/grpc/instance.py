@@ -1,4 +1,4 @@
-"""One instance of a gRPC service, over its own channel, which reconnects by itself."""
+"""An instance of a gRPC service, over its own channel, which reconnects by itself."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _STREAM_IS_GONE = (StreamClosedError, StreamIDTooLowError)
 
 
 class Connection(ServerConnectionManager):
-    """One green thread reads, and a second one sends while there is data.
+    """Reads in one green thread, and sends in a second one while there is data.
 
     Only the socket makes either of them wait. So no green thread sees h2 in the middle of an operation.
     """

@@ -13,7 +13,7 @@ MAX_STREAMS = 100
 MAX_CALLS = 1000
 """Concurrent calls of all connections, running or waiting for a worker."""
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""One incoming message, before and after decompression."""
+"""An incoming message, before and after decompression."""
 MAX_REQUEST_BYTES = 48 * 1024 * 1024
 """Incoming messages of all calls that are held in memory."""
 MAX_UNREAD_BYTES = 64 * 1024

@@ -30,7 +30,7 @@ _ANSWERS: dict[type[base.Frame], Callable[[], base.Frame]] = {
 
 
 class Session:
-    """One connection of the client, seen from the broker."""
+    """A connection of the client, seen from the broker."""
 
     def __init__(
         self, broker: FakeBroker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -165,7 +165,7 @@ def test_decompression_bombs_are_refused(wbits: int, service: ServiceProcess) ->
 
 
 def test_messages_waiting_for_workers_have_a_limit(service: ServiceProcess) -> None:
-    """Of many large concurrent messages, some are refused and all others are answered."""
+    """Some of many large concurrent messages are refused, and all others are answered."""
     large = enveloped(b"\x1a\x80\x80\x80\x04" + b"x" * 8 * 1024 * 1024)
 
     def upload(_: int) -> str:
