@@ -17,7 +17,7 @@ message.
         | bundles; single events if somebody listens  publisher, events.exchanges
         v
     broker: CONFIRMED -> marked sent                  relay, claims
-            REJECTED or UNROUTABLE -> released, with the later rows of its aggregates, and sent again
+            REJECTED or UNROUTABLE -> released, with the later rows of its aggregates, and sent again later
         |
         v
     queue of a handler                                events.handler, events.batches

@@ -42,8 +42,8 @@ Events after a pause leave at once."""
 MARK_SECONDS = 0.5
 """Sent rows wait this long at most to be marked together, because a transaction for a few rows costs more
 than sending them. If the process dies before, they are sent again."""
-UNROUTABLE_PAUSE = timedelta(seconds=2)
-"""An awaited event that no queue takes is kept this long before the next attempt."""
+RETRY_PAUSE = timedelta(seconds=2)
+"""Rows with an event that no queue takes, or that the broker rejects, wait this long for the next attempt."""
 
 KEEP_SENT = timedelta(hours=1)
 """Sent rows stay in the table this long, for people to look at."""
@@ -183,8 +183,11 @@ class OutboxRelay(DependencyProvider):
             self._mark_at = time.monotonic() + MARK_SECONDS
         self._sent += plan.sent
         if unsent := plan.unsent:
-            later = [row.seq for row in unsent if plan.is_unroutable(row)]
-            again = [row.seq for row in unsent if not plan.is_unroutable(row)]
+            later = [row.seq for row in unsent if plan.is_held(row)]
+            again = [row.seq for row in unsent if not plan.is_held(row)]
+            if later:
+                results = ", ".join(sorted({result.name for result in plan.held.values()}))
+                log.warning("%d outbox rows wait, because events were %s", len(later), results)
             self._release(later, again)
 
     def _release(self, later: Sequence[int], again: list[int]) -> None:
@@ -195,8 +198,7 @@ class OutboxRelay(DependencyProvider):
             if sent:
                 tx.mark_sent(claimant, sent)
             if later:
-                log.warning("no queue takes the events of %d outbox rows yet: they wait", len(later))
-                tx.release(claimant, later, until=tx.now() + UNROUTABLE_PAUSE)
+                tx.release(claimant, later, until=tx.now() + RETRY_PAUSE)
             if again:
                 tx.release(claimant, again)
         self._handoff.offer((), None, others=True)

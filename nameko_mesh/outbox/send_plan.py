@@ -57,9 +57,9 @@ class SendPlan:
         sent = frozenset(self.sent)
         return [row for row in self.rows if row.seq not in sent]
 
-    def is_unroutable(self, row: OutboxRow) -> bool:
-        """Return True if the row waits because no queue takes an awaited event."""
-        return any(self.held.get(one) is PublishResult.UNROUTABLE for one in row.aggregate_ids)
+    def is_held(self, row: OutboxRow) -> bool:
+        """Return True if the row failed, or waits behind a failed event of one of its aggregates."""
+        return not self.held.keys().isdisjoint(row.aggregate_ids)
 
 
 def _is_held(row: OutboxRow, held: dict[str, PublishResult]) -> bool:

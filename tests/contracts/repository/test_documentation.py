@@ -136,8 +136,8 @@ def test_table_cell_is_no_longer_than_a_line(page: Path) -> None:
         ("nameko_mesh/outbox/insertion.py", "CLAIM = timedelta(seconds=10)", "A claim lasts 10 s"),
         (
             "nameko_mesh/outbox/relay.py",
-            "UNROUTABLE_PAUSE = timedelta(seconds=2)",
-            "the same, two seconds later",
+            "RETRY_PAUSE = timedelta(seconds=2)",
+            "sent again two seconds later",
         ),
         ("nameko_mesh/outbox/relay.py", "MARK_SECONDS = 0.5", "half a second later at most"),
         ("nameko_mesh/outbox/relay.py", "POLL_SECONDS = 1.0", "searches the table: every second"),

@@ -12,11 +12,14 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from mycelium.servers.postgresql import PostgreSQL
 from nameko_mesh import sql
+from nameko_mesh.amqp.confirmed_publisher import PublishResult
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.events import event_handler
 from nameko_mesh.outbox import SCHEMA, Handoff, OutboxRelay, insertion, outbox
 from nameko_mesh.outbox.claims import OutboxStore
 from nameko_mesh.outbox.handoff import ClaimsLost
+from nameko_mesh.outbox.publisher import EventPublisher
+from nameko_mesh.outbox.relay import RETRY_PAUSE
 from nameko_mesh.sql import Statement, migrations, open_engine
 from tests.integration.mesh.happenings import Awaited, Happened, publish, unsent
 from tests.waiting import eventually
@@ -200,6 +203,28 @@ def test_new_event_waits_behind_an_unroutable_one_of_its_aggregate(
     assert unsent(store) == 3
     container_factory(Waited).start()
     eventually(lambda: Waited.heard == [0, 1, 2])
+
+
+def test_rejected_row_is_sent_again_after_a_pause(
+    container_factory: Any, store_of: Any, monkeypatch: Any
+) -> None:
+    container_factory(Listener).start()
+    attempts: list[float] = []
+    publish_messages = EventPublisher.publish
+
+    def reject_once(self: EventPublisher, messages: Any) -> list[PublishResult]:
+        attempts.append(time.monotonic())
+        if len(attempts) == 1:
+            return [PublishResult.REJECTED] * len(messages)
+        return publish_messages(self, messages)
+
+    monkeypatch.setattr(EventPublisher, "publish", reject_once)
+    source = container_factory(Source)
+    source.start()
+    (relay,) = [one for one in source.extensions if isinstance(one, OutboxRelay)]
+    publish(store_of(relay.outbox.handoff), Happened(thing="a", number=1))
+    eventually(lambda: Listener.heard == [("a", 1)])
+    assert attempts[1] - attempts[0] > RETRY_PAUSE.total_seconds() / 2
 
 
 def test_row_held_by_another_holds_later_rows_of_its_aggregates(

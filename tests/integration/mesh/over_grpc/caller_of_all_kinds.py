@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
+from threading import Lock
 from typing import Any
 
 import grpc
@@ -56,9 +57,15 @@ class Nameko:
     def __init__(self, address: str) -> None:
         self.client = Client(f"//{address}", services.EchoStub)
         self.proxy = self.client.start()
+        self.starting = Lock()
+        """nameko-grpc's client numbers and opens streams without a lock, so two threads may open them in the
+        wrong order: StreamIDTooLowError."""
 
     def call(self, method: str, request: Any, packing: str | None = None, **options: Any) -> Any:
-        return getattr(self.proxy, method)(request, **{"timeout": SECONDS, "compression": packing, **options})
+        with self.starting:
+            options = {"timeout": SECONDS, "compression": packing, **options}
+            future = getattr(self.proxy, method).future(request, **options)
+        return future.result()
 
     def once_with_metadata(self, metadata: Any) -> tuple[Any, Any, Any]:
         future = self.proxy.Once.future(say("metadata"), metadata=metadata, timeout=SECONDS)
