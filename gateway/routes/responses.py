@@ -16,7 +16,10 @@ _PROBLEM = register_schema(TypeAdapter(responses.Problem))
 
 
 class JsonResponse(Response):
-    """A JSON response with prepared headers. Starlette's own constructor takes longer than the encoding."""
+    """A JSON response with prepared headers.
+
+    It takes 0.6 us instead of the 1.2 of Starlette's own constructor (`python -m bench.tricks.gateway`).
+    """
 
     def __init__(self, body: bytes, status: int, *headers: tuple[bytes, bytes]) -> None:
         self.body = body
