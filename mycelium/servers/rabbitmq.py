@@ -156,7 +156,9 @@ class _Native:
             "ERL_EPMD_PORT": str(ports.epmd),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             # For every Erlang process of the node: leave no daemon behind, and listen on the loopback.
-            "ERL_AFLAGS": "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
+            # The syslog client gets standard error, because it would open a UDP socket on every interface.
+            "ERL_AFLAGS": "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} "
+            "-syslog protocol {rfc3164,standard_error}",
         }
 
 
