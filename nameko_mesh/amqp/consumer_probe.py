@@ -65,7 +65,7 @@ class ConsumerProbe:
     """Sends probes over a connection of its own, because a busy pool must not delay them."""
 
     def __init__(self) -> None:
-        self._lock = Lock()  # one probe at a time on the channel
+        self._lock = Lock()  # the channel takes a single probe at a time
         self._connection: Connection | None = None
 
     def unreachable(self, consumers: Iterable[ProbedConsumer], timeout: float) -> list[ProbedConsumer]:

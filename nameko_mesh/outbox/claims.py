@@ -1,4 +1,4 @@
-"""What the relay does with outbox rows: claims them, marks them sent, releases and prunes them."""
+"""Claims outbox rows, marks them sent, releases and prunes them: the relay's reads and writes."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class EventMessage:
 
     @property
     def body(self) -> bytes:
-        """One envelope as an object, several as a list."""
+        """The JSON of the envelopes: an object for a single event, or else a list."""
         if self.size == 1:
             return self.first.first
         return b"[" + b",".join([row.envelopes[1:-1] for row in self.rows]) + b"]"

@@ -41,7 +41,7 @@ def _ignore(_: Any) -> None:
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """One write of a batch.
+    """A write of a batch.
 
     `postgresql` is its text, with `{0}`, `{1}` ... in place of `values`, each of which comes after its type.
     `returning` is an aggregate over the rows that the statement returns, and `on_result` gets its value.
@@ -103,7 +103,7 @@ class WriteBatch:
         """
         if rows:
             (key,) = table.primary_key
-            rows = sorted(rows, key=itemgetter(key.name))  # one lock order, so that no two batches deadlock
+            rows = sorted(rows, key=itemgetter(key.name))  # the same lock order in all batches prevents deadlocks
             text = _update(table, key, columns, if_still)
             execute = partial(_update_each, table, rows, columns, if_still, all_or_none)
             expected_rows = len(rows) if all_or_none else None

@@ -17,7 +17,7 @@ from services.orders.domain import Customer, Line, Order, Request
 log = logging.getLogger(__name__)
 
 Decisions = Mapping[str, Outcome[Mapping[str, Any]]]
-"""What products has decided, by order id: a reservation or the reason why there is none."""
+"""The decisions of products, by order id: a reservation or the reason why there is none."""
 
 # With these errors products, or the connection to it, was not able to decide.
 _UNDECIDED = frozenset({"unavailable", "deadline-exceeded", "internal"})

@@ -362,7 +362,7 @@ def test_a_later_event_waits_for_an_earlier_one_in_other_hands(outbox_store):
         assert [row.aggregate_ids for row in tx.claim("other", 10)] == [{"b"}]
 
 
-def test_what_was_sent_long_ago_is_forgotten_and_what_was_not_sent_never(outbox_store):
+def test_pruning_deletes_old_sent_rows_and_keeps_unsent_rows(outbox_store):
     for number, thing in enumerate(("old", "new", "unsent")):
         publish(outbox_store, Happened(thing=thing, number=number))
     with outbox_store.transaction() as tx:

@@ -101,7 +101,7 @@ def test_interrupted_transaction_keeps_its_connection_until_its_call_ends(store,
             insert(store, name)
 
     def ended(thread):
-        """How it ended: eventlet raises a GreenletExit, or returns it."""
+        """Return the type of the exception that ended the thread. eventlet raises or returns GreenletExit."""
         try:
             return type(thread.wait())
         except (TimeoutError, GreenletExit) as error:

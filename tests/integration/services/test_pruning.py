@@ -1,4 +1,4 @@
-"""What is old is forgotten, in batches, and what is young is not, on both databases."""
+"""Pruning deletes old rows in batches and keeps young rows, on both databases."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_batch_leaves_when_no_more_items_may_wait():
         (1000, 0.0, 60.0, True),
         (1000, 1e6, 60.0, True),
         (99, 10.0, 0.001, False),  # the pace counts only if a full batch waits
-        (300, 100.0, 1.9, True),  # one second in the queue of three lanes, one second in flight
+        (300, 100.0, 1.9, True),  # a second in the queue of three lanes, a second in flight
         (300, 100.0, 2.1, False),
         (100, 100.0, 1.3, True),
         (100, 100.0, 1.4, False),
