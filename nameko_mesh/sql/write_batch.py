@@ -102,11 +102,12 @@ class WriteBatch:
         StaleWrite.
         """
         if rows:
-            (key,) = table.primary_key rows = sorted(rows, key=itemgetter(key.name))  # the same lock order in
-            all batches prevents deadlocks text = _update(table, key, columns, if_still) execute =
-            partial(_update_each, table, rows, columns, if_still, all_or_none) expected_rows = len(rows) if
-            all_or_none else None self.add(Statement(text, (document(rows),), execute,
-            expected_rows=expected_rows))
+            (key,) = table.primary_key
+            rows = sorted(rows, key=itemgetter(key.name))  # a fixed lock order prevents deadlocks
+            text = _update(table, key, columns, if_still)
+            execute = partial(_update_each, table, rows, columns, if_still, all_or_none)
+            expected_rows = len(rows) if all_or_none else None
+            self.add(Statement(text, (document(rows),), execute, expected_rows=expected_rows))
 
     def send(self, connection: sa.Connection) -> None:
         """Send the kept writes. Raises StaleWrite, after which the transaction can't be committed."""
