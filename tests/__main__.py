@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +47,8 @@ ASYNCIO = [
 ]
 FAST = ("tests/unit", "tests/contracts")
 """Folders whose tests start no server."""
+FAST_ALONE = "tests/unit/gateway"
+"""This folder takes half of the fast run, so it has a process of its own there."""
 
 PROGRAMS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "eventlet": (("-W", "ignore"), ("-m", "tests.patched")),
@@ -139,8 +142,41 @@ def _is_fast(folder: str) -> bool:
     return any(Path(folder).is_relative_to(fast) for fast in FAST)
 
 
+def jobs(selected: Mapping[str, Sequence[str]], *, fast: bool = False) -> list[tuple[str, list[str]]]:
+    """Return the half and the paths of each process."""
+    if not fast:
+        return [(half, list(paths)) for half, paths in selected.items()]
+    groups = [
+        (half, [path for path in paths if path.startswith(FAST_ALONE) is alone])
+        for half, paths in selected.items()
+        for alone in (False, True)
+    ]
+    return [(half, paths) for half, paths in groups if paths]
+
+
 def run(command: Sequence[str]) -> int:
     return subprocess.run([sys.executable, *command], cwd=ROOT).returncode
+
+
+def run_together(commands: Sequence[Sequence[str]]) -> list[int]:
+    """Run commands concurrently. Print their outputs one after the other."""
+    codes = []
+    with ThreadPoolExecutor(len(commands)) as pool:
+        for done in pool.map(_capture, commands):
+            print(done.stdout, end="", flush=True)
+            codes.append(done.returncode)
+    return codes
+
+
+def _capture(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -154,13 +190,14 @@ def main(arguments: list[str]) -> int:
     coverage = ["-m", "coverage", "run"] if is_whole else []
     if is_whole:
         run(["-m", "coverage", "erase"])
-    codes = []
     with tempfile.TemporaryDirectory(prefix="mycelium-tests-", ignore_cleanup_errors=True) as scratch:
-        for half, paths in selected.items():
+        commands = []
+        for number, (half, paths) in enumerate(jobs(selected, fast=fast)):
             options, program = PROGRAMS[half]
-            codes.append(
-                run([*options, *coverage, *program, f"--basetemp={scratch}/{half}", *paths, *others])
+            commands.append(
+                [*options, *coverage, *program, f"--basetemp={scratch}/{number}", *paths, *others]
             )
+        codes = run_together(commands) if fast else [run(command) for command in commands]
     if all(code == NO_TESTS for code in codes):
         return NO_TESTS
     if is_whole:

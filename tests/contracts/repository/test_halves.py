@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from mycelium.state import ROOT
-from tests.__main__ import ASYNCIO, EVENTLET, FAST, NoSuchTest, halves, select
+from tests.__main__ import ASYNCIO, EVENTLET, FAST, FAST_ALONE, NoSuchTest, halves, jobs, run_together, select
 
 TEST_FILES = sorted(path.relative_to(ROOT) for path in ROOT.glob("tests/**/test_*.py"))
 ASYNCIO_FILE = "tests/contracts/repository/test_halves.py"
@@ -106,3 +106,23 @@ def test_path_that_no_half_owns_is_an_error(path):
 def test_fast_run_refuses_a_path_that_is_not_fast():
     with pytest.raises(NoSuchTest, match="tests/e2e"):
         select(["tests/e2e"], halves(fast=True))
+
+
+def test_fast_run_has_three_processes_that_share_the_folders():
+    fast = halves(fast=True)
+    shared = jobs(fast, fast=True)
+    assert [half for half, _ in shared] == ["eventlet", "asyncio", "asyncio"]
+    assert [FAST_ALONE] in [paths for _, paths in shared]
+    for half, folders in fast.items():
+        assert sorted(folders) == sorted(path for owner, paths in shared for path in paths if owner == half)
+
+
+def test_whole_run_has_a_process_for_each_half():
+    assert jobs(halves()) == list(halves().items())
+
+
+def test_processes_of_the_fast_run_return_their_codes_and_print_in_order(capfd):
+    slow = "import time; time.sleep(0.2); print('first')"
+    failing = "import sys; print('second'); sys.exit(3)"
+    assert run_together([["-c", slow], ["-c", failing]]) == [0, 3]
+    assert capfd.readouterr().out == "first\nsecond\n"
