@@ -42,17 +42,14 @@ bench: .venv/bench ## Measure the mesh beside its baselines (ARGS='--quick')
 	@$(BIN)/python -m bench $(ARGS)
 
 .PHONY: check
-check: .venv/ready ## Format, lint, types, import rules, generated code
+check: .venv/ready ## Format, lint, words, types, import rules, generated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python -m tests.lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m mycelium.protos --check
 	$(BIN)/python -m mycelium.asyncapi --check
-
-.PHONY: words
-words: .venv/ready ## Check the words of docstrings, comments and test names, and the length of files
-	$(BIN)/python -m tests.lint
 
 .PHONY: format
 format: .venv/ready ## Format the code and apply the linter's fixes
