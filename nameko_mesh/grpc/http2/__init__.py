@@ -9,7 +9,6 @@ call ends that call alone. An error of a connection ends that connection alone.
 | listener | accepts connections, drains and closes them |
 | connection | the calls of one client, over h2 |
 | request_stream, response_stream | the two halves of a call, each with a bound on its `message_buffer` |
-| response_headers | sends the headers and trailers of responses |
 | sender | the only writer of a socket |
 | keepalive | when to ping a client, and when to hang up |
 | limits | every limit, in one place |

@@ -19,10 +19,9 @@ from nameko_grpc.compression import SUPPORTED_ENCODINGS
 from nameko_grpc.connection import ServerConnectionManager
 from nameko_grpc.errors import GrpcError
 
-from nameko_mesh.grpc.http2 import limits, response_headers
+from nameko_mesh.grpc.http2 import limits
 from nameko_mesh.grpc.http2.keepalive import Keepalive
 from nameko_mesh.grpc.http2.request_stream import RequestStream
-from nameko_mesh.grpc.http2.response_headers import send_headers
 from nameko_mesh.grpc.http2.response_stream import ResponseStream
 from nameko_mesh.grpc.http2.sender import Sender
 
@@ -30,6 +29,12 @@ log = logging.getLogger(__name__)
 
 _READ_BYTES = 64 * 1024
 _WINDOW_BYTES = 65535
+HEADERS = (
+    (":status", "200"),
+    ("content-type", "application/grpc+proto"),
+    ("grpc-accept-encoding", ",".join(SUPPORTED_ENCODINGS)),
+)
+TRAILERS = (("grpc-status", "0"),)
 _STREAM_IS_GONE = (StreamClosedError, StreamIDTooLowError)
 """Raised by h2 for a stream that the client has reset, perhaps in the same packet as the request."""
 
@@ -160,7 +165,7 @@ class Connection(ServerConnectionManager):
         if response is None:
             return
         if response.must_send_headers:
-            send_headers(self.conn, stream_id, response.headers.data)
+            self.conn.send_headers(stream_id, response.headers.for_wire)
             response.headers_sent = True
         if not response.headers_sent:
             return
@@ -168,7 +173,7 @@ class Connection(ServerConnectionManager):
         for chunk in response.read(window, self.conn.max_outbound_frame_size):
             self.conn.send_data(stream_id, chunk)
         if response.exhausted:
-            send_headers(self.conn, stream_id, response.trailers.data, end_stream=True)
+            self.conn.send_headers(stream_id, response.trailers.for_wire, end_stream=True)
             self._end_call(stream_id)
 
     def _end_call(self, stream_id: int) -> None:
@@ -190,8 +195,8 @@ class Connection(ServerConnectionManager):
         response = ResponseStream(stream_id, self.wake, self._settle)
         self.receive_streams[stream_id] = request
         self.send_streams[stream_id] = self._calls[stream_id] = response
-        response.headers.set(*response_headers.HEADERS)
-        response.trailers.set(*response_headers.TRAILERS)
+        response.headers.set(*HEADERS)
+        response.trailers.set(*TRAILERS)
         try:
             self._begin(request, response, event.headers)
         except GrpcError as error:
@@ -205,7 +210,7 @@ class Connection(ServerConnectionManager):
             raise GrpcError(StatusCode.INVALID_ARGUMENT, "the metadata can't be decoded") from None
         if (status := _http_error(request.headers)) is not None:
             with suppress(*_STREAM_IS_GONE):
-                send_headers(self.conn, request.stream_id, [(":status", status)], end_stream=True)
+                self.conn.send_headers(request.stream_id, [(":status", status)], end_stream=True)
             self._reset(request.stream_id, ErrorCodes.NO_ERROR)
             response.work_ended()
             return
