@@ -82,8 +82,12 @@ class Handoff:
         return sorted(taken)  # two threads may have offered their rows in another order than they committed
 
     def rename_claimant(self, claimant: str | None) -> list[OutboxRow]:
-        """Claim new rows under another name. Return the rows in memory, which are given up here."""
-        if claimant == self.claimant:
+        """Claim new rows under another name. Return the rows in memory, which are given up here.
+
+        The same name changes nothing. None always gives the rows up, because after an unknown outcome the
+        claimant is None already, and the rows in memory may be newer than events of the lost commit.
+        """
+        if claimant is not None and claimant == self.claimant:
             return []
         self.claimant = claimant
         given_up = [row for _, row in self._rows]

@@ -1,0 +1,44 @@
+"""Rows in memory between a commit and the relay of the same process, when their claim is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from nameko_mesh.outbox import Handoff
+from nameko_mesh.outbox.handoff import ClaimsLost
+from nameko_mesh.outbox.rows import OutboxRow
+
+ROW = OutboxRow(1, "renamed", False, frozenset({"a"}), 1, b"[{}]", "e1", b"{}")
+
+
+def handoff_with_a_row():
+    handoff = Handoff()
+    handoff.rename_claimant("first")
+    handoff.offer([ROW], "first", others=False)
+    return handoff
+
+
+def test_rows_in_memory_are_given_up_after_an_unknown_outcome():
+    """An older event of the same aggregate may be committed and unsent: the row must not overtake it."""
+    handoff = handoff_with_a_row()
+    handoff.outcome_unknown("first")
+    with pytest.raises(ClaimsLost):
+        handoff.take(10)
+
+    assert handoff.rename_claimant(None) == [ROW]
+    assert handoff.take(10) == []
+
+
+def test_same_claimant_keeps_the_rows_in_memory():
+    handoff = handoff_with_a_row()
+
+    assert handoff.rename_claimant("first") == []
+    assert handoff.take(10) == [ROW]
+
+
+def test_rows_of_a_former_claimant_are_not_taken():
+    handoff = handoff_with_a_row()
+    handoff.rename_claimant("second")
+    handoff.offer([ROW], "first", others=False)
+
+    assert handoff.take(10) == []
