@@ -2,9 +2,10 @@
 
 A mutant changes the mesh or a service inside a service's process, before the service is built. It names
 what it replaces, as `module:attribute`. Its function gets the present values in that order, and returns
-their replacements. It looks up every other name at once, not later in a closure, so that
-tests/unit/chaos/test_mutants.py finds a renamed name without a mesh. `apply` runs the mutants that are
-named in the folder of the failpoints.
+their replacements. The function looks up every other name at once, not later in a closure. So
+tests/unit/chaos/test_mutants.py finds a renamed name without a mesh.
+
+`apply` runs the mutants that are named in the folder of the failpoints.
 """
 
 from __future__ import annotations
