@@ -40,10 +40,10 @@ def checked_id(value: Any, field: str) -> str:
     return value
 
 
-def checked_int(value: Any, field: str, least: int, most: int) -> int:
+def checked_int(value: Any, field: str, minimum: int, maximum: int) -> int:
     """Return the value if it is a whole number in the range. Raises Invalid naming `field`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise Invalid(f"{field}: expected a whole number from {least} to {most}", field)
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise Invalid(f"{field}: expected a whole number from {minimum} to {maximum}", field)
     return value
 
 

@@ -1,8 +1,8 @@
-"""The use cases of notifications: keeping mails and sending them.
+"""The use cases of notifications: keep a mail about an event, and send the mails that are kept.
 
-Each event becomes a row, and each row becomes a mail. So an event that is delivered twice leads to one mail,
-and a mail server that is down delays mails but loses none. Mails that a process has sent in its last
-MARK_SECONDS are sent again if it dies then, with the same Message-ID.
+Each event becomes one row, and each row becomes one mail. An event that is delivered twice therefore leads to
+one mail. A mail server that is away delays mails and loses none. If a process dies, the mails of its last
+MARK_SECONDS are sent again, with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ from services.notifications.store import MailsStore
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 10
-"""Mails that are sent each half second. A mail costs about as much as placing the order, so a burst of orders
-is confirmed first, and its mails follow at this rate."""
+"""The mails that are sent each half second.
+
+A mail costs about as much as its order. In a burst all orders are confirmed first, and their mails follow at
+this rate.
+"""
 MARK_SECONDS = 0.1
-"""Sent mails wait for so long to be marked together, because a commit costs more than a mail."""
+"""Sent mails wait for so long, to be marked in one commit. A commit costs more than a mail."""
 LEASE = timedelta(seconds=15)
 MAX_DELAY_SECONDS = 60.0
-"""Between two attempts to send a mail."""
+"""The longest pause between two attempts to send a mail."""
 ALERT_ATTEMPTS = 10
-"""After so many attempts an unsent mail is an error in the log; it is tried again all the same."""
+"""From this attempt on, a failure is an error in the log. The attempts go on."""
 
 
 @retry_on_conflict
@@ -48,8 +51,9 @@ def keep_mails(store: MailsStore, events: Sequence[Mapping[str, Any]]) -> None:
 def send_mails(store: MailsStore, send: Callable[[Mail], None]) -> int:
     """Send the mails that are due. A mail that fails is due again later. Returns the number of sent mails.
 
-    Stops when half of the lease is over, so that no other process sends the same mails: with a slow mail
-    server the rest is left to the next call.
+    Leasing and marking are separate transactions, because no mail is sent inside a transaction. Stops when
+    half of the lease is over, so that no other process sends the same mails. The mails that are left are due
+    again when their lease ends.
     """
     with store.transaction() as tx:
         leased = tx.lease_due(BATCH_SIZE, LEASE)

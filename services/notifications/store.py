@@ -42,9 +42,9 @@ class MailsTransaction(Transaction):
         ]
 
     def mark_sent(self, mail_ids: Iterable[str]) -> None:
-        these = among(self.connection, mails.c.id, mail_ids)
+        is_sent = among(self.connection, mails.c.id, mail_ids)
         self.connection.execute(
-            mails.update().where(these).values(sent_at=clock(self.connection.dialect.name))
+            mails.update().where(is_sent).values(sent_at=clock(self.connection.dialect.name))
         )
 
     def put_off(self, mail_id: str, delay: timedelta) -> None:

@@ -6,8 +6,8 @@ FROM json_to_recordset({0}) AS new(id text, user_id text, user_name text, user_e
                                    fingerprint text, lines json, currency text, version int,
                                    created_at timestamptz, confirmed_at timestamptz,
                                    customer_version int)
--- An order is left out, which makes the write stale, if its customer has changed since the copy was read.
+-- If the customer has changed since the copy was read, the order is left out and the write counts as stale.
 WHERE (SELECT version FROM customers WHERE customers.id = new.user_id) = new.customer_version
-ORDER BY id  -- two batches of the same orders wait for each other in one direction only
+ORDER BY id  -- so that two batches with the same orders cannot deadlock
 ON CONFLICT DO NOTHING
 RETURNING 1

@@ -12,8 +12,8 @@ MAX_ENTRIES = 10_000
 class OrdersCache:
     """The customers as last read, and the ids of orders that are recorded.
 
-    Writes based on a customer are conditional, so a stale entry costs a retry, never a wrong order. An order
-    that is recorded may be missing here, because another instance has recorded it or because it is old.
+    Writes based on a customer are conditional, so a stale entry costs a retry, never a wrong order. Recorded
+    orders may be missing here, such as old orders and orders of other instances.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class OrdersCache:
         self._recorded_before: set[str] = set()
 
     def customers(self, user_ids: Iterable[str]) -> dict[str, Customer]:
-        """Return the cached ones of these customers, by id."""
+        """Return the customers among `user_ids` that are cached, by id."""
         return {user_id: self._customers[user_id] for user_id in user_ids if user_id in self._customers}
 
     def put_customers(self, customers: Iterable[Customer]) -> None:

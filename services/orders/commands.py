@@ -23,7 +23,7 @@ from services.rules import checked_id
 LEASE = timedelta(seconds=5)
 """The saga of a pending order belongs to one process for so long: more than the deadline of a request."""
 REQUEST_TIMEOUT = timedelta(seconds=2.5)
-"""After this time the caller of `place_order` has an answer: that the outcome is not known yet."""
+"""By this time the caller of `place_order` has an answer, if only that the outcome is not known yet."""
 
 Reserved = tuple[Request, Mapping[str, Any]]
 """A request whose order is not recorded yet, and its reservation."""
@@ -38,11 +38,11 @@ class Recorded:
     pending: dict[int, Order]
     """Pending orders that the caller has to settle."""
     unknown: dict[int, Request]
-    """Requests that are not recorded, because there is no copy of the customer."""
+    """Requests that are not recorded, because their customer is unknown here."""
 
 
 def known_customers(store: OrdersStore, user_ids: Iterable[str]) -> dict[str, Customer]:
-    """Return the customers of whom there is a copy, by id: the cached ones if the database is unavailable."""
+    """Return the customers who are known here, by id. Without the database these are the cached customers."""
     wanted = set(user_ids)
     known = store.cache.customers(wanted)
     if missing := wanted - known.keys():
@@ -93,7 +93,7 @@ def record_pending(
 ) -> Recorded:
     """Record new orders as pending, leased to the caller. A repeated request gets its first answer.
 
-    `customers` are copies of customers that users has just sent; they are kept.
+    `customers` come from users just now. Their copies are written first.
     """
     if customers:
         return _record_each(store, requests, customers)
@@ -125,12 +125,12 @@ def _record_each(
         tx.flush()
         new = tx.added
         existing = tx.orders(by_order.keys() - new.keys())
-        # Another request under the same key takes no lease, or it would delay the order.
-        same = {(request.order_id, request.fingerprint) for request in requests.values()}
+        # A different request under the same key takes no lease, because that would delay the order.
+        repeated = {(request.order_id, request.fingerprint) for request in requests.values()}
         unsettled = [
             order.id
             for order in existing.values()
-            if order.status == domain.PENDING and (order.id, order.fingerprint) in same
+            if order.status == domain.PENDING and (order.id, order.fingerprint) in repeated
         ]
         leased = tx.lease(unsettled, LEASE) if unsettled else set()
         tx.publish(wire.placed_event(by_order[order_id]) for order_id in new)
@@ -139,7 +139,7 @@ def _record_each(
 
 
 def _recorded(requests: Mapping[int, Request], orders: Mapping[str, Order], leased: set[str]) -> Recorded:
-    """Sort the requests into those with an answer, those to be settled, and those of unknown customers."""
+    """Sort the requests: answered, pending and to be settled, or of unknown customers."""
     answers: dict[int, Outcome[Order]] = {}
     pending: dict[int, Order] = {}
     for index, request in requests.items():
@@ -205,7 +205,7 @@ def _settled(order: Order, decision: Outcome[Mapping[str, Any]], now: datetime) 
 
 @retry_on_conflict
 def cancel_order(store: OrdersStore, order_id: str) -> Order:
-    """Cancel a pending or confirmed order. Products gives the stock back on the event of it."""
+    """Cancel a pending or confirmed order. Its event makes products give the stock back."""
     with store.transaction() as tx:
         before = tx.order(checked_id(order_id, "order_id"), lock=True)
         after = domain.cancelled(before)

@@ -63,7 +63,7 @@ class Rejected(Refusal):
 
 @dataclass(frozen=True)
 class Line:
-    """A line of an order. The name and the price are unknown until products has reserved it.
+    """A line of an order. The name and the price are None until products has reserved the line.
 
     It has no slots because orjson writes a dataclass with slots at a fifth of the speed.
     """
@@ -155,7 +155,7 @@ def _order_id(user_id: str, key: str) -> str:
 
 
 def _fingerprint(user_id: str, lines: Sequence[Line]) -> str:
-    """Return the hash of the request as JSON, which is written here because ids need no escaping."""
+    """Return the hash of the request as JSON. The JSON is joined here, because ids need no escaping."""
     items = ", ".join([f'["{line.product_id}", {line.quantity}]' for line in lines])
     return hashlib.sha256(f'["{user_id}", [{items}]]'.encode()).hexdigest()
 
@@ -176,9 +176,9 @@ def pending(request: Request, name: str, email: str, now: datetime) -> Order:
 
 
 def first_answer(order: Order, request: Request) -> Order:
-    """Return the first answer to a request that is repeated. Raises KeyReused, or Rejected as the first time.
+    """Return the first answer to a repeated request. Raises KeyReused, or Rejected as the first time.
 
-    An order that was cancelled later was confirmed when it was answered, and that answer is repeated.
+    An order that was cancelled after its confirmation is still answered as confirmed.
     """
     if order.fingerprint != request.fingerprint:
         raise KeyReused

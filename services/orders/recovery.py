@@ -6,11 +6,12 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from nameko_mesh.backoff import back_off
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.sql import retry_on_conflict
-from services.orders import commands, domain, saga
+from services.orders import commands, domain, saga, wire
 from services.orders.domain import Order, Request
 from services.orders.remote import Products, Users
 from services.orders.store import OrdersStore
@@ -19,11 +20,11 @@ log = logging.getLogger(__name__)
 
 BATCH_SIZE = 100
 MAX_DELAY_SECONDS = 8.0
-"""Between two attempts. An order is settled within 30 s of the last fault, so it is tried more often."""
+"""The longest pause between two attempts. With it an order is settled within 30 s of the last fault."""
 ALERT_ATTEMPTS = 10
-"""After so many attempts a pending order is an error in the log; it is tried again all the same."""
+"""From this attempt on, an order that stays pending is an error in the log. The attempts go on."""
 MAX_CACHED_PENDING = 1000
-"""Pending orders whose ids each sweep puts into the cache, whichever instance has recorded them."""
+"""Each sweep caches the ids of so many pending orders, including orders of other instances."""
 RECORD_TIMEOUT_SECONDS = commands.REQUEST_TIMEOUT.total_seconds()
 """After this time the process that reserved the stock of an order has recorded it, or never will."""
 
@@ -32,10 +33,26 @@ class OrdersNotRecorded(Exception):
     """Reserved orders could not be recorded now: the event has to be handled again."""
 
 
-def abandoned(store: OrdersStore, order_ids: Iterable[str], reserved_at: datetime) -> set[str]:
-    """Return the orders that had their stock reserved at that time, and that no process has recorded.
+def complete_reserved(
+    store: OrdersStore,
+    products: Products,
+    users: Users,
+    reserved: Mapping[str, Mapping[str, Any]],
+    reserved_at: datetime,
+) -> None:
+    """Place the orders of a `stocks_reserved` event that no process has recorded.
 
-    Waits until the process that reserved the stock has had the time to record the orders.
+    `reserved` has the orders as the event carries them, by id. Raises OrdersNotRecorded.
+    """
+    if missing := abandoned(store, reserved, reserved_at):
+        requests = [wire.request_from_reserved(reserved[order_id]) for order_id in missing]
+        place_abandoned(store, products, users, requests)
+
+
+def abandoned(store: OrdersStore, order_ids: Iterable[str], reserved_at: datetime) -> set[str]:
+    """Return the ids of the orders that no process has recorded since their stock was reserved.
+
+    Waits until the process that reserved the stock at `reserved_at` has had the time to record them.
     """
     missing = unrecorded(store, order_ids)
     wait = RECORD_TIMEOUT_SECONDS - (datetime.now(UTC) - reserved_at).total_seconds()
@@ -57,11 +74,17 @@ def place_abandoned(
         batch = requests[start : start + BATCH_SIZE]
         saga.place_orders(store, products, users, [Outcome(request) for request in batch])
     if missing := unrecorded(store, [request.order_id for request in requests]):
-        raise OrdersNotRecorded(f"{len(missing)} orders have their stock reserved, and are not recorded yet")
+        raise OrdersNotRecorded(f"{len(missing)} orders have their stock reserved, but are not recorded yet")
+
+
+def sweep_all(store: OrdersStore, products: Products) -> None:
+    """Sweep until a batch is not full, because behind a full batch more orders may be due."""
+    while sweep(store, products) == BATCH_SIZE:
+        pass
 
 
 def sweep(store: OrdersStore, products: Products) -> int:
-    """Reserve and settle pending orders whose lease is over. Returns the number of leased orders."""
+    """Reserve and settle a batch of pending orders whose lease is over. Returns the number of orders."""
     leased = lease_due(store, BATCH_SIZE)
     if not leased:
         return 0
@@ -80,7 +103,7 @@ def _delay(attempts: int) -> timedelta:
 
 
 def unrecorded(store: OrdersStore, order_ids: Iterable[str]) -> set[str]:
-    """Return the ids of which there is no order."""
+    """Return the ids of orders that are not in the database."""
     missing = store.cache.without_recorded(order_ids)
     if not missing:
         return missing

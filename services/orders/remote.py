@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 Decisions = Mapping[str, Outcome[Mapping[str, Any]]]
 """The decisions of products, by order id: a reservation or the reason why there is none."""
 
-# With these errors products, or the connection to it, was not able to decide.
+# Errors without a decision: products, or the connection to it, has failed.
 _UNDECIDED = frozenset({"unavailable", "deadline-exceeded", "internal"})
 
 
@@ -49,7 +49,7 @@ def reserve(products: Products, reservations: list[dict[str, Any]]) -> Decisions
     try:
         answers = products.reserve_stocks(orders=reservations)
     except MeshError as error:
-        log.warning("%d orders have no answer of products: %s", len(reservations), error)
+        log.warning("products did not answer about %d orders: %s", len(reservations), error)
         return {}
     outcomes = {
         reservation["order_id"]: Outcome.from_wire(answer)
@@ -65,7 +65,7 @@ def reserve(products: Products, reservations: list[dict[str, Any]]) -> Decisions
 def fetch_customers(
     users: Users, requests: Mapping[int, Request]
 ) -> tuple[list[Customer], dict[int, Outcome[Order]]]:
-    """Ask users for the customers of requests. Returns them, and the outcomes of requests that failed."""
+    """Ask users for the customers of requests. Returns the customers, and the outcomes of failed requests."""
     user_ids = sorted({request.user_id for request in requests.values()})
     try:
         answers = [Outcome.from_wire(answer) for answer in users.get_users(user_ids=user_ids)]

@@ -49,14 +49,14 @@ Answers = dict[int, Outcome[Order]]
 class Reservations:
     """The requests that products was asked to reserve, and its decisions, by order id.
 
-    A request without a decision may have its stock: products did not answer.
+    A request without a decision may hold its stock all the same: products did not answer.
     """
 
     requests: Mapping[str, Request]
     decisions: Decisions
 
-    def include(self, order: Order) -> bool:
-        """Tell whether products was asked for this order, and not for another request under its key."""
+    def cover(self, order: Order) -> bool:
+        """Tell whether products got the request of this order, not another request under its key."""
         request = self.requests.get(order.id)
         return request is not None and request.fingerprint == order.fingerprint
 
@@ -88,18 +88,18 @@ def place_orders(
 
 
 def _reported(error: Exception) -> MeshError:
-    """Return the error for those orders of a batch that have no answer, while others have theirs."""
+    """Return the error for the orders of a batch that have no outcome, while other orders have one."""
     if isinstance(error, MeshError):
         return error
     log.error("some orders of a batch could not be placed", exc_info=error)
-    return MeshError("orders could not place it")
+    return MeshError("orders could not place the order")
 
 
 def reserve_first(store: OrdersStore, products: Products, requests: Requests) -> tuple[Answers, Reservations]:
     """Reserve the stock, then record the orders as confirmed.
 
-    Returns the answers of the orders that are confirmed, or whose key is taken, and what products has decided
-    about all of them. The other orders are left to `record_first`.
+    Returns the outcomes of orders that are confirmed or whose key is taken, and all decisions of products. The
+    other orders are left to `record_first`.
     """
     customers = commands.known_customers(store, (request.user_id for request in requests.values()))
     reservations = _reserve_new(store, products, requests.values(), customers)
@@ -115,7 +115,7 @@ def reserve_first(store: OrdersStore, products: Products, requests: Requests) ->
 def _reserve_new(
     store: OrdersStore, products: Products, requests: Iterable[Request], customers: Mapping[str, Customer]
 ) -> Reservations:
-    """Reserve for the orders that are not recorded, as far as is known, and whose customers are known."""
+    """Reserve for new orders of known customers. An order is new if the cache does not know it."""
     new = store.cache.without_recorded(request.order_id for request in requests)
     by_order: dict[str, Request] = {}
     for request in requests:
@@ -128,7 +128,7 @@ def _reserve_new(
 def _record_reserved(
     store: OrdersStore, reservations: Reservations, customers: Mapping[str, Customer]
 ) -> dict[str, Outcome[Order]]:
-    """Record the orders that have their stock. Returns an outcome for each that is decided, by order id."""
+    """Record the orders that have their stock. Returns the outcomes that are known by then, by order id."""
     outcomes: dict[str, Outcome[Order]] = {}
     reserved: list[Reserved] = []
     for order_id, decision in reservations.decisions.items():
@@ -141,7 +141,7 @@ def _record_reserved(
     except Exception as error:  # any error, because the stock is reserved: recovery records the orders
         is_expected = isinstance(error, Unavailable | DeadlineExceeded)
         log.warning("%d orders are recorded later: %s", len(reserved), error, exc_info=not is_expected)
-        unknown = DeadlineExceeded("the order could not be written in time: it may be, later")
+        unknown = DeadlineExceeded("the order was not recorded in time; it may be recorded later")
         return outcomes | {request.order_id: Outcome(error=unknown) for request, _ in reserved}
     return outcomes | {order_id: Outcome(order) for order_id, order in orders.items()}
 
@@ -167,9 +167,9 @@ def record_first(
 def _record_with_customers(
     store: OrdersStore, users: Users, requests: Requests
 ) -> tuple[Answers, dict[int, Order]]:
-    """Record the orders, asking users for customers who are unknown here.
+    """Record the orders. The service users is asked for customers who are unknown here.
 
-    Returns the answers that are known, and the pending orders to be settled.
+    Returns the outcomes that are known, and the pending orders to be settled.
     """
     recorded = commands.record_pending(store, requests)
     if not recorded.unknown:
@@ -192,16 +192,16 @@ def reserve_and_settle(
     pending: Iterable[Order],
     reservations: Reservations = NO_RESERVATIONS,
 ) -> dict[str, Order]:
-    """Reserve, unless products was asked before, and settle. Returns the orders by id.
+    """Reserve, unless `reservations` cover the order, and settle. Returns the orders by id.
 
-    An order on which products did not decide stays pending.
+    An order without a decision of products stays pending.
     """
     orders = {order.id: order for order in pending}
-    asked = {order.id for order in orders.values() if reservations.include(order)}
+    covered = {order.id for order in orders.values() if reservations.cover(order)}
     decisions = {
-        order_id: decision for order_id, decision in reservations.decisions.items() if order_id in asked
+        order_id: decision for order_id, decision in reservations.decisions.items() if order_id in covered
     }
-    others = [order for order in orders.values() if order.id not in asked]
+    others = [order for order in orders.values() if order.id not in covered]
     wanted = [remote.recorded_reservation(order.id, order.lines) for order in others]
     decisions |= remote.reserve(products, wanted)
     if decisions:

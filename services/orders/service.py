@@ -62,15 +62,12 @@ class OrdersService:
 
     @batch_handler("products", "stocks_reserved", for_ever=True)
     def on_stocks_reserved(self, events: list[dict[str, Any]]) -> None:
-        reserved = wire.reserved_orders(events)
-        if abandoned := recovery.abandoned(self.store, reserved, wire.latest(events)):
-            requests = [wire.request_from_reserved(reserved[order_id]) for order_id in abandoned]
-            recovery.place_abandoned(self.store, self.products, self.users, requests)
+        reserved, reserved_at = wire.reserved_orders(events), wire.latest(events)
+        recovery.complete_reserved(self.store, self.products, self.users, reserved, reserved_at)
 
     @timer(interval=1)
     def sweep(self) -> None:
-        while recovery.sweep(self.store, self.products) == recovery.BATCH_SIZE:
-            continue  # a full batch: more orders may be due
+        recovery.sweep_all(self.store, self.products)
 
     def _place(self, orders: list[Any]) -> list[Outcome[Order]]:
         requests = Outcome.of_each(wire.request_from_wire, orders)

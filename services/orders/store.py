@@ -75,10 +75,10 @@ class OrdersTransaction(PublishingTransaction):
     def add_pending(
         self, requests: Sequence[Request], lease: timedelta, *, all_or_none: bool = False
     ) -> None:
-        """Write pending orders, leased to the caller; `added` has them once the writes are sent.
+        """Write pending orders, leased to the caller. `added` has them once the writes are sent.
 
-        An order that exists, or whose customer is unknown, is left out. With `all_or_none` sending the writes
-        raises StaleWrite for it.
+        An order that exists, or whose customer is unknown, is left out. With `all_or_none` the writes raise
+        StaleWrite in this case.
         """
         by_id = {request.order_id: request for request in requests}
 
@@ -178,7 +178,7 @@ class OrdersTransaction(PublishingTransaction):
         ).all()
 
     def lease(self, order_ids: Sequence[str], lease: timedelta) -> set[str]:
-        """Lease those of these pending orders whose lease is over. Returns their ids."""
+        """Lease the pending orders among `order_ids` whose lease is over. Returns their ids."""
         now = self.now()
         free = orders.c.id.in_(order_ids) & (orders.c.status == domain.PENDING) & (orders.c.due_at <= now)
         taken = orders.update().where(free).values(due_at=now + lease).returning(orders.c.id)
@@ -190,7 +190,7 @@ class OrdersTransaction(PublishingTransaction):
         self.connection.execute(orders.update().where(is_pending).values(due_at=self.now() + delay))
 
     def customers(self, user_ids: Iterable[str]) -> dict[str, Customer]:
-        """Read the customers of whom there is a copy, by id."""
+        """Read the customers who are known here, by id."""
         rows = select_among(self.connection, tuple(customers.c), customers.c.id, user_ids)
         copies = (Customer(**dict(zip(customers.c.keys(), row, strict=True))) for row in rows)
         return {customer.id: customer for customer in copies}

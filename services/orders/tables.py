@@ -22,7 +22,7 @@ orders = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("confirmed_at", UtcDateTime),
-    # The saga of a pending order: nobody else touches it before `due_at`.
+    # For a pending order: the attempts to settle it, and the end of its lease.
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("due_at", UtcDateTime),
     sa.Index("orders_of_user", "user_id", "created_at", "id"),

@@ -52,12 +52,15 @@ def customer_from_event(event: Mapping[str, Any]) -> Customer:
 
 
 def latest(events: Sequence[Mapping[str, Any]]) -> datetime:
-    """Return the time of the last event."""
+    """Return the time of the newest event."""
     return datetime.fromisoformat(max(event["occurred_at"] for event in events))
 
 
 def reserved_orders(events: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Return the orders of `stocks_reserved` events, not decoded yet, by order id."""
+    """Return the orders of `stocks_reserved` events by order id.
+
+    They are not decoded, because nearly all of them are recorded by the time of the event.
+    """
     return {order["order_id"]: order for event in events for order in event["data"]["orders"]}
 
 

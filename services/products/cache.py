@@ -26,9 +26,9 @@ class ProductCache:
         self._lock = FairLock("the stock of products")
 
     def locked(self) -> AbstractContextManager[None]:
-        """Hold the cache from a decision until its products are put back.
+        """Hold the cache from a decision until the changed products are put back.
 
-        Without it a second decision would be based on products that the first one is about to change.
+        Without the lock a second decision could use products that the first decision is about to change.
         """
         return self._lock.held(LOCK_TIMEOUT_SECONDS)
 
@@ -38,7 +38,7 @@ class ProductCache:
         return time.monotonic() >= self._distrusted_until
 
     def get(self, product_ids: Iterable[str]) -> dict[str, Product]:
-        """Return the cached ones of these products, by id."""
+        """Return the products among `product_ids` that are cached, by id."""
         return {
             product_id: self._products[product_id]
             for product_id in product_ids

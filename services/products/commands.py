@@ -114,8 +114,8 @@ def reserve_stocks(store: ProductsStore, requests: Sequence[ReservationRequest])
 def _reserve_cached(store: ProductsStore, requests: Sequence[ReservationRequest]) -> list[Reservation]:
     """Decide by the cached products, and write in one statement.
 
-    Raises StaleWrite when a product differs from its cached copy, or when a request would be refused, because
-    a stale copy may be the reason. Raises IntegrityError when an order has been decided before.
+    Raises StaleWrite when a product differs from its cached copy. Raises it for a refusal too, because a copy
+    that is stale may be the reason. Raises IntegrityError when an order has been decided before.
     """
     by_order = {request.order_id: request for request in requests}
     if not store.cache.is_trusted or len(by_order) < len(requests):
@@ -175,9 +175,9 @@ def _reserve_locked(store: ProductsStore, requests: Sequence[ReservationRequest]
 def release_stocks(
     store: ProductsStore, order_ids: Sequence[str], cause: tuple[str, str] | None = None
 ) -> None:
-    """Give back the stock of orders. An order without a reservation is refused when it asks for one.
+    """Give back the stock of orders. For an order without a reservation, refuse any later reservation.
 
-    `cause` is the (consumer, event id) of the event that leads to the release: it takes effect once.
+    `cause` is the (consumer, event id) of the event that leads to the release. The event takes effect once.
     """
     with store.transaction() as tx:
         if cause and not tx.is_new(*cause):

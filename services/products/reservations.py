@@ -15,7 +15,7 @@ from typing import Any
 from services.products.domain import Product, existing, with_stock
 from services.rules import Invalid, Refusal, checked_id, checked_lines
 
-MAX_TOTAL_MINOR = 2**53 - 1  # every reader of JSON keeps integers up to this one (RFC 8259, section 6)
+MAX_TOTAL_MINOR = 2**53 - 1  # the largest integer that every JSON reader keeps (RFC 8259, section 6)
 
 RESERVED, REFUSED, RELEASED = "reserved", "refused", "released"
 
@@ -51,7 +51,7 @@ class ReservationRequest:
     user_id: str | None = None
     """The customer. With it the reservation is published in a `stocks_reserved` event."""
     exact: bool = False
-    """Refuse the request when the decision under its id was made for other lines."""
+    """Refuse the request if the earlier decision under its id was made for other lines."""
 
     @property
     def product_ids(self) -> list[str]:
@@ -139,7 +139,7 @@ def repeated(request: ReservationRequest, decision: Reservation) -> Reservation:
 def reserve_all(
     products: Mapping[str, Product], requests: Sequence[ReservationRequest]
 ) -> tuple[list[Reservation], dict[str, Product]]:
-    """Decide request by request: a refused one leaves the stock to those after it.
+    """Decide the requests in sequence. A refused request leaves the stock to the later requests.
 
     Returns a decision for each request, and the products whose stock has changed, by id.
     """
@@ -164,7 +164,7 @@ def _taken(product: Product, quantity: int) -> Product:
 
 
 def release_all(products: Mapping[str, Product], reservations: Sequence[Reservation]) -> dict[str, Product]:
-    """Return the products that get stock back. Only a reservation that is still reserved gives any."""
+    """Return the products that get stock back. Only reservations with the status RESERVED give stock back."""
     changed: dict[str, Product] = {}
     for reservation in reservations:
         if reservation.status == RESERVED:

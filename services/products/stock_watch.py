@@ -19,7 +19,7 @@ MAX_WATCHERS = 20
 """Each watcher occupies a worker of the service for as long as it watches."""
 MAX_QUEUED_EVENTS = 1000
 CLIENT_POLL_SECONDS = 1.0
-"""Between two checks that the client is still connected."""
+"""The time between two checks that the client is still connected."""
 
 _END = None
 

@@ -61,8 +61,8 @@ class ProductsTransaction(PublishingTransaction):
 
     def mark_released(self, order_ids: Sequence[str]) -> None:
         if order_ids:
-            these = among(self.connection, reservations.c.order_id, order_ids)
-            self.connection.execute(reservations.update().where(these).values(status=RELEASED))
+            is_released = among(self.connection, reservations.c.order_id, order_ids)
+            self.connection.execute(reservations.update().where(is_released).values(status=RELEASED))
 
 
 class ProductsStore(PublishingStore[ProductsTransaction]):

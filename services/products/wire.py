@@ -123,7 +123,7 @@ def stock_changes(changed: Iterable[Product]) -> list[tuple[StockChanged, int]]:
 def stocks_reserved(
     requests: Mapping[str, ReservationRequest], decisions: Sequence[Reservation]
 ) -> list[tuple[StocksReserved, int]]:
-    """Make one event of the new reservations whose requests name a customer; none if there are none."""
+    """Return an event of the new reservations whose requests name a customer. Return none without any."""
     orders: list[ReservedOrder] = []
     for decision in decisions:
         user_id = requests[decision.order_id].user_id

@@ -10,9 +10,8 @@ from typing import Any
 from nameko_mesh.outcome import Outcome
 from nameko_mesh.sql import as_row, retry_on_conflict
 from services.rules import Invalid, checked_id
-from services.users import domain
+from services.users import domain, wire
 from services.users.domain import User
-from services.users.events import UserRegistered, UserUpdated
 from services.users.passwords import hash_password, matches
 from services.users.store import UsersStore, UsersTransaction
 
@@ -36,12 +35,12 @@ def authenticate_user(store: UsersStore, email: Any, password: Any) -> User:
     try:
         address, secret = domain.normal_email(email), domain.checked_password(password)
     except Invalid:
-        raise domain.WrongCredentials("the e-mail address or the password is wrong") from None
+        raise domain.WrongCredentials from None
     with store.transaction(read_only=True) as tx:
         credentials = tx.credentials(address)
     user, password_hash = credentials or (None, None)
     if not matches(password_hash, secret) or user is None:
-        raise domain.WrongCredentials("the e-mail address or the password is wrong")
+        raise domain.WrongCredentials
     return user
 
 
@@ -68,7 +67,7 @@ def register_user(
     def register(tx: UsersTransaction) -> tuple[User, str]:
         _check_email_free(tx, user)
         tx.add(user, password_hash)
-        tx.publish([(UserRegistered(user_id=user.id, name=user.name, email=user.email), user.version)])
+        tx.publish([wire.user_registered(user)])
         return user, password_hash
 
     return _once(store, command_id, ("register_user", user.name, user.email), register, password)
@@ -86,8 +85,7 @@ def update_user(
 ) -> User:
     """Change the name, the e-mail address or the password. Raises Invalid, UnknownUser or EmailTaken."""
     checked_id(user_id, "user_id")
-    if name is None and email is None and password is None:
-        raise Invalid("nothing to change: expected name, email or password", "name")
+    domain.check_change(name, email, password)
     password_hash = None if password is None else hash_password(domain.checked_password(password))
 
     def update(tx: UsersTransaction) -> tuple[User, str | None]:
@@ -96,7 +94,7 @@ def update_user(
         _check_email_free(tx, user)
         tx.save(user, password_hash)
         if (user.name, user.email) != (before.name, before.email):
-            tx.publish([(UserUpdated(user_id=user.id, name=user.name, email=user.email), user.version)])
+            tx.publish([wire.user_updated(user)])
         return user, password_hash
 
     command = ("update_user", user_id, name, email, password is None)
@@ -113,8 +111,8 @@ def _once(
 ) -> User:
     """Execute a command, or repeat its first answer. Raises KeyReused if it came with another password.
 
-    The password is not part of `command`, because the fingerprint of a command is a fast hash, which is easy
-    to guess. The answer has the slow hash of the password instead.
+    `command` leaves out the password, because a command is stored as a fast hash, which is easy to guess. The
+    stored answer has the slow hash of the password instead.
     """
 
     def answer() -> dict[str, Any]:

@@ -33,9 +33,12 @@ class KeyReused(Refusal):
 
 
 class WrongCredentials(Refusal):
-    """The e-mail address or the password is wrong. The message does not say which."""
+    """The message does not say which of the two is wrong, so that nobody can search for addresses."""
 
     slug = "unauthenticated"
+
+    def __init__(self) -> None:
+        super().__init__("the e-mail address or the password is wrong")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,12 @@ class User:
 def new_user(*, user_id: str, name: Any, email: Any, now: datetime, role: str = USER) -> User:
     """Make a user of unchecked input. Raises Invalid naming the first field that is wrong."""
     return User(id=user_id, name=checked_name(name), email=normal_email(email), role=role, created_at=now)
+
+
+def check_change(name: Any, email: Any, password: Any) -> None:
+    """Raise Invalid when there is nothing to change."""
+    if name is None and email is None and password is None:
+        raise Invalid("nothing to change: expected name, email or password", "name")
 
 
 def changed(user: User, *, name: Any = None, email: Any = None) -> User:

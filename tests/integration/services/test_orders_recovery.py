@@ -218,3 +218,10 @@ def test_cancelled_order_ignores_a_late_reservation(store):
     reservation = {"order_id": pending.id, "items": [], "currency": "USD"}
     after = commands.settle(store, {pending.id: pending}, {pending.id: Outcome(reservation)})
     assert after[pending.id].status == domain.CANCELLED
+
+
+def test_sweep_goes_on_until_a_batch_is_not_full(monkeypatch):
+    counts = [recovery.BATCH_SIZE, recovery.BATCH_SIZE, 3, 0]
+    monkeypatch.setattr(recovery, "sweep", lambda store, products: counts.pop(0))
+    recovery.sweep_all(None, None)
+    assert counts == [0]

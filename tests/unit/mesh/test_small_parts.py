@@ -26,6 +26,7 @@ from services.orders.events import OrderPlaced
         (5, "EUR", 0.05, "0.05 EUR"),
         (500, "JPY", 500, "500 JPY"),
         (1234, "KWD", 1.234, "1.234 KWD"),
+        (12345, "CLF", 1.2345, "1.2345 CLF"),
         (None, "USD", None, ""),
         (1, None, None, ""),
     ],

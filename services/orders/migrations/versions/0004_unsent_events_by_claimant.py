@@ -1,6 +1,7 @@
 """unsent events by claimant
 
-Whoever writes an event asks what of its aggregate is in other hands: without reading its own over.
+Before it claims an event, the insert looks for unsent rows that other relays have claimed. The index spares it
+the rows that its own relay has claimed.
 
 Revision: 0004, after 0003
 """

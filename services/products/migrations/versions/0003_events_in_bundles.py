@@ -34,7 +34,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     if op.get_bind().scalar(sa.text('SELECT count(*) FROM outbox WHERE sent_at IS NULL')):
-        raise RuntimeError('there are unsent events, which the older relay can not read: let them be sent first')
+        raise RuntimeError('the older relay cannot read the unsent events: wait until all events are sent')
     op.execute('DELETE FROM outbox')
     with op.batch_alter_table('outbox', schema=None) as batch_op:
         batch_op.add_column(sa.Column('envelope', sa.JSON(), nullable=False))

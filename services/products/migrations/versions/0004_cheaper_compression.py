@@ -1,7 +1,7 @@
 """cheaper compression
 
-Events are compressed by LZ4 where PostgreSQL has it (it is a choice of whoever built it): its own method
-takes about a twelfth of all that an order costs it.
+Compress events by LZ4 if PostgreSQL was built with it. PostgreSQL's own method takes about a twelfth of the CPU
+that PostgreSQL spends on an order.
 
 Revision: 0004, after 0003
 """
