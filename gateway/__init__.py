@@ -1,4 +1,4 @@
-"""The HTTP gateway in front of the Nameko services. It keeps no state that outlives a request.
+"""The HTTP gateway in front of the Nameko services. It stores nothing: its caches end with the process.
 
 The gateway runs on asyncio, in a process of its own that must not be monkey-patched. Nothing in this package
 imports eventlet, Nameko or kombu. The packages stand in layers, from the top down:

@@ -7,18 +7,18 @@ requests.
 Why: FastAPI resolves the dependencies of a route anew for each request, behind eight layers of middleware.
 That costs more than the gateway's own code.
 
-What it gains: an order costs 51 us of CPU instead of 295, and a read 21 us instead of 203. Both times are
-without a server and services. To measure them again:
+What it gains: an order costs 51 us of CPU instead of 295. A read costs 21 us instead of 203. Server and
+services are not included. To measure again:
 
     python -m bench.tricks.gateway
 
 The whole system, on two cores (orders/s at 64 and at 256 clients, reads/s at 64 clients):
 
     plain FastAPI    3,350    3,743     5,213
-    this front       4,045    5,650    15,104
+    the fast path    4,045    5,650    15,104
 
-When to delete it: when plain FastAPI serves nine tenths of the rates of this front. FastAPI has both routes
-as well, so nothing else changes.
+When to delete it: when plain FastAPI serves nine tenths of the rates of the fast path. FastAPI has both
+routes as well, so nothing else changes.
 
 An example: `GET /products/P001` matches the second route. `_show_product` checks the id, starts the deadline
 and calls the endpoint `show_product`. FastPath adds the headers that RequestLimits adds, sends the response

@@ -45,7 +45,7 @@ class Lifecycle:
     def not_ready(self) -> str | None:
         """Return the reason to send no requests to this instance, or None when it is ready."""
         if self._draining:
-            return "this instance is about to leave"
+            return "this instance is shutting down"
         return None if self._mesh.is_connected else "the broker is not connected"
 
     async def start(self) -> None:

@@ -55,11 +55,11 @@ class Metrics:
             ["to"],
             registry=self.registry,
         )
-        self._seconds_of = cache(self.seconds.labels)
+        self._seconds_by_labels = cache(self.seconds.labels)
         """A cache, because `labels` takes as long as `observe` (`python -m bench.tricks.gateway`)."""
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        self._seconds_of(method, route, str(status)).observe(seconds)
+        self._seconds_by_labels(method, route, str(status)).observe(seconds)
 
     def on_batch(self, method: str, size: int) -> None:
         self.batch_items.labels(method).observe(size)

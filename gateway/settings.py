@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     GATEWAY_CALLS: Annotated[int, Field(gt=0)] = 1000
     """The number of calls that may be in flight. Further calls are refused with 503."""
     GATEWAY_CALLS_PER_TARGET: Annotated[int, Field(gt=0)] = 500
-    """The same limit for one service and for one instance, so that a slow one does not take up all calls."""
+    """The same limit for one service and for one instance, so that slow calls leave room for others."""
     GATEWAY_BATCH: Annotated[int, Field(gt=0, le=1000)] = 100
     """The number of orders, or of reads of products, that travel in one batch at most."""
     GATEWAY_LANES: Annotated[int, Field(gt=0)] = 3

@@ -31,10 +31,10 @@ class Follower:
         self.ended = False
 
     async def next(self, max_seconds: float) -> Mapping[str, Any] | None:
-        """Return the next event. Return None when the caller has to read the order's status itself.
+        """Return the next event, or None when the caller has to read the order's status itself.
 
-        That is so after `max_seconds` without an event, when events may have been lost, and when the
-        stream has to end.
+        Return None after `max_seconds` without an event, after a possible loss of events, and at the end of
+        the stream.
         """
         try:
             async with asyncio.timeout(max_seconds):

@@ -11,14 +11,11 @@ from starlette.responses import Response
 from nameko_mesh.errors import Refused
 
 from ..clients.context import require_text
-from ..schemas import responses
+from ..schemas import requests, responses
 from .dependencies import GatewayDep, RequestContext
 from .responses import BACKEND_PROBLEMS, json_response, problem_responses
 
 router = APIRouter(tags=["auth"])
-
-_MAX_EMAIL_LENGTH = 254
-_MAX_PASSWORD_LENGTH = 128
 
 
 @router.post(
@@ -36,7 +33,10 @@ async def log_in(
     address = request.client.host if request.client else "unknown"
     with gateway.throttle.attempt(form.username, address):
         # No user has such credentials. Refuse them in the words of users, but without the cost of a hash.
-        if len(form.username) > _MAX_EMAIL_LENGTH or len(form.password) > _MAX_PASSWORD_LENGTH:
+        if (
+            len(form.username) > requests.MAX_EMAIL_LENGTH
+            or len(form.password) > requests.MAX_PASSWORD_LENGTH
+        ):
             raise _wrong_credentials()
         user = await gateway.users.authenticate(context, form.username, form.password)
     token = gateway.tokens.issue(require_text(user, "id"), require_text(user, "role"))

@@ -141,9 +141,8 @@ async def cancel_order(caller: Caller, id: OrderId, gateway: GatewayDep, context
 )
 async def follow_order(caller: Caller, id: OrderId, gateway: GatewayDep, context: RequestContext) -> Response:
     """Stream the present status of an order, then each change, until the status is final."""
-    follower = gateway.feed.follow(
-        id
-    )  # before the status is read, so that no change is missed between the two
+    # Follow before the status is read, so that no change between the two is missed.
+    follower = gateway.feed.follow(id)
     try:
         status = require_text(await _get_visible_order(caller, id, gateway, context), "status")
     except BaseException:

@@ -21,6 +21,8 @@ from pydantic import (
 )
 
 ID = r"^[A-Za-z0-9._:-]{1,64}$"
+MAX_EMAIL_LENGTH = 254
+MAX_PASSWORD_LENGTH = 128
 MAX_LINES = 100
 MAX_QUANTITY = 1_000_000
 MAX_PRICE_MINOR = 10**12
@@ -35,7 +37,8 @@ def _printable(text: str) -> str:
 
 Id = Annotated[str, StringConstraints(pattern=ID)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
-Password = Annotated[str, StringConstraints(min_length=8, max_length=128)]
+Password = Annotated[str, StringConstraints(min_length=8, max_length=MAX_PASSWORD_LENGTH)]
+Email = Annotated[EmailStr, Field(max_length=MAX_EMAIL_LENGTH)]
 Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
 Price = Annotated[int, Field(ge=0, le=MAX_PRICE_MINOR)]
 Stock = Annotated[int, Field(ge=0, le=MAX_QUANTITY)]
@@ -98,13 +101,13 @@ PlaceOrder = Annotated[
 
 class NewUser(Request):
     name: Name
-    email: Annotated[EmailStr, Field(max_length=254)]
+    email: Email
     password: Password
 
 
 class UserChanges(_Changes):
     name: Name | None = None
-    email: Annotated[EmailStr, Field(max_length=254)] | None = None
+    email: Email | None = None
     password: Password | None = None
 
 

@@ -74,7 +74,7 @@ class BodyLimit:
     async def discard(self, receive: Receive, deadline: float) -> None:
         """Read the rest of a body, up to a bound, so that its client gets the response.
 
-        Without it the connection would be reset while the client still sends, and the response would be lost
+        If the server closed the connection while the client still sends, the response would be lost
         (RFC 9112, section 9.6).
         """
         remaining = _DISCARD_FACTOR * self._max_bytes

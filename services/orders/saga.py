@@ -98,8 +98,8 @@ def _reported(error: Exception) -> MeshError:
 def reserve_first(store: OrdersStore, products: Products, requests: Requests) -> tuple[Answers, Reservations]:
     """Reserve the stock, then record the orders as confirmed.
 
-    Returns the outcomes of orders that are confirmed or whose key is taken, and all decisions of products. The
-    other orders are left to `record_first`.
+    Returns the outcomes of orders that are confirmed or whose key is taken, and the decisions of products.
+    The other orders are left to `record_first`.
     """
     customers = commands.known_customers(store, (request.user_id for request in requests.values()))
     reservations = _reserve_new(store, products, requests.values(), customers)

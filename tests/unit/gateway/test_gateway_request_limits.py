@@ -39,7 +39,7 @@ async def test_instance_is_ready_while_the_broker_is_connected(http, mesh, is_pr
 async def test_draining_instance_is_not_ready(http, app, is_problem):
     await app.state.lifecycle.drain()
 
-    assert "leave" in is_problem(await http.get("/ready"), 503, "unavailable")["detail"]
+    assert "shutting down" in is_problem(await http.get("/ready"), 503, "unavailable")["detail"]
 
 
 async def test_lifespan_connects_and_disconnects(app, mesh):
