@@ -1,9 +1,7 @@
-"""The outbox: events reach the broker at least once and in order, because they are committed with their
-cause.
+"""The outbox: events are committed with the change that causes them, and published at least once, in order.
 
-Four nouns: an *envelope* is one event; an *outbox row* holds the envelopes of one type that one transaction
-has published; a *message* holds rows that leave together; a *publish result* is the broker's answer to a
-message.
+An *envelope* is one event. An *outbox row* holds the envelopes of one type of one transaction. A *message*
+holds rows that leave together. A *publish result* is the broker's answer to a message.
 
     tx.publish(event, version)                        transaction
         | envelopes, grouped by type into rows        rows, insertion, insert.sql
@@ -22,9 +20,13 @@ message.
         v
     queue of a handler                                events.handler, events.batches
 
-To take it alone: inherit from PublishingTransaction and PublishingStore, inject the store by
-PublishingDatabase, add an OutboxRelay to the service, and migrate `nameko_mesh.sql.SCHEMA` and `SCHEMA`.
-docs/extending.md has an example that a test runs.
+To use the outbox alone, without other parts of nameko_mesh in the service:
+
+1. inherit from PublishingTransaction and PublishingStore (example: outbox/transaction.py);
+2. inject the store by PublishingDatabase, and add an OutboxRelay to the service;
+3. migrate `nameko_mesh.sql.SCHEMA` and `SCHEMA` by `nameko_mesh.sql.migrations.upgrade`.
+
+docs/extending.md has a complete example that a test runs.
 """
 
 from nameko_mesh.outbox.handoff import Handoff

@@ -17,21 +17,22 @@ from nameko_mesh.outbox.transaction import PublishingStore, PublishingTransactio
 from nameko_mesh.sql.db_clock import clock
 from nameko_mesh.sql.reads import among
 
-_CLAIM_LOCK = 0x6D7963  # "myc": serialises the claims of several relays on PostgreSQL
+_CLAIM_LOCK = 0x6D7963
+"""Key of the advisory lock that serialises the claims of several relays on PostgreSQL. Any fixed number."""
 
 
 class OutboxTransaction(PublishingTransaction):
     """Reads and writes outbox rows."""
 
     def has_due(self) -> bool:
-        """Return True if there may be a row to claim. It reads one row, because there rarely is one."""
-        return self.connection.execute(_one_due(self.connection.dialect.name)).first() is not None
+        """Return True if there may be a row to claim. Cheaper than `claim`, and mostly False."""
+        return self.connection.execute(_due_row(self.connection.dialect.name)).first() is not None
 
     def claim(self, claimant: str, limit: int) -> list[OutboxRow]:
         """Claim the oldest unsent rows and return them in order.
 
         A row waits while an older row of one of its aggregates is claimed by another relay, or waits itself.
-        Relays claim one after the other, so that none overlooks what another is just claiming.
+        Relays claim one after the other, so that each sees the claims of the others.
         """
         if self.connection.dialect.name == "postgresql":
             self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CLAIM_LOCK)))
@@ -66,18 +67,20 @@ class OutboxTransaction(PublishingTransaction):
         return due
 
     def mark_sent(self, claimant: str, seqs: Sequence[int]) -> None:
-        """Mark rows as sent, except those that another relay has claimed meanwhile."""
+        """Mark rows as sent, except rows that another relay has claimed meanwhile."""
         sent = {"expected": claimant, "sent_at": datetime.now(UTC)}
         rows = [{"seq": seq, **sent} for seq in seqs]
         self.writes.update(outbox, rows, ("sent_at",), if_still="claimed_by", all_or_none=False)
 
     def release(self, claimant: str, seqs: Sequence[int], until: datetime | None = None) -> None:
-        """Give rows back. Another relay may claim them at once, or from `until` on."""
-        mine = among(self.connection, outbox.c.seq, seqs) & (outbox.c.claimed_by == claimant)
-        self.connection.execute(outbox.update().where(mine).values(claimed_by=None, claimed_until=until))
+        """End the claim of rows. Any relay may claim them at once, or from `until` on."""
+        still_claimed = among(self.connection, outbox.c.seq, seqs) & (outbox.c.claimed_by == claimant)
+        self.connection.execute(
+            outbox.update().where(still_claimed).values(claimed_by=None, claimed_until=until)
+        )
 
     def prune(self, age: timedelta, limit: int) -> int:
-        """Delete those of the `limit` oldest rows that were sent longer ago than `age`. Return how many."""
+        """Delete rows that were sent longer ago than `age`, among the `limit` oldest. Return their number."""
         oldest = sa.select(outbox.c.seq, outbox.c.sent_at).order_by(outbox.c.seq).limit(limit).subquery()
         old = sa.select(oldest.c.seq).where(oldest.c.sent_at < self.now() - age)
         return int(self.connection.execute(outbox.delete().where(outbox.c.seq.in_(old))).rowcount)
@@ -91,7 +94,7 @@ def _outbox_row(
 
 
 @cache
-def _one_due(dialect: str) -> sa.Select[int]:
+def _due_row(dialect: str) -> sa.Select[int]:
     """Build the query once, because building it takes longer than executing it."""
     is_due = sa.or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= clock(dialect))
     return sa.select(outbox.c.seq).where(unsent).where(is_due).limit(1)

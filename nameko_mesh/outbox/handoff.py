@@ -1,4 +1,7 @@
-"""Hands committed outbox rows to the relay of the same process, in memory."""
+"""Passes committed outbox rows to the relay of the same process, in memory.
+
+`outbox.transaction` offers the rows after the commit, and `outbox.relay` takes them.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,21 @@ from nameko_mesh.outbox.insertion import CLAIM
 from nameko_mesh.outbox.rows import OutboxRow
 
 MAX_ROWS_IN_MEMORY = 1000
-"""Rows that wait in memory for the relay of their process. Later rows wait in the table alone."""
+"""Limit of the rows that wait in memory. Later rows wait in the table alone."""
 
 MAX_EVENTS_TAKEN = 500
-"""Events that the relay takes at once. They fill a few messages, so nobody should wait for more."""
+"""Limit of the events that the relay takes at once. So many fill a few messages."""
 
 
 class ClaimsLost(Exception):
-    """The rows in memory can't be published under their claim: it expires soon, or a commit's outcome is
-    unknown."""
+    """The rows in memory can't be published: their claim expires soon, or a commit's outcome is unknown."""
 
 
 class Handoff:
     """Keeps rows that this process has claimed and committed, and wakes its relay.
 
-    `claimant` is the name under which new rows are claimed. It is None while no relay runs here, or while the
-    relay can't publish: new rows are then left for any relay to find.
+    `claimant` is the name under which new rows are claimed. The name is None while no relay runs here, or
+    while the relay can't publish. New rows are then left for any relay to find.
     """
 
     def __init__(self) -> None:
@@ -45,20 +47,22 @@ class Handoff:
         """True when as many events wait as the relay takes at once."""
         return sum(row.size for _, row in self._rows) >= MAX_EVENTS_TAKEN
 
-    def offer(self, rows: Sequence[OutboxRow], claimant: str | None, *, others: bool) -> None:
+    def offer(self, rows: Sequence[OutboxRow], claimant: str | None, *, has_unclaimed: bool) -> None:
         """Hand over committed rows that were claimed under `claimant`.
 
-        `others` says that the transaction wrote rows without a claim, which the relay has to search for.
+        With `has_unclaimed` the transaction also wrote rows without a claim. The relay must search for them.
         """
         if claimant == self.claimant:
             now = time.monotonic()
             self._rows.extend((now, row) for row in rows)
-        self._has_unclaimed = self._has_unclaimed or others
+        self._has_unclaimed = self._has_unclaimed or has_unclaimed
         self.wake()
 
     def outcome_unknown(self, claimant: str) -> None:
-        """A commit's outcome is unknown. Stop claiming under this id, or newer events may be
-        published first."""
+        """Stop claiming under this name, because a commit's outcome is unknown.
+
+        Its events may be committed and unsent. Newer events under the same name could be published first.
+        """
         if claimant == self.claimant:
             self.claimant = None
             self._has_unknown_outcome = True
@@ -67,8 +71,8 @@ class Handoff:
     def take(self, max_events: int) -> list[OutboxRow]:
         """Take the oldest rows, up to `max_events` events.
 
-        Raises ClaimsLost when the rows must be published under another claim: `rename_claimant` gives them
-        up.
+        Raises ClaimsLost when the rows can't be published under their claim. Then call `rename_claimant`,
+        which gives the rows up.
         """
         has_unknown_outcome, self._has_unknown_outcome = self._has_unknown_outcome, False
         if has_unknown_outcome:

@@ -1,5 +1,5 @@
--- Insert the rows of one transaction. Claim each for {5}, the relay of this process, unless an older row of one of
--- its aggregates is in other hands: it must then wait behind that row, and a relay finds it later.
+-- Insert the rows of one transaction. Claim each row for {5}, the relay of this process. Exception: an older unsent
+-- row of one of its aggregates has another claimant or none. The new row must wait behind that row; a relay finds it.
 INSERT INTO outbox (first_event_id, type, awaited, aggregate_ids, envelopes, created_at,
                     claimed_by, claimed_until)
 WITH new AS (
@@ -9,9 +9,9 @@ WITH new AS (
          AS given(first_event_id, type, awaited, aggregates, envelopes, number)
 ),
 others AS (
-    -- Rows in other hands. Whoever publishes for an aggregate has changed its row, and this transaction has
-    -- seen that change, so no such outbox row is missed. Most unsent rows are this claimant's own: the ranges on
-    -- both sides of its name skip them. ORDER BY makes PostgreSQL use the index by claimant.
+    -- Unsent rows of other claimants, or of none. A publisher of an aggregate has changed the aggregate's row, and
+    -- this transaction has seen that change. So no such outbox row is missed. Most unsent rows belong to this
+    -- claimant: the ranges on both sides of its name skip them. ORDER BY makes PostgreSQL use the index by claimant.
     (SELECT aggregate_ids FROM outbox WHERE sent_at IS NULL AND claimed_by IS NULL ORDER BY claimed_by)
     UNION ALL SELECT aggregate_ids FROM outbox WHERE sent_at IS NULL AND claimed_by < {5}
     UNION ALL SELECT aggregate_ids FROM outbox WHERE sent_at IS NULL AND claimed_by > {5}
@@ -21,7 +21,7 @@ SELECT first_event_id, type, awaited, aggregate_ids, envelopes::json, clock_time
        CASE WHEN claimant IS NOT NULL THEN clock_timestamp() + interval '$claim_seconds s' END
 FROM (
     SELECT new.*, CASE
-        -- With too many rows to compare, claim nothing: a relay sorts it out.
+        -- With too many rows to compare, claim nothing: a relay claims the rows in order.
         WHEN (SELECT count(*) FROM others) < $max_rows_compared
         AND NOT EXISTS (SELECT FROM others WHERE others.aggregate_ids && new.aggregate_ids)
         THEN {5} END AS claimant

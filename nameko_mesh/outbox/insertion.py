@@ -1,7 +1,8 @@
 """Turns published envelopes into outbox rows, and into the statement that inserts and claims them.
 
-On PostgreSQL the statement claims the rows for the relay of its own process, which then gets them in memory
-(outbox.handoff) and need not search for them. If that fails, the claim expires and any relay finds the rows.
+On PostgreSQL the statement also claims the rows for the relay of its own process. That relay gets the rows in
+memory (outbox.handoff), and need not search for them. If the process dies, the claim expires and any relay
+finds the rows. `insert.sql` decides whether a row may be claimed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from nameko_mesh.sql.sql_file import load_sql
 from nameko_mesh.sql.write_batch import Row, Statement
 
 CLAIM = timedelta(seconds=10)
-"""The lifetime of a claim. A relay publishes for half of it and gives the rest back."""
+"""The lifetime of a claim. A relay publishes for half of this time, and then releases the unsent rows."""
 MAX_ROWS_COMPARED = 100
-"""With more rows in other hands, a new row is not claimed."""
+"""With more unsent rows of other claimants than this, a new row is not claimed."""
 
 _INSERT = load_sql(
     __package__, "insert.sql", claim_seconds=CLAIM.total_seconds(), max_rows_compared=MAX_ROWS_COMPARED
@@ -52,8 +53,7 @@ class NewRow(NamedTuple):
         )
 
     def for_sqlalchemy(self) -> Row:
-        """Return the row for SQLite, where the relay searches for all rows, because it is their
-        only sender."""
+        """Return the row for SQLite, without a claim: there the relay searches the table for all rows."""
         return {
             "first_event_id": self.first_event_id,
             "type": self.type,
@@ -88,9 +88,9 @@ def _new_row(envelopes: Sequence[Envelope]) -> NewRow:
 def insert(
     rows: Sequence[NewRow], claimant: str | None, on_claimed: Callable[[list[OutboxRow]], None]
 ) -> Statement:
-    """Return the statement that inserts the rows. `on_claimed` gets the rows that it has claimed.
+    """Return the statement that inserts the rows. `on_claimed` gets the rows that the statement has claimed.
 
-    Nothing is claimed without a claimant, or on SQLite.
+    Without a claimant, or on SQLite, it claims nothing.
     """
 
     def execute(connection: sa.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Messages: outbox rows of one type that leave together."""
+"""Joins outbox rows of one type into the messages that leave together."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class EventMessage:
 
 
 def messages_of(rows: Iterable[OutboxRow]) -> list[EventMessage]:
-    """Group rows into as few messages as keep the order of the events of each aggregate.
+    """Group rows into few messages that keep the order of the events of each aggregate.
 
-    A handler takes the events of one message one after the other. An event that was committed alone travels
-    alone, because a handler works on several messages at once.
+    A handler takes the events of one message one after the other, but several messages at once. So an event
+    that was committed alone travels alone.
     """
     groups = group(
         rows,

@@ -1,7 +1,7 @@
-"""Publishes messages of events on both exchanges: bundles for handlers of the mesh, single events for others.
+"""Publishes events on two exchanges: bundles for handlers of nameko_mesh, single events for others.
 
-events.exchanges shows the exchanges. Single events are published only while some queue takes them: the first
-event of each type asks for that.
+`events.exchanges` shows the exchanges. Single events are published only while some queue takes them. The
+first event of each type is published as mandatory, to find that out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nameko_mesh.outbox.messages import EventMessage
 
 CONFIRM_TIMEOUT_SECONDS = 3.0
 MAX_UNCONFIRMED = 500
-"""Messages that are published before the first of their confirms is awaited."""
+"""Limit of the messages that are published before their confirms are awaited."""
 
 
 class EventPublisher:
@@ -57,13 +57,12 @@ class EventPublisher:
         firsts: Mapping[str, EventMessage],
         listened: Mapping[str, PublishResult],
     ) -> list[set[PublishResult]]:
-        """Publish the single events of types that a queue takes, except the first, which left as
-        the probe."""
+        """Publish the single events of types that a queue takes, except the probes, which have left."""
         singles = [
             (number, self._single(message, event_id, body, mandatory=message.awaited))
             for number, message in enumerate(messages)
             if listened[message.type] is PublishResult.CONFIRMED
-            for event_id, body in message.events()[message is firsts[message.type] :]
+            for event_id, body in message.events()[1 if message is firsts[message.type] else 0 :]
         ]
         results: list[set[PublishResult]] = [set() for _ in messages]
         for start in range(0, len(singles), MAX_UNCONFIRMED):

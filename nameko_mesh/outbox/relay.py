@@ -1,8 +1,11 @@
 """The outbox relay: publishes committed events, at least once and in order.
 
-The relay takes rows from the handoff of its process, searches the table for rows that others left behind,
-publishes them with confirms, and marks them sent. A relay that dies leaves its claims to expire, and another
-takes over.
+The relay takes rows from the handoff of its process, and searches the table for rows that were left behind.
+It publishes the rows with confirms, and marks them sent. When a relay dies, its claims expire and another
+relay takes over.
+
+A failure of the broker or of the database never ends the loop (`_run`): the relay gives its claims up and
+tries again after a pause. `_release` decides what happens to rows that the broker refused.
 """
 
 from __future__ import annotations
@@ -37,16 +40,16 @@ MAX_ROWS_CLAIMED = 200
 POLL_SECONDS = 1.0
 """Interval of the search for rows that a dead relay, or another instance, has left behind."""
 GATHER_SECONDS = 0.2
-"""Events that follow others wait this long at most, so that under load many transactions share a message.
-Events after a pause leave at once."""
+"""Longest delay of events that follow others, so that under load many transactions share a message. Events
+after a pause leave at once."""
 MARK_SECONDS = 0.5
-"""Sent rows wait this long at most to be marked together, because a transaction for a few rows costs more
-than sending them. If the process dies before, they are sent again."""
+"""Longest delay until sent rows are marked. They are marked together, because a transaction for a few rows
+costs more than sending them. If the process dies before, the rows are sent again."""
 RETRY_PAUSE = timedelta(seconds=2)
-"""Rows with an event that no queue takes, or that the broker rejects, wait this long for the next attempt."""
+"""Delay of the next attempt for rows with an event that no queue takes, or that the broker rejects."""
 
 KEEP_SENT = timedelta(hours=1)
-"""Sent rows stay in the table this long, for people to look at."""
+"""Age at which sent rows are deleted. Until then people can look at them."""
 PRUNE_SECONDS = 60.0
 PRUNE_BATCH = 1000
 
@@ -58,14 +61,14 @@ class OutboxRelay(DependencyProvider):
     outbox = SharedHandoff()
     schemas = (SCHEMA,)
     plans_by_index = True
-    """The statement that inserts rows must never scan the table: see sql.postgresql."""
+    """The statement that inserts rows must never scan the table (sql.postgresql)."""
 
     def setup(self) -> None:
         self._claimant = str(uuid.uuid4())
         self._stopping = Event()
         self._next_poll = self._mark_at = self._gather_from = 0.0
         self._sent: list[int] = []
-        """Rows that the broker has and that are not marked yet."""
+        """Numbers of rows that the broker has confirmed, and that are not marked as sent yet."""
         self._next_pruning = time.monotonic() + PRUNE_SECONDS
         self._publisher = EventPublisher(self.container.service_name)
 
@@ -90,25 +93,25 @@ class OutboxRelay(DependencyProvider):
             try:
                 is_busy = self._relay_once()
                 failures = 0
-            except Exception as error:  # broker or database away: nothing is lost, only late
+            except Exception as error:  # broker or database is down: rows are late, and none is lost
                 failures, is_busy = failures + 1, False
                 self._give_up_claims()
                 log.warning("outbox relay: %s: %s", type(error).__name__, error)
-            if failures:  # new commits are no reason to try sooner
+            if failures:  # a new commit must not shorten the pause
                 self._stopping.wait(back_off(failures))
             elif not is_busy and not self._stopping.is_set():
                 self._handoff.wait(self._idle_seconds())
         self._drain()
 
     def _relay_once(self) -> bool:
-        """Publish what is there. Return True if there is more."""
+        """Publish the waiting rows, up to a limit. Return True if there may be more."""
         self._gather()
         is_busy = self._relay_handoff()
-        is_busy = self._relay_left_behind() or is_busy  # rows left behind get their turn under load, too
+        is_busy = self._relay_left_behind() or is_busy  # under load, too, rows left behind are published
         if len(self._sent) >= MAX_ROWS_CLAIMED or self._idle_seconds() <= 0:
             self._mark_sent()
         self._prune_when_due()
-        if not is_busy:  # with a backlog, new rows are better claimed in their turn
+        if not is_busy:  # in a backlog, rows are claimed from the table in order
             self._handoff.rename_claimant(self._claimant)
         return is_busy
 
@@ -126,17 +129,20 @@ class OutboxRelay(DependencyProvider):
             self._stopping.wait(seconds)
 
     def _idle_seconds(self) -> float:
-        """Seconds until there is something to do without new events."""
+        """Return the seconds until work is due without new events."""
         return self._mark_at - time.monotonic() if self._sent else POLL_SECONDS
 
     def _give_up_claims(self) -> list[OutboxRow]:
-        """Change the claimant, so that no new event overtakes rows claimed before. Return the unsent rows."""
+        """Change the claimant, so that no new event overtakes rows claimed before.
+
+        Return the rows that were in memory.
+        """
         self._claimant = str(uuid.uuid4())
         self._sent.clear()
         return self._handoff.rename_claimant(None)
 
     def _relay_handoff(self) -> bool:
-        """Publish rows that this process has just committed. Return True if there were any."""
+        """Publish rows that this process has just committed. Return False if there were none."""
         rows = self._handoff.take(MAX_EVENTS_TAKEN)
         if rows:
             self._gather_from = time.monotonic()
@@ -144,7 +150,7 @@ class OutboxRelay(DependencyProvider):
         return bool(rows)
 
     def _relay_left_behind(self) -> bool:
-        """Publish rows that were left behind, when it is time to search. Return True if there are more."""
+        """Publish rows of the table, when a search is due. Return True if there may be more."""
         has_unclaimed = self._handoff.take_unclaimed_flag()
         if not has_unclaimed and time.monotonic() < self._next_poll:
             return False
@@ -158,7 +164,7 @@ class OutboxRelay(DependencyProvider):
             return tx.has_due()
 
     def relay(self) -> int:
-        """Claim rows of the table and publish them. Return how many were claimed."""
+        """Claim rows of the table and publish them. Return the number of claimed rows."""
         with self._store.transaction() as tx:
             rows = tx.claim(self._claimant, MAX_ROWS_CLAIMED)
         if rows:
@@ -171,37 +177,40 @@ class OutboxRelay(DependencyProvider):
         try:
             while time.monotonic() < end and (wave := plan.next_wave()):
                 plan.record(wave, self._publish(wave))
-        finally:  # also when a result is missing: those rows are sent again
+        finally:  # after an error, too: rows without a result are sent again
             self._settle(plan)
 
     def _publish(self, messages: Sequence[EventMessage]) -> list[PublishResult]:
         return self._publisher.publish(messages)
 
     def _settle(self, plan: SendPlan) -> None:
-        """Keep sent rows for marking, and release the others."""
+        """Keep the numbers of sent rows for `_mark_sent`, and release the unsent rows."""
         if not self._sent:
             self._mark_at = time.monotonic() + MARK_SECONDS
         self._sent += plan.sent
         if unsent := plan.unsent:
-            later = [row.seq for row in unsent if plan.is_held(row)]
-            again = [row.seq for row in unsent if not plan.is_held(row)]
-            if later:
+            held = [row.seq for row in unsent if plan.is_held(row)]
+            free = [row.seq for row in unsent if not plan.is_held(row)]
+            if held:
                 results = ", ".join(sorted({result.name for result in plan.held.values()}))
-                log.warning("%d outbox rows wait, because events were %s", len(later), results)
-            self._release(later, again)
+                log.warning("%d outbox rows wait, because events were %s", len(held), results)
+            self._release(held, free)
 
-    def _release(self, later: Sequence[int], again: list[int]) -> None:
-        """Give rows back, and the rows in memory with them, which may have to wait behind them."""
+    def _release(self, held: Sequence[int], free: list[int]) -> None:
+        """Release `held` rows for an attempt after RETRY_PAUSE, and `free` rows for an attempt at once.
+
+        The rows in memory are released too, because they may have to wait behind these rows.
+        """
         claimant, sent = self._claimant, list(self._sent)
-        again += [row.seq for row in self._give_up_claims()]
+        free += [row.seq for row in self._give_up_claims()]
         with self._store.transaction() as tx:
             if sent:
                 tx.mark_sent(claimant, sent)
-            if later:
-                tx.release(claimant, later, until=tx.now() + RETRY_PAUSE)
-            if again:
-                tx.release(claimant, again)
-        self._handoff.offer((), None, others=True)
+            if held:
+                tx.release(claimant, held, until=tx.now() + RETRY_PAUSE)
+            if free:
+                tx.release(claimant, free)
+        self._handoff.offer((), None, has_unclaimed=True)
 
     def _mark_sent(self) -> None:
         if self._sent:

@@ -13,9 +13,10 @@ T = TypeVar("T")
 
 
 class OutboxRow(NamedTuple):
-    """`envelopes` is a JSON list of `size` envelopes, and `first` is the first of them alone.
+    """An inserted row.
 
-    `awaited` events must reach a queue: while no queue takes them, the row is kept.
+    `envelopes` is a JSON list of `size` envelopes, and `first` is the first envelope alone. Events of an
+    `awaited` row must reach a queue: while no queue takes them, the row is kept.
     """
 
     seq: int
@@ -42,10 +43,10 @@ def group(
     size: Callable[[T], int] = lambda item: 1,
     may_join: Callable[[T], bool] = lambda item: True,
 ) -> list[list[T]]:
-    """Group items of one key into as few groups as keep the order of the events of each aggregate.
+    """Group items of one key into few groups that keep the order of the events of each aggregate.
 
-    A group holds MAX_EVENTS_PER_MESSAGE events at most. An item that may not join others is a group of its
-    own.
+    A group holds at most MAX_EVENTS_PER_MESSAGE events. An item for which `may_join` is False
+    forms its own group.
     """
     groups: list[list[T]] = []
     sizes: list[int] = []

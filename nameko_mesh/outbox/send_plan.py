@@ -1,11 +1,11 @@
-"""A pure plan of what a relay sends: what leaves together, what is held back, what is sent again.
+"""Plans the sending of claimed rows, without I/O: which messages leave together, and which rows wait.
 
     plan = SendPlan(rows)
     while wave := plan.next_wave():
         plan.record(wave, publisher.publish(wave))
     plan.sent, plan.held
 
-The events of one aggregate leave in the order in which they were committed, whatever the broker refuses.
+The events of one aggregate leave in the order of their commits, even if the broker refuses some of them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from nameko_mesh.outbox.messages import EventMessage, messages_of
 from nameko_mesh.outbox.rows import OutboxRow
 
 MAX_EVENTS_PER_WAVE = 500
-"""Bounds a wave, so that its claims do not expire while it is published."""
+"""Limit of a wave, so that its claims do not expire while it is published."""
 
 
 class SendPlan:
-    """`sent` holds the numbers of the rows that the broker has. `held` maps each aggregate with a failed
-    event to the result of that event: later events of the aggregate wait behind it."""
+    """The plan for some rows.
+
+    `sent` holds the numbers of the rows that the broker has. `held` maps each aggregate with a failed event
+    to the result of that event. Later events of the aggregate wait behind the failed event.
+    """
 
     def __init__(self, rows: Sequence[OutboxRow]) -> None:
         self.rows = rows
@@ -41,8 +44,8 @@ class SendPlan:
         for message, result in zip(wave, results, strict=True):
             if result is not PublishResult.CONFIRMED:
                 failed |= dict.fromkeys(message.aggregate_ids - failed.keys(), result)
-            else:  # rows that left behind a failed event are sent again
-                self.sent += [row.seq for row in message.rows if not _is_held(row, failed)]
+            else:  # rows that left after a failed event of their aggregate are sent again
+                self.sent += [row.seq for row in message.rows if not _hold_if_behind(row, failed)]
         if failed:
             self._hold(failed)
 
@@ -50,7 +53,7 @@ class SendPlan:
         """Keep rows behind failed events. Rows that only share a message with such rows need not wait."""
         self.held = failed | self.held
         waiting_rows = sorted(row for message in self._waiting for row in message.rows)
-        self._waiting = messages_of(row for row in waiting_rows if not _is_held(row, self.held))
+        self._waiting = messages_of(row for row in waiting_rows if not _hold_if_behind(row, self.held))
 
     @property
     def unsent(self) -> list[OutboxRow]:
@@ -62,8 +65,8 @@ class SendPlan:
         return not self.held.keys().isdisjoint(row.aggregate_ids)
 
 
-def _is_held(row: OutboxRow, held: dict[str, PublishResult]) -> bool:
-    """Return True if the row waits behind another one. Then rows of all its aggregates wait behind it."""
+def _hold_if_behind(row: OutboxRow, held: dict[str, PublishResult]) -> bool:
+    """Return True if an aggregate of the row is held. Then hold all aggregates of the row."""
     results = [held[aggregate_id] for aggregate_id in row.aggregate_ids if aggregate_id in held]
     if results:
         held.update(dict.fromkeys(row.aggregate_ids - held.keys(), results[0]))
@@ -73,9 +76,9 @@ def _is_held(row: OutboxRow, held: dict[str, PublishResult]) -> bool:
 def plan_wave(messages: Sequence[EventMessage]) -> tuple[list[EventMessage], list[EventMessage]]:
     """Split messages into those that may leave now and those that wait for their results.
 
-    A message of several events, or an awaited one, may come back from the broker. Later messages of its
-    aggregates must not have left before. A single event may be followed by events of its own type only,
-    because single events of another type may leave earlier (outbox.publisher).
+    A message of several events, or an awaited message, may come back from the broker. So later messages of
+    its aggregates wait. After a single event only events of its own type may follow, because single events of
+    another type may leave earlier (outbox.publisher).
     """
     wave: list[EventMessage] = []
     waiting: list[EventMessage] = []

@@ -1,12 +1,17 @@
 """Transactions that publish events: the events are committed with the change that causes them.
 
-class ThingsTransaction(PublishingTransaction): ...
-class ThingsStore(PublishingStore[ThingsTransaction]):
-    transaction_cls = ThingsTransaction
+    class ThingsTransaction(PublishingTransaction): ...
 
-class ThingsService:
-    store = PublishingDatabase(ThingsStore)
-    relay = OutboxRelay()
+    class ThingsStore(PublishingStore[ThingsTransaction]):
+        transaction_cls = ThingsTransaction
+
+    class ThingsService:
+        store = PublishingDatabase(ThingsStore)
+        relay = OutboxRelay()
+
+`tx.publish` collects events. Before the commit, `_write_rows` inserts them as outbox rows. After the commit,
+the rows that the insert has claimed go to the relay of this process. When the outcome of the commit is
+unknown, this process stops claiming under the same name (`Handoff.outcome_unknown`).
 """
 
 from __future__ import annotations
@@ -33,7 +38,8 @@ class PublishingTransaction(Transaction):
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(connection)
         self.handoff = Handoff()
-        """The way to the relay of this process. Without one, any relay finds the rows in the table."""
+        """Leads to the relay of this process. PublishingStore sets it; in this empty one, any relay finds the
+        rows."""
         self._envelopes: list[Envelope] = []
 
     def publish(self, events: Iterable[tuple[Event, int]]) -> None:
@@ -49,7 +55,7 @@ class PublishingTransaction(Transaction):
         claimed_rows: list[OutboxRow] = []
 
         def offer() -> None:
-            self.handoff.offer(claimed_rows, claimant, others=len(claimed_rows) < len(rows))
+            self.handoff.offer(claimed_rows, claimant, has_unclaimed=len(claimed_rows) < len(rows))
 
         self.writes.add(insert(rows, claimant, claimed_rows.extend))
         self.after_commit(offer)

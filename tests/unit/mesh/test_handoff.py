@@ -14,7 +14,7 @@ ROW = OutboxRow(1, "renamed", False, frozenset({"a"}), 1, b"[{}]", "e1", b"{}")
 def handoff_with_a_row():
     handoff = Handoff()
     handoff.rename_claimant("first")
-    handoff.offer([ROW], "first", others=False)
+    handoff.offer([ROW], "first", has_unclaimed=False)
     return handoff
 
 
@@ -39,6 +39,6 @@ def test_same_claimant_keeps_the_rows_in_memory():
 def test_rows_of_a_former_claimant_are_not_taken():
     handoff = handoff_with_a_row()
     handoff.rename_claimant("second")
-    handoff.offer([ROW], "first", others=False)
+    handoff.offer([ROW], "first", has_unclaimed=False)
 
     assert handoff.take(10) == []
