@@ -1,16 +1,21 @@
 """A mesh of Nameko services: RPC, events, an outbox, databases, gRPC and discovery.
 
-Its parts form two sides that never run in one process. The Nameko extensions need eventlet's monkey patching.
-`nameko_mesh.aio` needs asyncio without it. Both sides share the modules that need neither, such as
+A process uses either the Nameko extensions, which need eventlet's monkey patching, or `nameko_mesh.aio`,
+which needs asyncio without monkey patching. Both share the modules that need neither, such as
 `nameko_mesh.errors` and `nameko_mesh.events.schema`.
 
-Import from the packages: this module imports nothing.
+Import from the packages: this module imports nothing. A part may import parts with a smaller number only.
+import-linter checks this rule (pyproject.toml, `[tool.importlinter]`).
 
-    rpc, events, grpc     entrypoints and clients of Nameko services
-    sql, outbox           transactions, and events that are published at least once
-    runtime               the service container, health checks, registration with Consul
-    discovery, amqp       Consul and RabbitMQ, on which the packages above are built
-    aio                   clients for asyncio programs
+    4  runtime         the service container, health checks, registration with Consul
+    4  outbox          events that are committed with their cause and published at least once
+    3  events, rpc     entrypoints and clients of Nameko services
+    3  sql             transactions on PostgreSQL and SQLite
+    3  aio             clients for asyncio programs
+    2  amqp            RabbitMQ: connections, consumers, confirmed publishing, dead letters
+    2  discovery       Consul: registration, and the instances of a service
+    2  grpc            gRPC entrypoints
+    1  errors, outcome, paging, context, deadline, settings, log, backoff, fair_lock, gc_tuning
 """
 
 __all__: list[str] = []

@@ -15,8 +15,7 @@ _MAX_STACK_LENGTH = 100
 
 
 def validated_context(headers: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the headers without malformed context, which would break a worker. It is not passed on
-    either."""
+    """Return the headers without malformed context, which would break the worker, or the next service."""
     return {name: value for name, value in (headers or {}).items() if _is_valid(name, value)}
 
 

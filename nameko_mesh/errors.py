@@ -68,8 +68,7 @@ _MALFORMED = frozenset({"MalformedRequest", "MethodNotFound", "IncorrectSignatur
 
 
 def describe(error: BaseException) -> dict[str, str] | None:
-    """Return the public part of an exception: `{"code", "message"}`, and `"field"` if the exception has a
-    field.
+    """Return the public part of an exception: `{"code", "message"}`, and `"field"` if it has one.
 
     Return None for an exception without a slug, because its text is not public.
     """

@@ -8,11 +8,11 @@ from nameko_mesh import deadline
 from nameko_mesh.errors import DeadlineExceeded, MeshError, Unavailable, describe
 
 FAULTS = frozenset(kind.slug for kind in (MeshError, Unavailable, DeadlineExceeded))
-"""Public slugs that still mean a fault of this service, and belong in the log."""
+"""Public slugs of faults. An exception with another slug is a refusal, which is a normal answer."""
 
 
 class FaultFilter(logging.Filter):
-    """Drops refusals and keeps faults, because a refusal is a normal answer.
+    """Drops the log records of refusals, and keeps those of faults.
 
     Meant for the logger `nameko.containers`, which reports every exception of an entrypoint.
     """

@@ -1,4 +1,4 @@
-"""The outcome of one item of a batch: a value or an error, so that one failure leaves the other items alone.
+"""The outcome of one item of a batch: a value or an error. A failed item leaves the other items alone.
 
 On the wire an outcome is `{"ok": value}` or `{"error": {"code", "message", "field"?}}`.
 """
@@ -19,8 +19,7 @@ U = TypeVar("U")
 
 
 class Outcome(msgspec.Struct, Generic[T], frozen=True):
-    """A value, or the error in its place. A batch makes many, and a struct is made faster than a
-    dataclass."""
+    """A value, or the error in its place."""
 
     value: T | None = None
     error: Exception | None = None

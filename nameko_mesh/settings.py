@@ -18,7 +18,7 @@ class MissingSetting(ConfigurationError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"the setting {name} is missing: set the environment variable {name}, "
-            f"or write it into config.yml (what `make run` uses stands in .mycelium/env)"
+            f"or write it into the file that `nameko run --config` reads"
         )
 
 

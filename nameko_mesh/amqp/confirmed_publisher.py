@@ -69,7 +69,7 @@ class ConfirmedPublisher:
         """
         done = False
         try:
-            with eventlet.Timeout(timeout, Unavailable("the broker does not confirm")):
+            with eventlet.Timeout(timeout, _unconfirmed(messages, timeout)):
                 if self._channel is None:
                     self._open()
                 delivery_tags = [self._send(message) for message in messages]
@@ -91,12 +91,8 @@ class ConfirmedPublisher:
             connection.collect()
 
     def _open(self) -> None:
-        options = broker_options()
         self._connection = transport.connection(
-            required("AMQP_URI"),
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            ssl=options["ssl"],
-            login_method=options["login_method"],
+            required("AMQP_URI"), connect_timeout=CONNECT_TIMEOUT_SECONDS, **broker_options()
         )
         channel = self._connection.channel()
         for exchange in self._exchanges:
@@ -143,3 +139,7 @@ class ConfirmedPublisher:
     def _on_return(self, error: Any, exchange: str, routing_key: str, message: Any) -> None:
         """Remember an unroutable message; the broker returns it before it sends the confirm."""
         self._returned.add(message.properties["message_id"])
+
+
+def _unconfirmed(messages: Sequence[OutgoingMessage], timeout: float) -> Unavailable:
+    return Unavailable(f"the broker does not confirm {len(messages)} messages in {timeout:g} s")

@@ -108,13 +108,11 @@ class ConsumerProbe:
                     connection.collect()
 
     def _open(self, timeout: float) -> Connection:
-        options = broker_options()
         connection = Connection(
             required("AMQP_URI"),
             connect_timeout=timeout,
-            ssl=options["ssl"],
-            login_method=options["login_method"],
             transport_options={"confirm_publish": True, "confirm_timeout": timeout, "max_retries": 0},
+            **broker_options(),
         )
         try:
             connection.connect()

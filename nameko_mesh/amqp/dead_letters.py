@@ -3,8 +3,8 @@
     <queue>.retry   the broker holds the message, and moves it back to <queue> when its delay ends
     <queue>.dead    parked with reason, handler and time, until a person replays or drops the message
 
-The extensions decide which: `EventHandler._on_failure` about events, `RpcConsumer._requeue_or_park` about
-requests.
+The entrypoints choose between the two: `events.handler.EventHandler._on_failure` for events, and
+`rpc.entrypoint.RpcConsumer._requeue_or_park` for requests.
 
 Both are quorum queues, and the move back from `.retry` is confirmed, so no message is lost. A message also
 waits for the messages before it in `.retry`, because the queue is a FIFO. Delays are therefore short.
@@ -25,8 +25,9 @@ from nameko_mesh.settings import broker_options, required
 log = logging.getLogger(__name__)
 
 ATTEMPTS = "x-attempts"
+"""The number of failed attempts to handle the event."""
 DELIVERIES = "x-delivery-count"
-"""The broker's own header: how often it delivered the message before."""
+"""The number of earlier deliveries, which the broker counts in quorum queues."""
 CRASHES = "x-lives-lost"
 """The number of processes that died while they handled the RPC request."""
 REASON = "x-reason"
@@ -40,7 +41,7 @@ _KEPT_PROPERTIES = ("message_id", "correlation_id", "reply_to")
 
 
 def without_broker_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the headers without those that the broker added, because it would read them as its own."""
+    """Return the headers without the broker's own, because the broker would take them as current."""
     return {
         name: value
         for name, value in headers.items()
@@ -49,7 +50,7 @@ def without_broker_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def raw_body(message: Any) -> bytes:
-    """Return the body as bytes, although py-amqp decodes bodies of a known encoding, and empty bodies."""
+    """Return the body as bytes. py-amqp has decoded it when its encoding is known, or when it is empty."""
     body = message.body
     if not isinstance(body, str):
         return bytes(body)
@@ -95,7 +96,7 @@ class DeadLetters:
 
     def park(self, message: Any, reason: str, handler: str) -> None:
         """Move the message to the dead-letter queue; `handler` names the method that failed."""
-        log.error("parked in %s: %s", self.dead.name, reason)
+        log.error("parked a message of %s in %s: %s", handler, self.dead.name, reason)
         parked_at = datetime.now(UTC).isoformat(timespec="seconds")
         headers = {REASON: reason[:_MAX_REASON_LENGTH], HANDLER: handler, PARKED_AT: parked_at}
         self._send(message, routing_key=self.dead.name, headers=headers)

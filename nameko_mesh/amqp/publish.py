@@ -1,4 +1,4 @@
-"""Send a message on a channel that another green thread reads."""
+"""Sends a message on a channel that another green thread reads."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Connections to RabbitMQ through kombu, with fewer system calls per message.
 
 Stock py-amqp reads a frame in three system calls and writes each frame in one. This transport reads all
-available bytes at once. It collects all frames written during one turn of the eventlet hub, and sends them
-in one system call:
+available bytes at once. It collects all frames written during one iteration of the eventlet hub, and sends
+them in one system call:
 
     reply of call 1, ack of call 1, reply of call 2, ack of call 2    ->    one send()
 

@@ -1,10 +1,11 @@
-"""Events: what a service publishes about its committed changes, and the handlers of other services.
+"""Events that a service publishes about its committed changes, and the handlers of other services.
 
     from nameko_mesh.events import Event                           the base of published events
     from nameko_mesh.events import event_handler, batch_handler    entrypoints of a Nameko service
 
-`schema` holds the events and their envelope, `exchanges` the AMQP topology. `bundle` holds the messages with
-several events, `handler` and `batches` the entrypoints.
+`schema` holds the events and their envelope, `exchanges` the AMQP topology. `bundle` takes messages of
+several events apart. `handler` and `batches` are the entrypoints; `handler` decides when a failed event is
+retried or parked.
 
 Names are resolved at their first use, because asyncio programs import `schema` without eventlet and Nameko.
 """

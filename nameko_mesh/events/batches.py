@@ -8,27 +8,27 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from nameko_mesh.amqp.consumer import start_worker
-from nameko_mesh.events.bundle import Bundle, Event
+from nameko_mesh.events.bundle import Bundle, EventJson
 from nameko_mesh.events.handler import EventHandler, worker_context
 
 MAX_EVENTS = 200
-"""Events in one call of a batch handler. A single message with more events is still handled in one call."""
+"""Limit of the events in one call. A single message with more events is still handled in one call."""
 MAX_MESSAGES = 100
-"""Messages that a batch handler prefetches from the broker."""
+"""Limit of the messages that a batch handler prefetches from the broker."""
 
 
 class _Delivery(NamedTuple):
-    """A message, or one event of a bundle, and the events to hand over for it."""
+    """A message, or one event of a bundle, with the events that the method gets for it."""
 
     message: Any
-    events: Sequence[Event]
+    events: Sequence[EventJson]
 
 
 class BatchHandler(EventHandler):
-    """Calls its method with a list: all events that arrived during the previous call.
+    """Calls its method with a list of all events that arrived during the previous call.
 
-    A single event is handled at once. When a list of several events fails, each event is handled alone, so
-    that only the failing event is retried or parked.
+    An event that arrives while no call runs is handled at once. When a list of several events fails, each
+    event is handled alone, so that only the failing event is retried or parked.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -37,7 +37,7 @@ class BatchHandler(EventHandler):
         self._one_by_one: deque[_Delivery] = deque()
         self._busy = False
 
-    def _handle_events(self, events: Sequence[Event], message: Any) -> None:
+    def _handle_events(self, events: Sequence[EventJson], message: Any) -> None:
         self._waiting.append(_Delivery(message, events))
         self._start_next_batch()
 

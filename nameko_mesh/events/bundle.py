@@ -1,4 +1,4 @@
-"""Messages that hold several events, on the receiving side: each event is settled on its own."""
+"""Receives messages that hold several events: each event is acked, retried or parked alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import orjson
 from nameko_mesh.amqp.consumer import DrainingConsumer
 from nameko_mesh.events.schema import MAX_EVENTS_PER_MESSAGE
 
-Event = Mapping[str, Any]
+EventJson = Mapping[str, Any]
+"""A decoded envelope, as it arrives from the broker (events.schema.Envelope)."""
 
 
 class BundledEvent:
@@ -19,7 +20,7 @@ class BundledEvent:
     content_type = "application/json"
     content_encoding = "utf-8"
 
-    def __init__(self, bundle: Bundle, event: Event) -> None:
+    def __init__(self, bundle: Bundle, event: EventJson) -> None:
         self.bundle = bundle
         self.payload = event
         self.headers = dict(bundle.message.headers)
@@ -31,16 +32,17 @@ class BundledEvent:
 
 
 class Bundle:
-    """A message with several events. It is settled when all its events are settled.
+    """A message with several events. The message is settled when all its events are settled.
 
     The message is requeued when at least one of its events must be requeued. `handle_next` is called with the
-    second event when the first is settled, and so on.
+    second event when the first is settled, and so on. Example: of three events the second is parked. The
+    message is acked after the third, because parking has acked the second.
     """
 
     def __init__(
         self,
         message: Any,
-        events: Sequence[Event],
+        events: Sequence[EventJson],
         handle_next: Callable[[BundledEvent], None] | None = None,
     ) -> None:
         self.message = message
@@ -82,7 +84,7 @@ class BundleConsumer(DrainingConsumer):
             settle(bundle.message)
 
 
-def events_of(body: Any) -> Sequence[Event] | None:
+def events_of(body: Any) -> Sequence[EventJson] | None:
     """Return the events of a decoded body, which is one event or a list of events.
 
     Return None for any other body, and for more events than a relay puts into one message.

@@ -7,23 +7,22 @@
     def on_account_opened(self, events): ...     # many events in one transaction
 
 Stock Nameko acks an event even when its handler raised, and its `requeue_on_error` retries without a delay.
-Here a failing event is treated by its cause:
+Here the cause of a failure decides (`EventHandler._on_failure`):
 
     the handler raised          retried after a growing delay, MAX_ATTEMPTS attempts in all
     ... and `for_ever=True`     retried without limit: for work that must happen
-    Unavailable was raised      retried without counting, because the event did not cause the outage; until
-                                the retry the event keeps its place here, so the queue waits instead of the
-                                database
+    Unavailable was raised      retried without counting, because the event did not cause the outage; the
+                                event stays unacked for a delay, so the queue waits and spares the database
     the last attempt raised     parked, with reason, handler and time (nameko_mesh.amqp.dead_letters)
     the body is undecodable     parked at once
-    the process died            redelivered by the broker, MAX_DELIVERIES times in all, then parked
+    the process died            redelivered by the broker, MAX_DELIVERIES times in all, then parked by it
 
 A relay publishes events in bundles (nameko_mesh.events.exchanges). Each event of a bundle is settled alone.
 
-The queue is a quorum queue, because the broker then counts deliveries. The broker cannot distinguish an event
-that kills the process from an event in hand when another event killed the process. MAX_DELIVERIES is
-therefore much larger than the crashes that an innocent event may meet: it is in hand for milliseconds, or
-for seconds while a database is down.
+The queue is a quorum queue, because the broker then counts deliveries. A crash counts for every unacked event
+of the process, also for events that did not cause the crash. MAX_DELIVERIES is therefore much larger than the
+crashes that such an event may meet. An event is unacked for milliseconds, or for seconds while a database is
+down.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from nameko_mesh.backoff import back_off
 from nameko_mesh.context import validated_context
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.events import exchanges
-from nameko_mesh.events.bundle import Bundle, BundleConsumer, Event, events_of
+from nameko_mesh.events.bundle import Bundle, BundleConsumer, EventJson, events_of
 
 __all__ = ["BROADCAST", "event_handler"]
 
@@ -56,13 +55,14 @@ MAX_DELIVERIES = 20
 FIRST_PAUSE_SECONDS = 0.2
 MAX_PAUSE_SECONDS = 10.0
 MAX_BUNDLE_DELIVERIES = 3
-"""After this many deliveries of a bundle its events are requeued one by one, because one may be fatal."""
+"""Deliveries of a bundle until its events are requeued in messages of their own, because one may be fatal."""
 
 
 def worker_context(message: Any) -> dict[str, Any]:
     """Return the context in the headers, without a deadline.
 
-    A stock dispatcher sends the deadline of the call that published the event. It does not limit the handler.
+    A stock dispatcher sends the deadline of the call that published the event. That call does not
+    wait for the handler.
     """
     context: dict[str, Any] = decode_from_headers(message.headers)
     context.pop("deadline", None)
@@ -87,7 +87,7 @@ class EventHandler(DrainingExtension, stock.EventHandler):
         exchanges.bind(self.queue, self.source_service, self.event_type)
         self.consumer.declare_extra = self._declare
         if self.handler_type is BROADCAST:
-            return  # its queue ends with the process, so its events are never retried or parked
+            return  # a broadcast queue ends with the process, so its events are never retried or parked
         self._letters = DeadLetters(self.queue.name)
         self.queue.queue_arguments = {
             "x-queue-type": "quorum",
@@ -125,7 +125,7 @@ class EventHandler(DrainingExtension, stock.EventHandler):
         else:
             self.settle_in_background(message, partial(self._park, message, "the body is no event"))
 
-    def _handle_events(self, events: Sequence[Event], message: Any) -> None:
+    def _handle_events(self, events: Sequence[EventJson], message: Any) -> None:
         """Handle the events of one message in sequence. Other messages are handled meanwhile."""
         if events[0] is message.payload:
             self._handle(message)
@@ -151,6 +151,7 @@ class EventHandler(DrainingExtension, stock.EventHandler):
             self.settle_in_background(message, partial(self._on_failure, message, exc_info[1]))
 
     def _on_failure(self, message: Any, error: BaseException) -> None:
+        """Retry the event or park it. The caller acks the message afterwards."""
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, Unavailable):
             self._retry_after_outage(message, reason)
@@ -166,11 +167,11 @@ class EventHandler(DrainingExtension, stock.EventHandler):
 
     def _retry_after_outage(self, message: Any, reason: str) -> None:
         self._outages += 1
-        log.warning("%s retries later: %s", self.method_name, reason)
+        log.warning("%s: the event is retried, because a part is unavailable: %s", self.method_name, reason)
         self._stopping.wait(back_off(self._outages, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS))
         self._letters.requeue(message)
 
-    def _requeue_apart(self, message: Any, events: Sequence[Event]) -> None:
+    def _requeue_apart(self, message: Any, events: Sequence[EventJson]) -> None:
         """Requeue each event in its own message, so that the broker counts its deliveries separately."""
         for event in Bundle(message, events).events:
             self._letters.requeue(event)

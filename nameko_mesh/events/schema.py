@@ -1,4 +1,4 @@
-"""The schema of events: what a service publishes about changes that it has committed.
+"""The schema of published events: the base class of their data, and their envelope on the wire.
 
 A published event is a promise for ever. Its schema is a frozen dataclass of primitives with a `TYPE` and a
 `VERSION`. On the wire it travels in an envelope that is the same for all events.
@@ -15,7 +15,7 @@ from typing import ClassVar, TypedDict
 from uuid_utils import uuid4
 
 MAX_EVENTS_PER_MESSAGE = 100
-"""Events that share an outbox row or a message."""
+"""Limit of the events that share an outbox row or a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +28,13 @@ class Event:
     TYPE: ClassVar[str]
     VERSION: ClassVar[int] = 1
     AGGREGATE: ClassVar[str]
-    """The field that holds the id of what changed."""
+    """The name of the field with the id of the changed object."""
     AWAITED: ClassVar[bool] = False
-    """Some service must receive the event: while no queue is bound, the relay keeps it and tries again."""
+    """True if some service must receive the event. While no queue is bound, the relay keeps the event."""
 
 
 class Envelope(TypedDict):
-    """An event with what consumers need to handle it.
+    """An event on the wire, with its id, type, version, time and aggregate.
 
     `aggregate_version` grows by one with each change of the aggregate, so that a consumer can tell newer from
     older events.
@@ -49,7 +49,7 @@ class Envelope(TypedDict):
     data: Event
 
 
-@lru_cache  # the events of one transaction share a moment
+@lru_cache  # the events of a transaction have the same moment
 def timestamp(moment: datetime) -> str:
     """Return an aware moment as ISO 8601 text, in UTC, to the microsecond."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

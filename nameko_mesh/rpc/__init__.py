@@ -3,7 +3,8 @@
     from nameko_mesh.rpc import rpc              in place of nameko.rpc.rpc
     from nameko_mesh.rpc import ServiceClient    in place of nameko.rpc.ServiceRpc
 
-`entrypoint` serves calls, `client` makes them.
+`entrypoint` receives requests and starts workers, `responder` sends the replies, `client` calls other
+services.
 """
 
 from nameko_mesh.rpc.client import ServiceClient

@@ -1,10 +1,12 @@
-"""Calls to another service that end with a reply, or with an error that names the cause, by their deadline.
+"""Calls another service. A call ends by its deadline, with a reply or an error that names the cause.
 
     inventory = ServiceClient("inventory", timeout=1.5)     in place of nameko.rpc.ServiceRpc
 
-Services of stock Nameko can be called too. The differences to Nameko's client: a call, and its message in
-the queue, expire at the deadline of the request that caused the call; refusals keep their public slug; a
-reply that arrives too late is dropped.
+Services of stock Nameko can be called too. The differences to Nameko's client:
+
+- a call, and its message in the queue, expire at the deadline of the request that caused the call;
+- refusals keep their public slug;
+- a reply that arrives too late is dropped.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ class ReplyListener(stock.ReplyListener):
     """Nameko's listener, which also sends the calls. Presence probes its consumer for readiness."""
 
     def consumer_cls(self, _: Any, *args: Any, **kwargs: Any) -> ReplyConsumer:
+        """Return the consumer. In stock Nameko this is a class, which gets the listener's check first."""
         return ReplyConsumer(self, *args, **kwargs)
 
     def setup(self) -> None:
@@ -92,8 +95,8 @@ class ReplyListener(stock.ReplyListener):
     ) -> Any:
         """Call the method and return the body of the reply. The caller bounds the wait for the reply.
 
-        The broker drops the message after `seconds`. While the broker is not connected, wait for it for half
-        of `seconds`. Raises Disconnected, UnknownService, and the serializer's errors.
+        The broker drops the message after `seconds`. While there is no connection, wait for a connection, for
+        at most half of `seconds`. Raises Disconnected, UnknownService, and the serializer's errors.
         """
         body, encoding = self._encode(arguments)
         channel = self._wait_for_channel(seconds / 2)
@@ -116,7 +119,7 @@ class ReplyListener(stock.ReplyListener):
             )
             return reply.wait()
         except (AMQPError, KombuError, OSError) as error:
-            raise errors.Disconnected(f"lost the broker during {service}.{method}") from error
+            raise errors.Disconnected(f"lost the connection during {service}.{method}") from error
         finally:
             self.pending.pop(call_id, None)
 
@@ -139,7 +142,7 @@ class ReplyListener(stock.ReplyListener):
         self._settle(message, lambda reply: reply.send_exception(fault))
 
     def on_return(self, _: Any, exchange: str, routing_key: str, message: Any) -> None:
-        """Fail the call, because the broker returned its message: no queue takes it."""
+        """Fail the call whose message the broker returned, because no queue takes the message."""
         service = routing_key.partition(".")[0]
         unknown = errors.UnknownService(f"no service {service} is known to the broker")
         self._settle(message, lambda reply: reply.send_exception(unknown))
@@ -201,7 +204,7 @@ class Caller:
         with Timeout(seconds, errors.DeadlineExceeded(f"{service}.{method} did not answer in time")):
             reply = self._provider.reply_listener.call(service, method, arguments, context, seconds)
         if not isinstance(reply, Mapping):
-            raise errors.RemoteFault("MalformedAnswer", f"{service}.{method} answered no object")
+            raise errors.RemoteFault("MalformedAnswer", f"the reply of {service}.{method} is not an object")
         if reply.get("error"):
             raise errors.from_wire(reply["error"])
         return reply.get("result")
