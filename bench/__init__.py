@@ -1,7 +1,7 @@
 """Benchmarks of the real mesh beside its baselines, on one machine.
 
     python -m bench --quick --only orders    measure one suite
-    python -m bench --render                 write docs/performance.md from the figures that are there
+    python -m bench --render                 write docs/performance.md from docs/performance.json
 
-`suites` holds what is measured, `stacks` and `baselines` what is compared, and `targets` the ratios to reach.
+`suites` says what is measured, `stacks` and `baselines` what is compared, and `targets` the ratios to reach.
 """

@@ -13,7 +13,7 @@ from itertools import count
 from bench.load import RUN_LENGTH, Load
 from bench.wrk import LoadFailed
 
-_SECONDS = 30.0
+_TIMEOUT_SECONDS = 30.0
 _LENGTH = b"\r\ncontent-length:"
 
 
@@ -30,7 +30,7 @@ class Alternating:
     def __enter__(self) -> Alternating:
         for name, load in self._loads.items():
             host, _, port = load.host.partition(":")
-            connected = socket.create_connection((host, int(port)), _SECONDS)
+            connected = socket.create_connection((host, int(port)), _TIMEOUT_SECONDS)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._sockets[name] = self._open.enter_context(connected)
         return self
@@ -38,38 +38,41 @@ class Alternating:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def ask(self, seconds: float) -> dict[str, list[float]]:
-        """The seconds that each answer took, by name: as many of each. Raises LoadFailed for a bad answer."""
-        took: dict[str, list[float]] = {name: [] for name in self._loads}
+    def latencies(self, seconds: float) -> dict[str, list[float]]:
+        """Send requests for `seconds`. Return the seconds until each response, as many for each name.
+
+        Raises LoadFailed for a response with another status.
+        """
+        latencies: dict[str, list[float]] = {name: [] for name in self._loads}
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            for name in random.sample(list(took), len(took)):
-                took[name].append(self._ask(name))
-        return took
+            for name in random.sample(list(latencies), len(latencies)):
+                latencies[name].append(self._send(name))
+        return latencies
 
-    def _ask(self, name: str) -> float:
+    def _send(self, name: str) -> float:
         load, number = self._loads[name], next(self._numbers)
         head, tail = load.templates[number % len(load.templates)]
         request = f"{head}{self._run}{number:010}{tail}".encode()
         began = time.perf_counter()
         self._sockets[name].sendall(request)
-        answer = _read(self._sockets[name])
-        took = time.perf_counter() - began
-        if answer.split(b" ", 2)[1] != load.good_status.encode():
-            raise LoadFailed(f"{name}: {answer[:500]!r}")
-        return took
+        response = _read(self._sockets[name])
+        seconds = time.perf_counter() - began
+        if response.split(b" ", 2)[1] != load.good_status.encode():
+            raise LoadFailed(f"{name}: {response[:500]!r}")
+        return seconds
 
 
 def _read(connected: socket.socket) -> bytes:
-    answer = connected.recv(65536)
-    while (stop := answer.find(b"\r\n\r\n")) < 0 or len(answer) < stop + 4 + _length(answer[:stop]):
+    response = connected.recv(65536)
+    while (stop := response.find(b"\r\n\r\n")) < 0 or len(response) < stop + 4 + _length(response[:stop]):
         more = connected.recv(65536)
         if not more:
-            raise LoadFailed(f"the connection ended within an answer: {answer[:500]!r}")
-        answer += more
-    return answer
+            raise LoadFailed(f"the connection ended within a response: {response[:500]!r}")
+        response += more
+    return response
 
 
 def _length(head: bytes) -> int:
-    at = head.lower().find(_LENGTH)
-    return int(head[at + len(_LENGTH) :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+    start = head.lower().find(_LENGTH)
+    return int(head[start + len(_LENGTH) :].split(b"\r\n", 1)[0]) if start >= 0 else 0

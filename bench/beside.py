@@ -1,15 +1,14 @@
 """`python -m bench.beside CHECKOUT`: this checkout's mesh beside that of another checkout, in turns.
 
-It shows what a change costs: both meshes run at the same time, and the loads alternate between them. Printed
-are the ratio of each round, this checkout / the other, and the median of the ratios. The report is not
-touched.
+It shows what a change costs: both meshes run at the same time, and the loads alternate between them. It
+prints the ratio of each round (this checkout / the other) and the median of the ratios. The report does not
+change.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -17,16 +16,14 @@ from typing import Annotated
 
 import typer
 
-from bench.load import Load
 from bench.measure import run, turns, warm
 from bench.options import Options
 from bench.results import Sample
 from bench.servers import CACHE
-from bench.stacks.mesh import Mesh, mesh
+from bench.stacks.mesh import LOADS, mesh
 from bench.wrk import Wrk
 
 HERE, OTHER = "this checkout", "the other"
-LOADS: dict[str, Callable[[Mesh], Load]] = {"orders": Mesh.orders, "reads": Mesh.reads}
 FIELDS = ("rate", "p50", "cost")
 
 
@@ -57,11 +54,13 @@ def main(
 
 
 def show(what: str, clients: int, samples: list[Sample]) -> None:
-    here = sorted((one for one in samples if one.stack == HERE), key=lambda one: one.round)
-    other = sorted((one for one in samples if one.stack == OTHER), key=lambda one: one.round)
+    here, other = (
+        sorted((sample for sample in samples if sample.stack == stack), key=lambda sample: sample.round)
+        for stack in (HERE, OTHER)
+    )
     for field in FIELDS:
         ratios = [getattr(a, field) / getattr(b, field) for a, b in zip(here, other, strict=True)]
-        values = [f"{median(getattr(one, field) for one in side):.4g}" for side in (here, other)]
+        values = [f"{median(getattr(sample, field) for sample in side):.4g}" for side in (here, other)]
         each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
         print(f"{what}, {clients} clients, {field}: {values[0]} against {values[1]}, "
               f"ratio {median(ratios):.3f} ({each})", flush=True)  # fmt: skip

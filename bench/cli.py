@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from bench import machine
 from bench import report as reports
 from bench.options import Options
 from bench.results import Results
+from bench.scratch import scratch
 from bench.suites import SUITES
 from bench.targets import Target, verdicts
+from mycelium.cli.output import out
 from mycelium.state import ROOT
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 REPORT = ROOT / "docs" / "performance.md"
 QUICK_SECONDS = 2
 
@@ -55,7 +50,7 @@ def bench(
         return
     if quick:
         rounds, seconds = 1, min(seconds, QUICK_SECONDS)
-    with _scratch() as folder:
+    with scratch() as folder:
         counts = tuple(int(count) for count in clients.split(","))
         options = Options(rounds, seconds, counts, quick, folder, _stopwatch())
         results.machine = machine.describe(folder)
@@ -74,18 +69,6 @@ def _chosen(only: str) -> list[str]:
     if unknown := set(names) - set(SUITES):
         raise typer.BadParameter(f"no such suite: {', '.join(sorted(unknown))}", param_hint="--only")
     return names
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """Yield a folder for data and logs. It stays after an error, because its logs say what happened."""
-    # SIGTERM raises SystemExit, so that every `with` block stops the processes that it has started.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    home = ROOT / ".mycelium" / "bench"
-    home.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=home))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stopwatch() -> Callable[[str], None]:

@@ -100,10 +100,10 @@ def _rate_row(results: Results, suite: str, clients: int, stack: str) -> tuple[o
 
 def _costs(samples: Sequence[Sample]) -> str:
     """Return the costs of each stack's last round at the largest number of clients."""
-    most = max(_clients(samples))
-    last = {sample.stack: sample for sample in samples if sample.clients == most}
+    largest = max(_clients(samples))
+    last = {sample.stack: sample for sample in samples if sample.clients == largest}
     rows = [
-        (most, stack, f"{sum(last[stack].cpu_us.values()):.0f}", _largest(last[stack].cpu_us))
+        (largest, stack, f"{sum(last[stack].cpu_us.values()):.0f}", _largest(last[stack].cpu_us))
         for stack in _stacks(samples)
         if stack in last and last[stack].cpu_us
     ]

@@ -7,25 +7,21 @@ waits for `Retry-After` first.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
-import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from bench.catalogue import PRODUCTS
 from bench.faults import FaultyMesh
 from bench.open_loop import Customer, Phase
 from bench.plain_http import PlainHttp
+from bench.scratch import scratch
 from bench.stacks.mesh import mesh
-from mycelium.state import ROOT
+from mycelium.cli.output import out
 
 MAX_DEVIATION = 0.2
 """The largest accepted deviation of an instance's calls from an even spread."""
@@ -35,7 +31,6 @@ COLUMNS = ("", "reads", "failed", "retried", "p50", "p99", "slowest", "last slow
 NO_FAULT_AT = float("inf")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 @app.command()
@@ -45,13 +40,9 @@ def resilience(
     away: Annotated[float, typer.Option(min=1, help="Seconds without Consul.")] = 60.0,
 ) -> None:
     """Inject faults under load. Exits 1 if a read fails for good or calls are spread unevenly (over 20 %)."""
-    home = ROOT / ".mycelium" / "bench"
-    home.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=home))
-    with mesh(folder, "--scale", "products=3") as stack:
+    with scratch() as folder, mesh(folder, "--scale", "products=3") as stack:
         token = next(iter(stack.tokens.values()))
         is_good = asyncio.run(_measure(FaultyMesh(stack), token, rate, seconds, away))
-    shutil.rmtree(folder, ignore_errors=True)
     raise typer.Exit(0 if is_good else 1)
 
 

@@ -53,19 +53,18 @@ def python_program(name: str, *arguments: str, **environment: str) -> Program:
 
 def stock_service(name: str, module: str, **environment: str) -> Program:
     """Return `nameko run` of a module with Nameko's defaults."""
-    return Program(
-        name=name,
-        command=(str(BIN / "nameko"), "run", "--config", "bench/baselines/stock/config.yml", module),
-        directory=ROOT,
-        environment={"PYTHONWARNINGS": "ignore", **environment},
-    )
+    return _nameko_run(name, "bench/baselines/stock/config.yml", module, environment)
 
 
 def mesh_service(name: str, module: str, **environment: str) -> Program:
     """Return `nameko run` of a module with the mesh's settings."""
+    return _nameko_run(name, "config.yml", module, environment)
+
+
+def _nameko_run(name: str, config: str, module: str, environment: Mapping[str, str]) -> Program:
     return Program(
         name=name,
-        command=(str(BIN / "nameko"), "run", "--config", "config.yml", module),
+        command=(str(BIN / "nameko"), "run", "--config", config, module),
         directory=ROOT,
         environment={"PYTHONWARNINGS": "ignore", **environment},
     )

@@ -9,8 +9,8 @@ from bench.results import Results, Side
 
 MESH, TUTORIAL, STOCK = "mesh", "tutorial", "stock Nameko"
 MESH_SERVICE, STOCK_SERVICE = "nameko_mesh.rpc, RpcClient", "stock, RpcClient"
-MESH_SERVICE_OLD_CLIENT = "nameko_mesh.rpc, ServiceRpcClient"
-STOCK_SERVICE_OLD_CLIENT = "stock, ServiceRpcClient"
+MESH_SERVICE_NAMEKO_CLIENT = "nameko_mesh.rpc, ServiceRpcClient"
+STOCK_SERVICE_NAMEKO_CLIENT = "stock, ServiceRpcClient"
 GRPC, STOCK_GRPC = "nameko_mesh.grpc", "stock nameko-grpc"
 
 Measure = Callable[[Results], float | None]
@@ -78,13 +78,13 @@ TARGETS = (
         "rpc",
         "RPC calls/s, 1 in flight, stock service: RpcClient / ServiceRpcClient",
         10,
-        _rates("rpc", 1, STOCK_SERVICE, STOCK_SERVICE_OLD_CLIENT),
+        _rates("rpc", 1, STOCK_SERVICE, STOCK_SERVICE_NAMEKO_CLIENT),
     ),
     Target(
         "rpc",
         "RPC calls/s, 64 in flight, nameko_mesh.rpc: RpcClient / ServiceRpcClient",
         10,
-        _rates("rpc", 64, MESH_SERVICE, MESH_SERVICE_OLD_CLIENT),
+        _rates("rpc", 64, MESH_SERVICE, MESH_SERVICE_NAMEKO_CLIENT),
     ),
     Target(
         "grpc",

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from mycelium.servers.private_file import write_private
+
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
 
@@ -84,13 +86,13 @@ class State:
         missing = {name: secrets.token_urlsafe(24) for name in _SECRETS if name not in kept}
         if missing:
             kept |= missing
-            self._write_private(path, json.dumps(kept, indent=2))
+            write_private(path, json.dumps(kept, indent=2))
         return kept | {name: os.environ[name] for name in _SECRETS if os.environ.get(name)}
 
     def write_env(self, values: Mapping[str, str]) -> None:
         """Write KEY=value lines, which `set -a; . .mycelium/env; set +a` exports in a shell."""
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
-        self._write_private(self.env_file, "".join(lines))
+        write_private(self.env_file, "".join(lines))
 
     def environment(self) -> dict[str, str]:
         """Return what `write_env` has written, or an empty dict when no mesh runs."""
@@ -100,7 +102,7 @@ class State:
         return {name: value for name, _, value in pairs}
 
     def write_members(self, members: list[Member]) -> None:
-        self._write_private(self.home / "members.json", json.dumps([asdict(member) for member in members]))
+        write_private(self.home / "members.json", json.dumps([asdict(member) for member in members]))
 
     def forget_what_ran(self) -> None:
         """Remove the addresses that `write_env` and `write_members` wrote, because nothing answers there."""
@@ -110,12 +112,6 @@ class State:
     def members(self) -> list[Member]:
         path = self.home / "members.json"
         return [Member(**member) for member in json.loads(path.read_text())] if path.exists() else []
-
-    def _write_private(self, path: Path, text: str) -> None:
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-        unfinished.replace(path)
 
 
 def _lock(file: IO[Any]) -> None:

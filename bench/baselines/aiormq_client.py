@@ -1,10 +1,9 @@
-"""The RpcClient of nameko_mesh.aio with aiormq under it, to measure what the AMQP client of mesh.aio is
-worth.
+"""The RpcClient of nameko_mesh.aio on aiormq, to measure the worth of the mesh's own AMQP client.
 
-All above the broker's connection is the same: bounds, deadlines, the gate, errors. Publishes go without
-confirms and wait for no drain, replies come without acknowledgements. aiormq does not tell about the memory
-alarm of the broker: calls wait for their deadline then. It sends no double: services learn the deadline in
-whole seconds.
+All parts above the broker's connection stay the same: limits, deadlines and errors. Requests are published
+without confirms, and replies need no acknowledgement. Two things differ. aiormq does not report the broker's
+memory alarm, so calls then wait until their deadline. pamqp cannot encode a double, so services get the
+deadline in whole seconds.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ class _Calls:
         seconds_left: float,
         context: Mapping[str, Any] | None,
     ) -> Any:
-        """Send one request and return its result. The arguments are those of PendingCalls."""
+        """Send a request and return its result. Takes the same arguments as PendingCalls.call."""
         correlation_id = f"{self._prefix}{next(self._numbers):x}"
         headers: dict[str, Any] = {
             "nameko.call_id_stack": [f"{self._name}.{service}.{correlation_id}"],

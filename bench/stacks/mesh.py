@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
 from pathlib import Path
@@ -118,6 +118,8 @@ class Mesh:
         query = "SELECT sum(stock) FROM products WHERE id LIKE 'bench-%%'"
         return int(rows(self.database("products"), query)[0][0])
 
+
+LOADS: Mapping[str, Callable[[Mesh], load.Load]] = {"orders": Mesh.orders, "reads": Mesh.reads}
 
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 _UNSENT = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"

@@ -13,7 +13,7 @@ from bench.options import Options
 from bench.results import Sample
 from bench.servers import CACHE
 from bench.stacks import Stack
-from bench.stacks.mesh import Mesh, mesh
+from bench.stacks.mesh import LOADS, mesh
 from bench.stacks.stock import stock
 from bench.stacks.tutorial import tutorial
 from bench.wrk import Wrk
@@ -48,7 +48,6 @@ def overload(options: Options) -> tuple[list[Sample], dict[str, float]]:
 def gateways(options: Options) -> tuple[list[Sample], dict[str, float]]:
     """Measure two meshes: one gateway on its port, and two gateways that share a port."""
     wrk, names, facts = Wrk(CACHE, options.folder), {}, {}
-    loads: dict[str, Callable[[Mesh], Load]] = {"orders": Mesh.orders, "reads": Mesh.reads}
     with ExitStack() as running:
         for count, name in GATEWAYS.items():
             options.say(f"starting the mesh with {name}")
@@ -60,7 +59,7 @@ def gateways(options: Options) -> tuple[list[Sample], dict[str, float]]:
                 "gateways", stack, load(stack), wrk, clients, number, options, label=f"{what}, {names[stack]}"
             )
             for clients in options.clients
-            for what, load in loads.items()
+            for what, load in LOADS.items()
             for number, stack in turns([*names], options.rounds)
         ]
         for stack, name in names.items():

@@ -1,7 +1,8 @@
 """`python -m bench.tricks.sql`: what each trick of nameko_mesh.sql gains on PostgreSQL.
 
-Both sides of a comparison do the same work in turns. The least time of all rounds is printed, because other
-programs only add to it: the time of a call, which includes the server, and the CPU time of this process.
+Both sides of a comparison do the same work in turns. Two figures are printed: the time of a call, which
+includes the server, and the CPU time of this process. Each is the least of all rounds, because other programs
+only add to it.
 """
 
 from __future__ import annotations

@@ -43,11 +43,8 @@ def program(
     """
     container = f"mycelium-{name}-{hashlib.sha256(str(data).encode()).hexdigest()[:12]}"
     command = ["docker", "run", "--rm", "--init", "--name", container, "--volume", f"{data}:{mounted_at}"]
-    if os.getuid():
-        command += [
-            "--user",
-            f"{os.getuid()}:{os.getgid()}",
-        ]  # otherwise the folder fills with files that root owns
+    if os.getuid():  # without --user, root would own the files in the data folder
+        command += ["--user", f"{os.getuid()}:{os.getgid()}"]
     for outside, inside in ports.items():
         command += ["--publish", f"127.0.0.1:{outside}:{inside}"]
     for key, value in environment.items():
