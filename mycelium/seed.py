@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
-from mycelium.runner.process_plan import SERVICES
+from mycelium.runner.process_plan import SERVICES, database_url_for
 from nameko_mesh.sql import Schema, migrations, open_engine
 from services.products import commands as products
 from services.products.domain import ProductExists
@@ -25,14 +25,10 @@ USERS = (
 )
 
 
-def url_for(database_url: str, service: str) -> str:
-    return database_url.replace("{service}", service)
-
-
 def migrate(database_url: str) -> None:
-    """Bring every service's database to the newest version."""
+    """Bring every service's database to the newest version. Raises InvalidDatabaseUrl."""
     for service in SERVICES:
-        migrations.upgrade(url_for(database_url, service), schemas_of(service))
+        migrations.upgrade(database_url_for(database_url, service), schemas_of(service))
 
 
 def schemas_of(service: str) -> Sequence[Schema]:
@@ -46,8 +42,8 @@ def seed(database_url: str, passwords: Mapping[str, str]) -> None:
 
     `passwords` has ALICE_PASSWORD, BOB_PASSWORD and ADMIN_PASSWORD.
     """
-    _seed_products(url_for(database_url, "products"))
-    _seed_users(url_for(database_url, "users"), passwords)
+    _seed_products(database_url_for(database_url, "products"))
+    _seed_users(database_url_for(database_url, "users"), passwords)
 
 
 def _seed_products(url: str) -> None:

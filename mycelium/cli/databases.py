@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mycelium.cli.output import exit_on_database_error, fail
+
 RequiredDatabaseUrl = Annotated[
     str, typer.Argument(envvar="DATABASE_URL", help="The databases, with {service} in the URL.")
 ]
@@ -17,7 +19,7 @@ def migrate(database_url: RequiredDatabaseUrl) -> None:
     """Bring every service's database to the newest version."""
     from mycelium.seed import migrate as migrate_all
 
-    migrate_all(database_url)
+    exit_on_database_error(lambda: migrate_all(database_url))
 
 
 def seed(
@@ -29,15 +31,22 @@ def seed(
     """Add the tutorial's two products and three users. Not for production."""
     from mycelium.seed import seed as seed_all
 
-    seed_all(database_url, {"ALICE_PASSWORD": alice, "BOB_PASSWORD": bob, "ADMIN_PASSWORD": admin})
+    passwords = {"ALICE_PASSWORD": alice, "BOB_PASSWORD": bob, "ADMIN_PASSWORD": admin}
+    exit_on_database_error(lambda: seed_all(database_url, passwords))
 
 
-def new_migration(service: str, message: str) -> None:
+def new_migration(
+    service: Annotated[str, typer.Argument(help="A folder of services/.")],
+    message: Annotated[str, typer.Argument(help="The change in a few words, such as 'weight of a product'.")],
+) -> None:
     """Write a service's next migration: what tables.py declares and the migrations lack."""
     from mycelium.seed import schemas_of
     from nameko_mesh.sql import migrations
 
-    schemas = schemas_of(service)
+    try:
+        schemas = schemas_of(service)
+    except ModuleNotFoundError as error:
+        fail(f"SERVICE: expected a folder of services/ with a tables.py: {error}")
     with tempfile.TemporaryDirectory() as scratch:
         url = f"sqlite:///{Path(scratch) / 'scratch.db'}"
         migrations.upgrade(url, schemas)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mycelium.cli.options import AmqpUri, AsJson, setting_or_exit
-from mycelium.cli.output import exit_on_error, out, show
+from mycelium.cli.output import exit_on_broker_error, out, show
 
 if TYPE_CHECKING:
     from mycelium.diagnostics.dead_letters import DeadLetterQueues
@@ -24,13 +24,13 @@ QueueName = Annotated[str, typer.Argument(help="A queue's name, as `mycelium dlq
 @dlq.command("list")
 def dlq_list(amqp_uri: AmqpUri = "", as_json: AsJson = False) -> None:
     """Count each queue's waiting, retrying and parked messages."""
-    show([asdict(counts) for counts in exit_on_error(lambda: _queues(amqp_uri).counts())], as_json)
+    show([asdict(counts) for counts in exit_on_broker_error(lambda: _queues(amqp_uri).counts())], as_json)
 
 
 @dlq.command("show")
 def dlq_show(queue: QueueName, limit: int = 10, amqp_uri: AmqpUri = "", as_json: AsJson = False) -> None:
     """Print a queue's oldest parked messages and their errors. The messages stay parked."""
-    letters = exit_on_error(lambda: _queues(amqp_uri).show(queue, limit))
+    letters = exit_on_broker_error(lambda: _queues(amqp_uri).show(queue, limit))
     if as_json:
         print(json.dumps([asdict(letter) for letter in letters], indent=2))
         return
@@ -43,7 +43,7 @@ def dlq_show(queue: QueueName, limit: int = 10, amqp_uri: AmqpUri = "", as_json:
 @dlq.command("replay")
 def dlq_replay(queue: QueueName, amqp_uri: AmqpUri = "") -> None:
     """Send a queue's parked messages to their handlers again."""
-    print(f"{exit_on_error(lambda: _queues(amqp_uri).replay(queue))} replayed")
+    print(f"{exit_on_broker_error(lambda: _queues(amqp_uri).replay(queue))} replayed")
 
 
 @dlq.command("drop")
@@ -53,7 +53,7 @@ def dlq_drop(
     """Delete a queue's parked messages. Asks first, unless --yes is given."""
     if not yes:
         typer.confirm(f"Drop every message parked from {queue}? This cannot be undone.", abort=True)
-    print(f"{exit_on_error(lambda: _queues(amqp_uri).drop(queue))} dropped")
+    print(f"{exit_on_broker_error(lambda: _queues(amqp_uri).drop(queue))} dropped")
 
 
 def _queues(amqp_uri: str) -> DeadLetterQueues:

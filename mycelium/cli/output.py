@@ -41,11 +41,10 @@ def fail(reason: str, code: int = 1) -> NoReturn:
     raise typer.Exit(code) from None
 
 
-def exit_on_error(action: Callable[[], T]) -> T:
-    """Return what `action` returns. Exit with 1 when the broker or a database does not answer."""
+def exit_on_broker_error(action: Callable[[], T]) -> T:
+    """Return what `action` returns. Exit with 1 when the broker does not answer."""
     from amqp.exceptions import AMQPError
     from kombu.exceptions import OperationalError
-    from sqlalchemy.exc import SQLAlchemyError
 
     from mycelium.diagnostics.dead_letters import UnknownQueue
 
@@ -55,5 +54,20 @@ def exit_on_error(action: Callable[[], T]) -> T:
         fail(str(error))
     except (OSError, AMQPError, OperationalError) as error:
         fail(f"the broker does not answer: {error}")
-    except SQLAlchemyError as error:
+
+
+def exit_on_database_error(action: Callable[[], T]) -> T:
+    """Return what `action` returns. Exit with 1 when a database does not answer or cannot be migrated."""
+    from alembic.util import CommandError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from mycelium.runner.process_plan import InvalidDatabaseUrl
+
+    try:
+        return action()
+    except InvalidDatabaseUrl as error:
+        fail(str(error))
+    except CommandError as error:
+        fail(f"the database cannot be migrated: {error}")
+    except (OSError, SQLAlchemyError) as error:
         fail(f"the database does not answer: {str(error).splitlines()[0]}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mycelium.seed import url_for
+from mycelium.runner.process_plan import database_url_for
 from nameko_mesh.outbox import outbox, unsent
 from nameko_mesh.sql import open_engine, reading
 from services.orders.tables import orders, pending
@@ -42,7 +42,7 @@ def outbox_lags(database_url: str) -> list[OutboxLag]:
     query = sa.select(event_count, sa.func.min(outbox.c.created_at)).where(unsent)
     lags = []
     for service in PUBLISHERS:
-        ((count, oldest),) = _rows(url_for(database_url, service), query)
+        ((count, oldest),) = _rows(database_url_for(database_url, service), query)
         lags.append(OutboxLag(service, int(count), _age_seconds(oldest) if count else 0.0))
     return lags
 
@@ -59,7 +59,7 @@ def unsettled_orders(database_url: str, limit: int) -> list[UnsettledOrder]:
             attempts=row.attempts,
             next_try_seconds=max(0.0, -_age_seconds(row.due_at)),
         )
-        for row in _rows(url_for(database_url, "orders"), query)
+        for row in _rows(database_url_for(database_url, "orders"), query)
     ]
 
 

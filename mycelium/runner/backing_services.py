@@ -95,9 +95,10 @@ def _run_command(command: str, settings: Mapping[str, str]) -> None:
         limit = f"{READY_TIMEOUT_SECONDS:g} s"
         raise ServerError(f"{command}: the databases did not answer within {limit}") from None
     if done.returncode:
-        # Lines may follow the exception's own line, such as SQLAlchemy's link to its documentation.
-        errors = re.findall(r"^[\w.]+: .+", done.stderr, re.MULTILINE)
-        raise ServerError(f"{command}: {errors[-1] if errors else 'it failed'}")
+        # In a traceback, lines may follow the exception's own line, such as SQLAlchemy's link.
+        lines = done.stderr.strip().splitlines() or ["it failed"]
+        errors = [line for line in lines if re.match(r"[\w.]+: ", line)]
+        raise ServerError(f"{command}: {(errors or lines)[-1]}")
 
 
 def find(state: State, say: Say, *, management: bool, db: str | None) -> BackingServices:

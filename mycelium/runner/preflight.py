@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from mycelium.runner.process_plan import SERVICES
+from mycelium.runner.process_plan import SERVICES, database_url_for
 from mycelium.servers import ServerError
 from nameko_mesh.discovery.address import consul_url
 
@@ -42,11 +42,9 @@ def check_databases(template: str) -> None:
     """Raise ServerError unless every service's database exists and accepts a login."""
     import sqlalchemy as sa
 
-    if "{service}" not in template:
-        raise ServerError("DATABASE_URL: expected {service}, which is replaced by each service's name")
     for service in SERVICES:
         try:
-            _check_database(template.replace("{service}", service))
+            _check_database(database_url_for(template, service))
         except (sa.exc.SQLAlchemyError, ImportError) as error:
             needed = ", ".join(SERVICES)
             raise ServerError(

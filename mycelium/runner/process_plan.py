@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mycelium.servers import Program, free_port, port_is_free
+from mycelium.servers import Program, ServerError, free_port, port_is_free
 from mycelium.state import ROOT, Member
 
 SERVICES = ("products", "users", "orders", "notifications")
@@ -21,6 +21,10 @@ MAX_INSTANCES = 16
 
 class InvalidScale(ValueError):
     """SCALE is not a list of SERVICE=NUMBER."""
+
+
+class InvalidDatabaseUrl(ServerError):
+    """The URL would give several services the same database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,13 @@ def parse_scale(text: str) -> dict[str, int]:
             raise InvalidScale(f"SCALE: {part!r} is not one of {valid}")
         scale[name] = int(number)
     return scale
+
+
+def database_url_for(template: str, service: str) -> str:
+    """Return the URL of a service's database. Raises InvalidDatabaseUrl for a template without {service}."""
+    if "{service}" not in template:
+        raise InvalidDatabaseUrl("DATABASE_URL: expected {service}, which is replaced by each service's name")
+    return template.replace("{service}", service)
 
 
 class Ports:
