@@ -17,7 +17,7 @@ import sqlalchemy as sa
 @dataclass(frozen=True, slots=True)
 class Schema:
     """`revisions` is a folder with Alembic's `env.py` and `versions/`; files there begin with
-    their number."""
+    a number of four digits."""
 
     metadata: sa.MetaData
     revisions: Path
@@ -26,7 +26,8 @@ class Schema:
     @property
     def head(self) -> str | None:
         """The newest revision, or None if there are no revisions."""
-        numbers = (path.stem.partition("_")[0] for path in self.revisions.glob("versions/[0-9]*.py"))
+        revisions = self.revisions.glob("versions/[0-9][0-9][0-9][0-9]_*.py")
+        numbers = (path.stem.partition("_")[0] for path in revisions)
         return max(numbers, default=None)
 
     @property

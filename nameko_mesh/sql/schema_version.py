@@ -11,6 +11,9 @@ from sqlalchemy import exc
 from nameko_mesh.sql.engine import reading
 from nameko_mesh.sql.schema import Schema
 
+_MIGRATE = "run `mycelium migrate`, or nameko_mesh.sql.migrations.upgrade"
+_START_NEWER_CODE = "newer code has migrated the database, so start that code"
+
 
 class NotMigrated(ConfigurationError):
     """The database is older, or newer, than the code. The service must not start on it."""
@@ -37,8 +40,8 @@ def _check(connection: sa.Connection, schema: Schema) -> None:
     query = sa.select(sa.column("version_num", sa.String)).select_from(sa.table(schema.version_table))
     version = connection.scalar(query) if exists else None
     if version != schema.head:
+        is_newer = version is not None and version > schema.head
         raise NotMigrated(
             f"the database {connection.engine.url.database} is at version {version} in "
-            f"{schema.version_table}, the code needs {schema.head}: run `mycelium migrate`, "
-            "or nameko_mesh.sql.migrations.upgrade"
+            f"{schema.version_table}, the code needs {schema.head}: {_START_NEWER_CODE if is_newer else _MIGRATE}"
         )
