@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
-from alembic import command, context
+from alembic import command, context, op
 from alembic.config import Config
+from alembic.util import CommandError
 
 from nameko_mesh.sql.postgresql import resolve_url
 from nameko_mesh.sql.schema import Schema
@@ -30,6 +32,24 @@ def run() -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def create_or_adopt(name: str, *columns: sa.Column[Any]) -> bool:
+    """Create a table of the mesh, or adopt the one that older code has created. Return True if it is new.
+
+    Raises CommandError when the database has another table of this name.
+    """
+    inspector = sa.inspect(op.get_bind())
+    if name not in inspector.get_table_names():
+        op.create_table(name, *columns)
+        return True
+    existing = {column["name"] for column in inspector.get_columns(name)}
+    if missing := [column.name for column in columns if column.name not in existing]:
+        raise CommandError(
+            f"the database has a table {name} that is not the mesh's: it lacks {', '.join(missing)}. "
+            "Rename that table, because the mesh needs the name"
+        )
+    return False
 
 
 def upgrade(url: str, schemas: Sequence[Schema], to: str = "head") -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.util import CommandError
 
+from nameko_mesh import outbox, sql
 from nameko_mesh.outbox.claims import OutboxStore
 from nameko_mesh.sql import migrations, open_engine
 from nameko_mesh.sql.schema_version import check_migrated
@@ -59,6 +61,17 @@ def test_unsent_event_of_an_older_version_becomes_a_row_of_one(empty_database_ur
     engine.dispose()
     assert (bundle.type, bundle.awaited, bundle.aggregate_ids) == ("happened", True, {"a1"})
     assert bundle.events == [envelope]
+
+
+@pytest.mark.parametrize("name", ["inbox", "commands", "outbox"])
+def test_table_of_another_kind_is_not_adopted(empty_database_url, name):
+    url = empty_database_url.replace("{service}", "products")
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE TABLE {name} (id integer PRIMARY KEY)")
+    engine.dispose()
+    with pytest.raises(CommandError, match=f"a table {name} that is not the mesh's"):
+        migrations.upgrade(url, (sql.SCHEMA, outbox.SCHEMA))
 
 
 @pytest.fixture

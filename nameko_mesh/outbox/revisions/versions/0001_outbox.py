@@ -8,6 +8,7 @@ Revision: 0001
 import sqlalchemy as sa
 from alembic import op
 
+from nameko_mesh.sql.migrations import create_or_adopt
 from nameko_mesh.sql.tables import BigInt, Texts, UtcDateTime
 
 revision = "0001"
@@ -23,9 +24,7 @@ EXCEPTION WHEN feature_not_supported THEN END $$
 
 
 def upgrade() -> None:
-    if sa.inspect(op.get_bind()).has_table("outbox"):
-        return
-    op.create_table(
+    is_new = create_or_adopt(
         "outbox",
         sa.Column("seq", BigInt, primary_key=True, autoincrement=True),
         sa.Column("first_event_id", sa.String(36), nullable=False, unique=True),
@@ -38,6 +37,8 @@ def upgrade() -> None:
         sa.Column("claimed_until", UtcDateTime(timezone=True)),
         sa.Column("sent_at", UtcDateTime(timezone=True)),
     )
+    if not is_new:
+        return
     unsent = sa.text("sent_at IS NULL")
     op.create_index("outbox_unsent", "outbox", ["seq"], postgresql_where=unsent, sqlite_where=unsent)
     op.create_index("outbox_claimed", "outbox", ["claimed_by"], postgresql_where=unsent, sqlite_where=unsent)

@@ -8,6 +8,7 @@ Revision: 0001
 import sqlalchemy as sa
 from alembic import op
 
+from nameko_mesh.sql.migrations import create_or_adopt
 from nameko_mesh.sql.tables import UtcDateTime
 
 revision = "0001"
@@ -24,23 +25,20 @@ END $$
 
 
 def upgrade() -> None:
-    existing = set(sa.inspect(op.get_bind()).get_table_names())
-    if "inbox" not in existing:
-        op.create_table(
-            "inbox",
-            sa.Column("consumer", sa.String(100), primary_key=True),
-            sa.Column("event_id", sa.String(36), primary_key=True),
-            sa.Column("received_at", UtcDateTime(timezone=True), nullable=False),
-        )
+    if create_or_adopt(
+        "inbox",
+        sa.Column("consumer", sa.String(100), primary_key=True),
+        sa.Column("event_id", sa.String(36), primary_key=True),
+        sa.Column("received_at", UtcDateTime(timezone=True), nullable=False),
+    ):
         op.create_index("inbox_by_age", "inbox", ["received_at"])
-    if "commands" not in existing:
-        op.create_table(
-            "commands",
-            sa.Column("command_id", sa.String(255), primary_key=True),
-            sa.Column("fingerprint", sa.String(64), nullable=False),
-            sa.Column("answer", sa.JSON(), nullable=False),
-            sa.Column("executed_at", UtcDateTime(timezone=True), nullable=False),
-        )
+    if create_or_adopt(
+        "commands",
+        sa.Column("command_id", sa.String(255), primary_key=True),
+        sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("answer", sa.JSON(), nullable=False),
+        sa.Column("executed_at", UtcDateTime(timezone=True), nullable=False),
+    ):
         op.create_index("commands_by_age", "commands", ["executed_at"])
     if op.get_bind().dialect.name == "postgresql":
         op.execute(STALE_WRITE)
