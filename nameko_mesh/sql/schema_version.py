@@ -40,8 +40,8 @@ def _check(connection: sa.Connection, schema: Schema) -> None:
     query = sa.select(sa.column("version_num", sa.String)).select_from(sa.table(schema.version_table))
     version = connection.scalar(query) if exists else None
     if version != schema.head:
-        is_newer = version is not None and version > schema.head
+        what_to_do = _MIGRATE if version is None or version < schema.head else _START_NEWER_CODE
         raise NotMigrated(
             f"the database {connection.engine.url.database} is at version {version} in "
-            f"{schema.version_table}, the code needs {schema.head}: {_START_NEWER_CODE if is_newer else _MIGRATE}"
+            f"{schema.version_table}, the code needs {schema.head}: {what_to_do}"
         )
