@@ -18,6 +18,7 @@ from bench.servers import CACHE
 from bench.stacks import WrongBooks
 from bench.stacks.shop import open_shop
 from bench.stacks.stock import execute, rows
+from mycelium.diagnostics.backlog import publishers
 from mycelium.diagnostics.dead_letters import queue_names
 from mycelium.runner.process_plan import GATEWAY, SERVICES
 from mycelium.runner.supervisor import processes, restarts
@@ -96,7 +97,7 @@ class Mesh:
 
     def _is_settled(self) -> bool:
         ((pending,),) = rows(self.database("orders"), "SELECT count(*) FROM orders WHERE status = 'pending'")
-        unsent = [rows(self.database(service), _UNSENT)[0][0] for service in ("products", "users", "orders")]
+        unsent = [rows(self.database(service), _UNSENT)[0][0] for service in publishers()]
         return not pending and not any(unsent) and not self._waiting()
 
     def _waiting(self) -> int:

@@ -59,10 +59,12 @@ def exit_on_broker_error(action: Callable[[], T]) -> T:
 def exit_on_database_error(action: Callable[[], T]) -> T:
     """Return what `action` returns. Exit with 1 when a database does not answer or cannot be migrated."""
     from alembic.util import CommandError
+    from eventlet.debug import hub_exceptions
     from sqlalchemy.exc import SQLAlchemyError
 
     from mycelium.runner.process_plan import InvalidDatabaseUrl
 
+    hub_exceptions(False)  # or eventlet prints the traceback of an error in SQLite's thread
     try:
         return action()
     except InvalidDatabaseUrl as error:

@@ -8,12 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mycelium.runner.process_plan import database_url_for
-from nameko_mesh.outbox import outbox, unsent
+from mycelium.runner.process_plan import SERVICES, database_url_for
+from mycelium.seed import schemas_of
+from nameko_mesh import outbox
 from nameko_mesh.sql import open_engine, reading
 from services.orders.tables import orders, pending
-
-PUBLISHERS = ("products", "users", "orders")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +35,17 @@ class UnsettledOrder:
     next_try_seconds: float
 
 
+def publishers() -> list[str]:
+    """Return the services that publish events: an outbox is in their database."""
+    return [service for service in SERVICES if outbox.SCHEMA in schemas_of(service)]
+
+
 def outbox_lags(database_url: str) -> list[OutboxLag]:
     """Return the lag of every service that publishes events."""
-    event_count = sa.func.coalesce(sa.func.sum(sa.func.json_array_length(outbox.c.envelopes)), 0)
-    query = sa.select(event_count, sa.func.min(outbox.c.created_at)).where(unsent)
+    event_count = sa.func.coalesce(sa.func.sum(sa.func.json_array_length(outbox.outbox.c.envelopes)), 0)
+    query = sa.select(event_count, sa.func.min(outbox.outbox.c.created_at)).where(outbox.unsent)
     lags = []
-    for service in PUBLISHERS:
+    for service in publishers():
         ((count, oldest),) = _rows(database_url_for(database_url, service), query)
         lags.append(OutboxLag(service, int(count), _age_seconds(oldest) if count else 0.0))
     return lags

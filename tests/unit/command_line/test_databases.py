@@ -50,3 +50,11 @@ def test_migration_of_an_unknown_service_names_the_argument():
 
     assert refused.exit_code == 1
     assert refused.output.startswith("SERVICE: expected a folder of services/")
+
+
+def test_database_that_is_not_migrated_is_reported_in_one_line(tmp_path, capfd):
+    refused = run("outbox", "--database-url", f"sqlite:///{tmp_path}/{{service}}.db")
+
+    assert refused.exit_code == 1
+    assert refused.output == "the database does not answer: (sqlite3.OperationalError) no such table: outbox\n"
+    assert capfd.readouterr().err == ""
