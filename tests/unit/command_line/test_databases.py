@@ -56,5 +56,7 @@ def test_database_that_is_not_migrated_is_reported_in_one_line(tmp_path, capfd):
     refused = run("outbox", "--database-url", f"sqlite:///{tmp_path}/{{service}}.db")
 
     assert refused.exit_code == 1
-    assert refused.output == "the database does not answer: (sqlite3.OperationalError) no such table: outbox\n"
+    assert (
+        refused.output == "the database does not answer: (sqlite3.OperationalError) no such table: outbox\n"
+    )
     assert capfd.readouterr().err == ""
