@@ -19,6 +19,7 @@ ALGORITHM = "HS256"
 LEEWAY_SECONDS = 5
 _MAX_TOKEN_LENGTH = 2048
 _MAX_CACHED_TOKENS = 10_000
+_EXPIRED = "the token has expired; log in again"
 _CLAIMS = ("iss", "aud", "sub", "role", "iat", "exp", "jti")
 
 
@@ -69,7 +70,7 @@ class Tokens:
             self._verified[token] = identity
         elif identity.expires + LEEWAY_SECONDS <= time.time():
             del self._verified[token]
-            raise _invalid_token("the token has expired")
+            raise _invalid_token(_EXPIRED)
         return identity
 
     def _decode(self, token: str) -> Identity:
@@ -86,7 +87,7 @@ class Tokens:
                 options={"require": list(_CLAIMS)},
             )
         except jwt.ExpiredSignatureError:
-            raise _invalid_token("the token has expired") from None
+            raise _invalid_token(_EXPIRED) from None
         except jwt.InvalidTokenError:
             raise _invalid_token("the token is not valid") from None
         return Identity(claims["sub"], str(claims["role"]), float(claims["exp"]))

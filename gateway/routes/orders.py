@@ -166,5 +166,5 @@ async def _get_visible_order(caller: Identity, order_id: str, gateway: Gateway, 
     """Return an order. Raises Problem "forbidden" when the caller may not see it."""
     order = await gateway.orders.get(context, order_id)
     if not caller.may_act_for(require_text(order, "user", "id")):
-        raise Problem("forbidden", "only the user of this order or an admin may see it")
+        raise Problem("forbidden", "only the customer of this order or an admin may see or cancel the order")
     return order

@@ -53,7 +53,7 @@ async def show_me(caller: Caller, gateway: GatewayDep, context: RequestContext) 
 )
 async def show_user(caller: Caller, id: UserId, gateway: GatewayDep, context: RequestContext) -> Response:
     if not caller.may_act_for(id):
-        raise Problem("forbidden", "only this user or an admin may see it")
+        raise Problem("forbidden", "only this user or an admin may see the user")
     return json_response(await gateway.users.get(context, id))
 
 

@@ -40,6 +40,8 @@ def services(consul: Consul = "", token: Token = "", metrics: Metrics = "", as_j
         raise typer.Exit(1)
     try:
         instances = list_instances(consul or None, token or None, metrics or None)
-    except (httpx.HTTPError, ValueError, KeyError) as error:
-        fail(f"cannot read the instances: {error!r}")
+    except httpx.HTTPError as error:
+        fail(f"Consul or the gateways' metrics do not answer: {error!r}")
+    except (ValueError, KeyError) as error:
+        fail(f"Consul or the gateways' metrics answer in an unknown format: {error!r}")
     show([asdict(instance) for instance in instances], as_json, if_empty="no instance is registered")

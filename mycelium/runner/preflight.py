@@ -35,7 +35,7 @@ def check_broker(uri: str) -> None:
         with Connection(uri, connect_timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             connection.connect()
     except Exception as error:  # kombu raises many types for a wrong URI or an address without a broker
-        raise ServerError(f"AMQP_URI: no broker answers there: {_first_line(error)}") from error
+        raise ServerError(f"AMQP_URI: cannot connect to the broker: {_first_line(error)}") from error
 
 
 def check_databases(template: str) -> None:

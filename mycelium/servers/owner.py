@@ -43,7 +43,10 @@ class Owner:
                 prefix = _as_account(account, *BYPASS_FILE_PERMISSIONS)
                 break
         if _status((*prefix, "test", "-x", str(data))) != 0:
-            raise ServerError(f"PostgreSQL cannot run as root, and {account.pw_name} cannot enter {data}")
+            raise ServerError(
+                f"PostgreSQL cannot run as root, and {account.pw_name} cannot enter {data}: "
+                "set MYCELIUM_HOME to a folder that any user can enter"
+            )
         return cls(account, prefix)
 
     def give(self, *paths: Path) -> None:

@@ -41,7 +41,8 @@ class KeyReused(Refusal):
     slug = "idempotency-key-reused"
 
     def __init__(self) -> None:
-        super().__init__("Idempotency-Key: it was used for another order", "Idempotency-Key")
+        message = "Idempotency-Key: expected a new key, because this key was used for another order"
+        super().__init__(message, "Idempotency-Key")
 
 
 class InProgress(Refusal):
@@ -50,7 +51,8 @@ class InProgress(Refusal):
     slug = "request-in-progress"
 
     def __init__(self) -> None:
-        super().__init__("Idempotency-Key: the first request with it is still running", "Idempotency-Key")
+        message = "Idempotency-Key: the first request with this key is still running; repeat it shortly"
+        super().__init__(message, "Idempotency-Key")
 
 
 class Rejected(Refusal):

@@ -70,7 +70,8 @@ def restocked(product: Product, quantity: Any) -> Product:
     """Return the product with more stock. Raises Invalid."""
     more = checked_int(quantity, "quantity", 1, MAX_QUANTITY)
     if product.stock + more > MAX_QUANTITY:
-        raise Invalid(f"quantity: it would make the stock larger than {MAX_QUANTITY}", "quantity")
+        message = f"quantity: the stock is {product.stock}, and may become at most {MAX_QUANTITY}"
+        raise Invalid(message, "quantity")
     return with_stock(product, product.stock + more)
 
 

@@ -106,7 +106,7 @@ def reserve(products: Mapping[str, Product], request: ReservationRequest) -> Res
             raise OutOfStock(f"{have}, the order asks for {line.quantity}", "quantity")
     chosen = [(products[line.product_id], line.quantity) for line in request.lines]
     if sum([product.price_minor * quantity for product, quantity in chosen]) > MAX_TOTAL_MINOR:
-        raise Invalid(f"items: together they may cost {MAX_TOTAL_MINOR} minor units at most", "items")
+        raise Invalid(f"items: expected a total of at most {MAX_TOTAL_MINOR} minor units", "items")
     currencies = sorted({product.currency for product, _ in chosen})
     if len(currencies) > 1:
         raise Invalid(f"the products are priced in {', '.join(currencies)}: expected one currency", "items")

@@ -46,7 +46,7 @@ class StockWatch(DependencyProvider):
         An event that is older than the stock yielded last is skipped. Raises Overloaded beyond MAX_WATCHERS.
         """
         if len(self._watchers) >= MAX_WATCHERS:
-            raise Overloaded(f"{MAX_WATCHERS} clients watch the stock already")
+            raise Overloaded(f"{MAX_WATCHERS} clients watch the stock already; try again later")
         watcher: Watcher = Queue(MAX_QUEUED_EVENTS)
         self._watchers.add(watcher)  # before the read: changes during the read wait in the queue
         versions: dict[str, int] = {}

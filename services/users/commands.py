@@ -126,5 +126,6 @@ def _once(
         kept = tx.once(command_id, command, answer)
     password_hash = kept.pop("password_hash")
     if command_id is not None and password is not None and not matches(password_hash, password):
-        raise domain.KeyReused("command_id: it was used for another command", "command_id")
+        message = "command_id: expected a new id, because this id was used for another command"
+        raise domain.KeyReused(message, "command_id")
     return User(**kept | {"created_at": datetime.fromisoformat(kept["created_at"])})

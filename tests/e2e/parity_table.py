@@ -52,7 +52,9 @@ TWO_CURRENCIES = Refused(
 )
 RELEASED = Refused("conflict", "", "order order~ has been cancelled")
 KEY_REUSED = Refused(
-    "idempotency-key-reused", "idempotency_key", "Idempotency-Key: it was used for another order"
+    "idempotency-key-reused",
+    "idempotency_key",
+    "Idempotency-Key: expected a new key, because this key was used for another order",
 )
 
 CASES: dict[str, Step | list[Step]] = {
