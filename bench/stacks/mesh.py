@@ -148,42 +148,42 @@ def mesh(folder: Path, *options: str, checkout: Path = ROOT, name: str = "mesh")
 
 
 def _start(state: State, log: Path, options: tuple[str, ...], checkout: Path) -> subprocess.Popen[bytes]:
-    servers = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL")
-    environment = {name: value for name, value in os.environ.items() if name not in servers}
-    command = (
-        str(checkout / ".venv" / "bin" / "python"),
-        "-m",
-        "mycelium",
-        "run",
-        "--db",
-        "postgresql",
-        "--port",
-        str(free_port()),
-        *options,
-    )
+    python = str(checkout / ".venv" / "bin" / "python")
+    command = (python, "-m", "mycelium", "run", "--db", "postgresql", "--port", str(free_port()), *options)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
             tied_to_parent(command),
             cwd=checkout,
-            env={**environment, "MYCELIUM_HOME": str(state.home), "MYCELIUM_CACHE": str(CACHE)},
+            env=_environment(state),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-
-    def ended() -> str | None:
-        return log.read_text()[-500:] if process.poll() is not None else None
-
     try:
-        wait_until(
-            lambda: "Ctrl-C" in log.read_text(), START_TIMEOUT_SECONDS, "the mesh", log=log, failure=ended
-        )
+        _wait_until_ready(process, log)
     except BaseException:
         _stop(process)
         raise
     return process
+
+
+def _environment(state: State) -> dict[str, str]:
+    """Return this process's environment without servers, so that the mesh starts private servers."""
+    servers = ("AMQP_URI", "CONSUL_HTTP_ADDR", "DATABASE_URL")
+    environment = {name: value for name, value in os.environ.items() if name not in servers}
+    return {**environment, "MYCELIUM_HOME": str(state.home), "MYCELIUM_CACHE": str(CACHE)}
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+    def is_ready() -> bool:
+        return "Ctrl-C" in log.read_text()
+
+    def ended() -> str | None:
+        return log.read_text()[-500:] if process.poll() is not None else None
+
+    wait_until(is_ready, START_TIMEOUT_SECONDS, "the mesh", log=log, failure=ended)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

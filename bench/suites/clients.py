@@ -160,10 +160,7 @@ def _one_by_one(what: str, gateways: Sequence[Mesh], options: Options) -> list[S
 def _figures(
     samples: Sequence[Sample], what: str, at_once: int, options: Options
 ) -> Iterator[tuple[str, float]]:
-    """Yield the medians of the ratios within a round, and the CPU per response.
-
-    Noisy rounds are left out, unless most rounds are noisy.
-    """
+    """Yield the medians of the ratios within a round, and the CPU per response."""
     rounds = {
         name: sorted(
             (sample for sample in samples if sample.stack == f"{what}, {name}"),
@@ -173,17 +170,25 @@ def _figures(
     }
     for label, figure in _FIGURES.items():
         for name in (AIORMQ, TWIN):
-            both = list(zip(rounds[name], rounds[OWN], strict=True))
-            quiet = [pair for pair in both if not (pair[0].noisy or pair[1].noisy)]
-            pairs = quiet if 2 * len(quiet) > len(both) else both
-            ratios = [figure(sample) / figure(own) for sample, own in pairs]
+            ratios = [figure(sample) / figure(own) for sample, own in _pairs(rounds[name], rounds[OWN])]
             text = f"{label.format(what=what, clients=at_once)}: {name} / {OWN}"
             low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
             options.say(f"{text} {middle:.3f}, half of {len(ratios)} from {low:.3f} to {high:.3f}")
             yield text, middle
     for name, turned in rounds.items():
-        answered = sum(sample.notes["answers"] for sample in turned)
-        cpu = sum(sample.cpu_us[GATEWAY] * sample.notes["answers"] for sample in turned) / answered
         text = f"us of CPU of the gateway for {what} at {at_once}: {name}"
-        options.say(f"{text} {cpu:.1f}")
-        yield text, cpu
+        options.say(f"{text} {_gateway_cpu_us(turned):.1f}")
+        yield text, _gateway_cpu_us(turned)
+
+
+def _pairs(samples: Sequence[Sample], own: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+    """Pair the samples of each round. Noisy rounds are left out, unless most rounds are noisy."""
+    pairs = list(zip(samples, own, strict=True))
+    quiet = [pair for pair in pairs if not (pair[0].noisy or pair[1].noisy)]
+    return quiet if 2 * len(quiet) > len(pairs) else pairs
+
+
+def _gateway_cpu_us(samples: Sequence[Sample]) -> float:
+    """Return the gateway's microseconds of CPU per response, over all rounds."""
+    answered = sum(sample.notes["answers"] for sample in samples)
+    return sum(sample.cpu_us[GATEWAY] * sample.notes["answers"] for sample in samples) / answered

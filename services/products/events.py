@@ -10,6 +10,8 @@ from nameko_mesh.events import Event
 
 @dataclass(frozen=True, kw_only=True)
 class ProductCreated(Event):
+    """A product can be ordered from now on."""
+
     TYPE: ClassVar[str] = "product_created"
     AGGREGATE: ClassVar[str] = "product_id"
 
@@ -57,9 +59,9 @@ class ReservedOrder(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class StocksReserved(Event):
-    """These orders have their stock.
+    """The stock of these orders is reserved.
 
-    Published in the transaction that reserves it, for the orders whose requests name a customer. Awaited:
+    Published in the transaction of the reservations, for the orders whose requests name a customer. Awaited:
     if the caller of products has died since, `orders` records the orders from this event.
     """
 

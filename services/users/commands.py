@@ -57,7 +57,7 @@ def register_user(
 ) -> User:
     """Register a user. Raises Invalid or EmailTaken.
 
-    `user_id` and `role` are for seeding and for the first admin: RPC does not offer them.
+    `user_id` and `role` are for seeding. RPC does not offer them.
     """
     user = domain.new_user(
         user_id=user_id or uuid.uuid4().hex, name=name, email=email, role=role, now=datetime.now(UTC)
