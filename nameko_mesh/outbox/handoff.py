@@ -8,10 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from nameko_mesh.outbox.insertion import CLAIM
 from nameko_mesh.outbox.rows import OutboxRow
+
+Promise = set[str]
+"""The aggregates of rows that are being committed. It is emptied when the outcome is known."""
 
 MAX_ROWS_IN_MEMORY = 1000
 """Limit of the rows that wait in memory. Later rows wait in the table alone."""
@@ -24,6 +28,14 @@ class ClaimsLost(Exception):
     """The rows in memory can't be published: their claim expires soon, or a commit's outcome is unknown."""
 
 
+class _Waiting(NamedTuple):
+    """A committed row, and the commits without an answer that may be older."""
+
+    since: float
+    row: OutboxRow
+    promises: list[Promise]
+
+
 class Handoff:
     """Keeps rows that this process has claimed and committed, and wakes its relay.
 
@@ -33,7 +45,8 @@ class Handoff:
 
     def __init__(self) -> None:
         self.claimant: str | None = None
-        self._rows: deque[tuple[float, OutboxRow]] = deque()
+        self._rows: deque[_Waiting] = deque()
+        self._promises: list[Promise] = []
         self._awake = threading.Event()
         self._has_unclaimed = False
         self._has_unknown_outcome = False
@@ -45,7 +58,22 @@ class Handoff:
     @property
     def is_full_batch(self) -> bool:
         """True when as many events wait as the relay takes at once."""
-        return sum(row.size for _, row in self._rows) >= MAX_EVENTS_TAKEN
+        return sum(waiting.row.size for waiting in self._rows) >= MAX_EVENTS_TAKEN
+
+    def promise(self, aggregate_ids: Iterable[str]) -> Promise:
+        """Announce rows before they are committed. `end_promise` must follow, whatever the outcome.
+
+        A commit's answer may arrive after that of a later commit. Rows of the later one wait for it here.
+        """
+        promise = set(aggregate_ids)
+        self._promises.append(promise)
+        return promise
+
+    def end_promise(self, promise: Promise) -> None:
+        """Let the rows go that waited for this commit's outcome."""
+        self._promises = [other for other in self._promises if other is not promise]
+        promise.clear()
+        self.wake()
 
     def offer(self, rows: Sequence[OutboxRow], claimant: str | None, *, has_unclaimed: bool) -> None:
         """Hand over committed rows that were claimed under `claimant`.
@@ -54,9 +82,12 @@ class Handoff:
         """
         if claimant == self.claimant:
             now = time.monotonic()
-            self._rows.extend((now, row) for row in rows)
+            self._rows.extend(_Waiting(now, row, self._promises_before(row)) for row in rows)
         self._has_unclaimed = self._has_unclaimed or has_unclaimed
         self.wake()
+
+    def _promises_before(self, row: OutboxRow) -> list[Promise]:
+        return [promise for promise in self._promises if not promise.isdisjoint(row.aggregate_ids)]
 
     def outcome_unknown(self, claimant: str) -> None:
         """Stop claiming under this name, because a commit's outcome is unknown.
@@ -77,13 +108,26 @@ class Handoff:
         has_unknown_outcome, self._has_unknown_outcome = self._has_unknown_outcome, False
         if has_unknown_outcome:
             raise ClaimsLost("the outcome of a commit is unknown")
-        if self._rows and self._rows[0][0] < time.monotonic() - CLAIM.total_seconds() / 2:
+        limit = time.monotonic() - CLAIM.total_seconds() / 2
+        if any(waiting.since < limit for waiting in self._rows):
             raise ClaimsLost("rows waited too long for the relay")
+        return self._take_ready(max_events)
+
+    def _take_ready(self, max_events: int) -> list[OutboxRow]:
+        """Take rows in the order of the table, because commits may be answered in another order."""
         taken: list[OutboxRow] = []
-        while self._rows and max_events > 0:
-            taken.append(self._rows.popleft()[1])
-            max_events -= taken[-1].size
-        return sorted(taken)  # two threads may have offered their rows in another order than they committed
+        left: list[_Waiting] = []
+        left_ids: set[str] = set()
+        for waiting in sorted(self._rows, key=lambda waiting: waiting.row.seq):
+            row = waiting.row
+            if max_events <= 0 or any(waiting.promises) or not left_ids.isdisjoint(row.aggregate_ids):
+                left.append(waiting)
+                left_ids |= row.aggregate_ids
+            else:
+                taken.append(row)
+                max_events -= row.size
+        self._rows = deque(left)
+        return taken
 
     def rename_claimant(self, claimant: str | None) -> list[OutboxRow]:
         """Claim new rows under another name. Return the rows in memory, which are given up here.
@@ -94,7 +138,7 @@ class Handoff:
         if claimant is not None and claimant == self.claimant:
             return []
         self.claimant = claimant
-        given_up = [row for _, row in self._rows]
+        given_up = [waiting.row for waiting in self._rows]
         self._rows.clear()
         return given_up
 

@@ -16,8 +16,10 @@ unknown, this process stops claiming under the same name (`Handoff.outcome_unkno
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -25,7 +27,7 @@ from nameko.extensions import SharedExtension
 
 from nameko_mesh.events.schema import Envelope, Event, sealed, timestamp
 from nameko_mesh.outbox.handoff import Handoff
-from nameko_mesh.outbox.insertion import insert, new_rows
+from nameko_mesh.outbox.insertion import NewRow, insert, new_rows
 from nameko_mesh.outbox.rows import OutboxRow
 from nameko_mesh.outbox.tables import SCHEMA
 from nameko_mesh.sql.provider import Database
@@ -60,7 +62,16 @@ class PublishingTransaction(Transaction):
         self.writes.add(insert(rows, claimant, claimed_rows.extend))
         self.after_commit(offer)
         if claimant is not None and self.connection.dialect.name == "postgresql":
-            self.on_unknown_outcome(lambda: self.handoff.outcome_unknown(claimant))
+            self._promise(rows, claimant)
+
+    def _promise(self, rows: Sequence[NewRow], claimant: str) -> None:
+        """Let newer rows of the same aggregates wait in the handoff until this commit has an outcome."""
+        promise = self.handoff.promise(chain.from_iterable(row.aggregate_ids for row in rows))
+        end_promise = partial(self.handoff.end_promise, promise)
+        self.after_commit(end_promise)
+        self.on_rollback(end_promise)
+        self.on_unknown_outcome(partial(self.handoff.outcome_unknown, claimant))
+        self.on_unknown_outcome(end_promise)
 
 
 T = TypeVar("T", bound=PublishingTransaction)

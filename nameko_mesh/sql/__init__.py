@@ -8,7 +8,8 @@
 `engine`, `postgresql`, `sqlite` and `psycopg_eventlet` open connections; `transaction`, `write_batch` and
 `reads` use them; `retry` and `idempotency` make commands safe to repeat; `schema` and `migrations` prepare
 databases; `provider` and `pruning` are the extensions of a service. The package knows no events: the outbox
-hangs on the hooks of a transaction (`before_commit`, `after_commit`, `on_unknown_outcome`).
+hangs on the hooks of a transaction (`before_commit`, `after_commit`, `on_rollback`,
+`on_unknown_outcome`).
 """
 
 from nameko_mesh.sql.db_clock import clock

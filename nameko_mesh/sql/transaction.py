@@ -55,6 +55,7 @@ class Transaction:
         self._before_commit: list[Callback] = []
         self._after_commit: list[Callback] = []
         self._on_unknown_outcome: list[Callback] = []
+        self._on_rollback: list[Callback] = []
 
     def before_commit(self, callback: Callback) -> None:
         """Call `callback` once, right before the kept writes are sent. It may add writes."""
@@ -67,6 +68,10 @@ class Transaction:
     def on_unknown_outcome(self, callback: Callback) -> None:
         """Call `callback` when the answer to the commit is lost, so that it may have taken effect."""
         self._on_unknown_outcome.append(callback)
+
+    def on_rollback(self, callback: Callback) -> None:
+        """Call `callback` when the transaction has taken no effect."""
+        self._on_rollback.append(callback)
 
     def now(self) -> datetime:
         """Return the time by the database's clock, which all instances of a service share."""
@@ -120,7 +125,7 @@ class Transaction:
         callbacks = {
             _State.COMMITTED: self._after_commit,
             _State.COMMITTING: self._on_unknown_outcome,
-        }.get(self._state, [])
+        }.get(self._state, self._on_rollback)
         for callback in callbacks:
             callback()
 

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import eventlet
 import pytest
 import sqlalchemy as sa
 from nameko import config
@@ -16,7 +17,7 @@ from nameko_mesh.amqp.confirmed_publisher import PublishResult
 from nameko_mesh.errors import Unavailable
 from nameko_mesh.events import event_handler
 from nameko_mesh.outbox import SCHEMA, Handoff, OutboxRelay, insertion, outbox
-from nameko_mesh.outbox.claims import OutboxStore
+from nameko_mesh.outbox.claims import OutboxStore, OutboxTransaction
 from nameko_mesh.outbox.handoff import ClaimsLost
 from nameko_mesh.outbox.publisher import EventPublisher
 from nameko_mesh.outbox.relay import RETRY_PAUSE
@@ -125,6 +126,47 @@ def test_claim_waits_behind_a_row_that_waits_itself(store_of: Any) -> None:
     publish(store_of(Handoff()), Happened(thing="d", number=7))
     with mine.transaction() as tx:
         assert [one.aggregate_ids for one in tx.claim("two", 10)] == [{"d"}]
+
+
+def test_row_waits_for_the_late_answer_to_an_older_commit(store_of: Any, monkeypatch: Any) -> None:
+    handoff = handoff_of("one")
+    store = store_of(handoff)
+    run_callbacks = OutboxTransaction._run_callbacks
+    answer = eventlet.event.Event()
+
+    def run_callbacks_late(tx: OutboxTransaction) -> None:
+        if tx._after_commit:
+            answer.wait()
+        run_callbacks(tx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OutboxTransaction, "_run_callbacks", run_callbacks_late)
+        older = eventlet.spawn(publish, store, Happened(thing="a", number=1))
+        eventually(lambda: unsent(store) == 1)
+    publish(store, Happened(thing="a", number=2), Happened(thing="b", number=3))
+    publish(store, Happened(thing="c", number=4))
+    assert [row.aggregate_ids for row in handoff.take(10)] == [{"c"}]
+    answer.send(None)
+    older.wait()
+    assert [event["data"]["number"] for row in handoff.take(10) for event in row.events] == [1, 2, 3]
+
+
+def publish_and_fail(store: OutboxStore, flush: bool) -> None:
+    with store.transaction() as tx:
+        tx.publish([(Happened(thing="a", number=1), 1)])
+        if flush:
+            tx.flush()
+        raise KeyError
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_rolled_back_transaction_holds_no_row_back(store_of: Any, flush: bool) -> None:
+    handoff = handoff_of("one")
+    store = store_of(handoff)
+    with pytest.raises(KeyError):
+        publish_and_fail(store, flush)
+    publish(store, Happened(thing="a", number=2))
+    assert [row.aggregate_ids for row in handoff.take(10)] == [{"a"}]
 
 
 def test_rolled_back_row_is_not_offered(store_of: Any) -> None:

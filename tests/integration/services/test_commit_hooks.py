@@ -42,6 +42,7 @@ def insert_with_hooks(store, calls, name="a thing"):
         tx.before_commit(lambda: calls.append("before commit"))
         tx.after_commit(lambda: calls.append("after commit"))
         tx.on_unknown_outcome(lambda: calls.append("unknown outcome"))
+        tx.on_rollback(lambda: calls.append("rollback"))
         tx.writes.insert(things, [{"name": name}])
 
 
@@ -62,10 +63,10 @@ def test_writes_of_a_hook_are_committed_with_the_others(store):
     assert sorted(names(store)) == ["by the command", "by the hook"]
 
 
-def test_no_hook_runs_when_the_command_fails(store, calls):
+def test_only_the_hook_for_a_rollback_runs_when_the_command_fails(store, calls):
     with pytest.raises(KeyError), store.transaction() as tx:
         _hook_flush_and_fail(tx, calls)
-    assert calls == []
+    assert calls == ["rollback"]
     assert names(store) == []
 
 
@@ -75,6 +76,7 @@ def _hook_flush_and_fail(tx, calls):
     tx.before_commit(lambda: calls.append("before commit"))
     tx.after_commit(lambda: calls.append("after commit"))
     tx.on_unknown_outcome(lambda: calls.append("unknown outcome"))
+    tx.on_rollback(lambda: calls.append("rollback"))
     raise KeyError
 
 
@@ -83,7 +85,7 @@ def test_error_reported_by_the_server_is_a_known_outcome(store, calls):
     calls.clear()
     with pytest.raises(sa.exc.IntegrityError):
         insert_with_hooks(store, calls)
-    assert calls == ["before commit"]
+    assert calls == ["before commit", "rollback"]
 
 
 def test_lost_answer_to_the_commit_is_an_unknown_outcome(store, calls, monkeypatch):

@@ -42,3 +42,35 @@ def test_rows_of_a_former_claimant_are_not_taken():
     handoff.offer([ROW], "first", has_unclaimed=False)
 
     assert handoff.take(10) == []
+
+
+def row(seq, *aggregate_ids):
+    return ROW._replace(seq=seq, aggregate_ids=frozenset(aggregate_ids))
+
+
+def test_rows_wait_while_an_older_commit_of_their_aggregate_has_no_answer():
+    handoff = Handoff()
+    handoff.rename_claimant("first")
+    promise = handoff.promise(["a"])
+    handoff.offer([row(2, "a", "b"), row(3, "b"), row(4, "c")], "first", has_unclaimed=False)
+    assert handoff.take(10) == [row(4, "c")]
+
+    handoff.offer([row(1, "a")], "first", has_unclaimed=False)
+    handoff.end_promise(promise)
+
+    assert handoff.take(10) == [row(1, "a"), row(2, "a", "b"), row(3, "b")]
+
+
+def test_row_does_not_wait_for_a_commit_that_began_after_its_own():
+    handoff = handoff_with_a_row()
+    handoff.promise(["a"])
+
+    assert handoff.take(10) == [ROW]
+
+
+def test_older_rows_are_taken_first_however_few_are_taken():
+    handoff = Handoff()
+    handoff.rename_claimant("first")
+    handoff.offer([row(2, "a"), row(3, "b"), row(1, "a")], "first", has_unclaimed=False)
+
+    assert [handoff.take(1) for _ in range(3)] == [[row(1, "a")], [row(2, "a")], [row(3, "b")]]
