@@ -18,7 +18,7 @@ from nameko_mesh.events.schema import Envelope
 from nameko_mesh.outbox.rows import OutboxRow, group
 from nameko_mesh.outbox.tables import outbox
 from nameko_mesh.sql.sql_file import load_sql
-from nameko_mesh.sql.write_batch import Row, Statement
+from nameko_mesh.sql.statement import Row, Statement
 
 CLAIM = timedelta(seconds=10)
 """The lifetime of a claim. A relay publishes for half of this time, and then releases the unsent rows."""

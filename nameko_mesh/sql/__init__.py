@@ -5,11 +5,18 @@
     with store.transaction() as tx:
         tx.writes.update(things, rows, ("name",), if_still="version")
 
-`engine`, `postgresql`, `sqlite` and `psycopg_eventlet` open connections; `transaction`, `write_batch` and
-`reads` use them; `retry` and `idempotency` make commands safe to repeat; `schema` and `migrations` prepare
-databases; `provider` and `pruning` are the extensions of a service. The package knows no events: the outbox
-hangs on the hooks of a transaction (`before_commit`, `after_commit`, `on_rollback`,
-`on_unknown_outcome`).
+| modules | task |
+|---|---|
+| engine, postgresql, sqlite, psycopg_eventlet | open connections |
+| transaction | begins, commits, and decides what an error means: `Store.transaction` |
+| statement, write_batch, reads, sql_file | statements for many rows |
+| retry, idempotency | make commands safe to repeat |
+| tables, schema, schema_version, migrations | prepare databases |
+| provider, pruning | the extensions of a service |
+| db_clock, json_codec | the database's time, and JSON columns |
+
+The package knows no events. The outbox uses the hooks of a transaction: `before_commit`, `after_commit`,
+`on_rollback` and `on_unknown_outcome`.
 """
 
 from nameko_mesh.sql.db_clock import clock
@@ -22,9 +29,10 @@ from nameko_mesh.sql.retry import optimistically, retry_on_conflict
 from nameko_mesh.sql.schema import Schema, service_schema
 from nameko_mesh.sql.schema_version import NotMigrated
 from nameko_mesh.sql.sql_file import load_sql
+from nameko_mesh.sql.statement import StaleWrite, Statement
 from nameko_mesh.sql.tables import SCHEMA, UtcDateTime, as_row, commands, inbox, insert_ignoring_conflicts
 from nameko_mesh.sql.transaction import Store, Transaction
-from nameko_mesh.sql.write_batch import StaleWrite, Statement, WriteBatch, document
+from nameko_mesh.sql.write_batch import WriteBatch, document
 
 __all__ = [
     "SCHEMA",

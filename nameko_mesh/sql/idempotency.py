@@ -20,7 +20,7 @@ MAX_COMMAND_ID_LENGTH = 255
 
 
 def is_new(connection: sa.Connection, consumer: str, event_id: str) -> bool:
-    """Record that `consumer` handles the event. Return False if it has done so before."""
+    """Record that `consumer` handles the event. Return False if this is recorded already."""
     row = {"consumer": consumer, "event_id": event_id, "received_at": datetime.now(UTC)}
     insert = insert_ignoring_conflicts(connection, inbox)
     return bool(connection.execute(insert, row).rowcount)
@@ -32,11 +32,12 @@ def once(
     command: tuple[Any, ...],
     execute: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Execute a command, or return the first answer if its id was executed before.
+    """Execute a command, or return the stored answer if a command with this id was executed before.
 
-    `command` is its name and arguments. Raises Refused when the id was used for another command. A command
-    without an id is executed each time. When one id is executed twice at once, the unique key makes the
-    second fail with IntegrityError: `retry_on_conflict` runs it again, and it finds the answer of the first.
+    `command` is the name and the arguments. Raises Refused when the id was used for another command. A
+    command without an id is executed each time. When an id is executed twice at once, the unique key makes
+    the second execution fail with IntegrityError. `retry_on_conflict` then runs the command again, which
+    returns the stored answer.
     """
     if command_id is None:
         return execute()

@@ -1,4 +1,4 @@
-"""JSON columns through orjson."""
+"""Encodes JSON columns by orjson, which returns bytes where SQLAlchemy expects text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alembic for the schemas of a database. A schema's `env.py` is one call of `run`.
+"""Migrates the schemas of a database by Alembic. The `env.py` of a schema only calls `run`.
 
 upgrade(url, SCHEMAS)       a service's own schema first, then those of the mesh
 """
@@ -77,7 +77,7 @@ def check(url: str, schemas: Sequence[Schema]) -> None:
 
 
 def new(url: str, schemas: Sequence[Schema], message: str) -> None:
-    """Write the next numbered revision of the first schema, from what the code has and the database lacks."""
+    """Write the next numbered revision of the first schema, from the difference of code and database."""
     schema = schemas[0]
     number = f"{int(schema.head or 0) + 1:04d}"
 

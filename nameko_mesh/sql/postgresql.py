@@ -1,15 +1,15 @@
 """PostgreSQL engines that let other green threads run while a query waits.
 
-Trick: planner switches. Services look rows up by key. PostgreSQL keeps the plan of a prepared statement, and
-a plan made while the table was small scans all of the table from then on, until the next ANALYZE. An engine
-opened with `plans_by_index` therefore turns scans and joins of whole tables off, and keeps generic plans,
-because planning anew for the values in hand takes longer than looking up a row.
+Trick: planner switches. Services look rows up by key. PostgreSQL keeps the plan of a prepared statement. A
+plan that was made while the table was small scans the whole table until the next ANALYZE. An engine opened
+with `plans_by_index` therefore turns off scans and joins of whole tables. It keeps generic plans, because
+planning for each set of values takes longer than looking up a row.
 
     open_engine(url)                        PostgreSQL's own defaults
     open_engine(url, plans_by_index=True)   for services that read and write rows by key
 
-Gain: 16 lookups in a table of 100,000 rows take 0.5 ms instead of 87 ms, if the statement was prepared while
-the table was empty (`python -m bench.tricks.sql`). Delete the switches when PostgreSQL plans a prepared
+Gain: 16 lookups in a table of 100,000 rows take 0.5 ms instead of 87 ms (`python -m bench.tricks.sql`). The
+statement was prepared while the table was empty. Delete the switches when PostgreSQL plans a prepared
 statement anew as its table grows. tests/integration/services/test_engines.py looks at the plans.
 """
 
@@ -43,6 +43,7 @@ def resolve_url(url: str) -> sa.URL:
 
 
 def open_postgresql(address: sa.URL, pool_size: int, plans_by_index: bool) -> sa.Engine:
+    """Return the engine. Also make all psycopg2 connections of the process wait in eventlet's hub."""
     psycopg2.extensions.set_wait_callback(wait_in_hub)
     engine = sa.create_engine(
         address,
@@ -63,7 +64,8 @@ def open_postgresql(address: sa.URL, pool_size: int, plans_by_index: bool) -> sa
             "keepalives_count": 3,
         },
     )
-    # This replaces a listener to "begin": with one listener, SQLAlchemy dispatches all its other events too.
+    # Replaces a listener to the event "begin": with any listener, SQLAlchemy dispatches all its other events
+    # too.
     engine.dialect.do_begin = _begin  # type: ignore[method-assign, assignment]
     return engine
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,29 +12,30 @@ from nameko.extensions import DependencyProvider, SharedExtension
 from nameko_mesh.settings import database_url, required
 from nameko_mesh.sql import tables
 from nameko_mesh.sql.engine import open_engine, reading
-from nameko_mesh.sql.schema import Schema
+from nameko_mesh.sql.schema import Schema, service_schema
 from nameko_mesh.sql.schema_version import check_migrated
 
 
 class Engine(SharedExtension):
     """The engine of the service's own database, which all its extensions share.
 
-    Extensions may ask for more by an attribute: `plans_by_index = True` (sql.postgresql), or `schemas`, which
-    must be migrated before the service starts.
+    Two attributes of the service's extensions configure the engine: `plans_by_index = True` (sql.postgresql),
+    and `schemas`, which must be migrated before the service starts.
     """
 
     def setup(self) -> None:
         required("AMQP_URI")  # report a missing setting before a database file is made
         url = database_url(self.container.service_name)
-        plans_by_index = any(getattr(one, "plans_by_index", False) for one in self.container.extensions)
+        plans_by_index = any(
+            getattr(extension, "plans_by_index", False) for extension in self.container.extensions
+        )
         self.engine = open_engine(url, plans_by_index=plans_by_index)
         self._probe_engine = open_engine(url, pool_size=1)
         check_migrated(self._probe_engine, self._schemas())
 
     def _schemas(self) -> Iterator[Schema]:
         """Yield the service's own schema, that of `sql`, and those of the service's other extensions."""
-        service_file = inspect.getfile(self.container.service_cls)
-        yield Schema(sa.MetaData(), Path(service_file).parent / "migrations")
+        yield service_schema(inspect.getfile(self.container.service_cls), sa.MetaData())
         yield tables.SCHEMA
         for extension in self.container.extensions:
             schemas: Iterable[Schema] = getattr(extension, "schemas", ())

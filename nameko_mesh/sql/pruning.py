@@ -2,8 +2,8 @@
 
     pruning = Pruning({inbox.c.received_at: timedelta(days=30)})
 
-A repeated event or command takes effect again once its row is gone. So keep an inbox row for longer than an
-event may be parked, and a command row for longer than a client may repeat the command.
+A repeated event or command takes effect again after its row is deleted. So keep an inbox row for longer than
+an event may be parked. Keep a command row for longer than a client may repeat the command.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PruningStore(Store[Transaction]):
 class Pruning(DependencyProvider):
     """Deletes rows by the age of a column, in small transactions. The column needs an index.
 
-    Several instances may prune at once, because each skips rows that another one has locked.
+    Several instances may prune at once, because each skips rows that another instance has locked.
     """
 
     shared = Engine()
@@ -72,7 +72,7 @@ class Pruning(DependencyProvider):
 
 
 def prune_batch(store: Store[Any], moment: sa.Column[Any], age: timedelta, limit: int) -> int:
-    """Delete up to `limit` rows whose `moment` is longer ago than `age`. Return how many."""
+    """Delete up to `limit` rows whose `moment` is longer ago than `age`. Return their number."""
     table = moment.table
     keys = list(table.primary_key)
     with store.transaction() as tx:

@@ -1,4 +1,4 @@
-"""Run a command again when another transaction got in its way."""
+"""Runs a command again when another transaction has conflicted with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 from sqlalchemy import exc
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from nameko_mesh.sql.write_batch import StaleWrite
+from nameko_mesh.sql.statement import StaleWrite
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -18,15 +18,17 @@ _CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, loc
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Return True if another transaction caused the error, so that the same command may succeed when
-    repeated."""
+    """Return True if another transaction caused the error, so that a repeated command may succeed."""
     if isinstance(error, exc.IntegrityError | StaleWrite):
         return True
     return isinstance(error, exc.DBAPIError) and getattr(error.orig, "pgcode", None) in _CONFLICTS
 
 
 def optimistically(attempt: Callable[[], R], fallback: Callable[[], R]) -> R:
-    """Call `attempt`, which writes without reading first. If its assumptions were wrong, call `fallback`."""
+    """Return the result of `attempt`. If it conflicts with another transaction, return that of `fallback`.
+
+    Meant for an attempt that writes without reading first, and a fallback that locks the rows.
+    """
     try:
         return attempt()
     except (exc.DBAPIError, StaleWrite) as error:
@@ -44,8 +46,11 @@ _retry = retry(
 
 
 def retry_on_conflict(command: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a command that may conflict with another one: run it again, from the start, up to
-    three times."""
+    """Decorate a command that may conflict with another command: run it up to four times, from the start.
+
+    The first attempt bypasses tenacity, because nearly all commands succeed at once. The second follows
+    without a delay, because the other transaction has ended by then.
+    """
     retried = _retry(command)
 
     @wraps(command)

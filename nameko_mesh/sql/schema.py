@@ -1,9 +1,9 @@
-"""Tables that are migrated together: a service's own, or those of one part of the mesh.
+"""Describes the tables that are migrated together, of a service or of a package of nameko_mesh.
 
     SCHEMAS = (service_schema(__file__, metadata), sql.SCHEMA, outbox.SCHEMA)
 
-A database may hold several schemas. Each has a version table of its own, and its migrations leave the tables
-of the others alone.
+A database may hold several schemas. Each schema has its own version table, and its migrations change no table
+of another schema.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import sqlalchemy as sa
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """`revisions` is a folder with Alembic's `env.py` and `versions/`; files there begin with
-    a number of four digits."""
+    """Tables and the folder of their revisions: Alembic's `env.py` and `versions/0001_name.py`."""
 
     metadata: sa.MetaData
     revisions: Path
@@ -35,6 +34,6 @@ class Schema:
         return frozenset({*self.metadata.tables, self.version_table})
 
 
-def service_schema(tables_file: str, metadata: sa.MetaData) -> Schema:
-    """Return the schema of a service whose `migrations` folder lies beside its `tables.py`."""
-    return Schema(metadata, Path(tables_file).parent / "migrations")
+def service_schema(module_file: str, metadata: sa.MetaData) -> Schema:
+    """Return the schema of a service, whose `migrations` folder lies beside the module."""
+    return Schema(metadata, Path(module_file).parent / "migrations")

@@ -16,14 +16,14 @@ _START_NEWER_CODE = "newer code has migrated the database, so start that code"
 
 
 class NotMigrated(ConfigurationError):
-    """The database is older, or newer, than the code. The service must not start on it."""
+    """The database is older or newer than the code, so the service must not start."""
 
 
 def check_migrated(engine: sa.Engine, schemas: Iterable[Schema]) -> None:
     """Compare the version table of each schema with the newest revision in the code.
 
-    Raises NotMigrated, which says what to do. A database that does not answer passes, because the service
-    waits for it later anyway. A schema without revisions passes too.
+    Raises NotMigrated. A database that does not answer passes, because the service waits for it later. A
+    schema without revisions passes too.
     """
     try:
         with reading(engine) as connection:

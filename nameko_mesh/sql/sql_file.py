@@ -13,8 +13,8 @@ _COMMENT = re.compile(r"--.*")
 def load_sql(package: str, name: str, **constants: Any) -> str:
     """Return the statement in the file `name` of a package, without its comments and line breaks.
 
-    Constants replace `$name`. Comments go because statements are composed into one, and PostgreSQL would read
-    them each time. A string literal in the file must not contain two hyphens in a row.
+    Constants replace `$name`. Comments are stripped, because several statements are composed into one line. A
+    string literal in the file must not contain two hyphens in a row.
     """
     text = resources.files(package).joinpath(name).read_text("utf-8")
     return " ".join(Template(_COMMENT.sub("", text)).substitute(constants).split())

@@ -1,6 +1,6 @@
 """SQLite engines that let other green threads run while a call blocks.
 
-sqlite3 blocks in C, so its calls run in eventlet's thread pool.
+sqlite3 blocks in C, so its calls run in eventlet's thread pool. Writers of a process queue in `sql.engine`.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def _begin(connection: sa.Connection) -> None:
 def run_in_thread(call: Callable[..., T], *args: Any) -> T:
     """Run a blocking call in the thread pool, and return only when it has ended.
 
-    A green thread that is killed or timed out while it waits must not hand its connection to the next one:
-    sqlite3 objects that two threads use at once end the process.
+    A green thread that is killed while it waits must not return its connection to the pool yet. If two
+    threads use an sqlite3 object at once, the process crashes.
     """
     thread = eventlet.spawn(tpool.execute, call, *args)
     interruption: BaseException | None = None

@@ -1,6 +1,6 @@
-"""Column types, and the tables that make commands and events take effect once: inbox and command log.
+"""Column types, and the tables `inbox` and `commands`, by which events and commands take effect once.
 
-`SCHEMA` migrates them, beside the service's own tables and with a version table of their own.
+`SCHEMA` migrates the tables, beside the service's own and with a version table of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 BigInt = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-"""SQLite numbers rows itself only where the key is an INTEGER."""
+"""A key that the database numbers. SQLite numbers rows itself only where the key is an INTEGER."""
 
 Texts = sa.ARRAY(sa.Text()).with_variant(sa.JSON(), "sqlite")
 
@@ -74,5 +74,5 @@ def insert_ignoring_conflicts(connection: sa.Connection, table: sa.Table) -> Any
 
 
 def as_row(value: Any) -> dict[str, Any]:
-    """Return a dataclass as a row: its fields by name."""
+    """Return the fields of a dataclass by name."""
     return {name: getattr(value, name) for name in value.__dataclass_fields__}

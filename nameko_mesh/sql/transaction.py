@@ -4,8 +4,19 @@
         ...            # reads, and writes that are kept in `tx.writes`
     # committed here
 
-The command commits, inside the entrypoint. Nameko replies and acks *before* `worker_result`, so a commit
-there could fail after the caller was told that the call succeeded.
+The command commits, inside the entrypoint. Nameko replies and acks *before* `worker_result`. A commit there
+could fail after the caller got a successful reply.
+
+The end of a transaction has one of three outcomes (`_State`):
+
+| outcome | reason | callbacks | the block raises |
+|---|---|---|---|
+| committed | the database confirmed it | `after_commit` | nothing |
+| rolled back | the block raised, or the server reported an error | `on_rollback` | that error |
+| unknown | no answer to the last statement or COMMIT | `on_unknown_outcome` | Unavailable |
+
+After an unknown outcome the command may have taken effect. Callers repeat it under the same command id
+(`Transaction.once`), and handlers under the same event id (`Transaction.is_new`).
 """
 
 from __future__ import annotations
@@ -24,9 +35,11 @@ from sqlalchemy import exc
 from nameko_mesh import deadline
 from nameko_mesh.errors import DeadlineExceeded, Unavailable
 from nameko_mesh.sql import idempotency
+from nameko_mesh.sql.db_clock import clock
 from nameko_mesh.sql.engine import autocommit_single_statement, reading, writing
 from nameko_mesh.sql.retry import is_conflict
-from nameko_mesh.sql.write_batch import StaleWrite, WriteBatch
+from nameko_mesh.sql.statement import StaleWrite
+from nameko_mesh.sql.write_batch import WriteBatch
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +79,7 @@ class Transaction:
         self._after_commit.append(callback)
 
     def on_unknown_outcome(self, callback: Callback) -> None:
-        """Call `callback` when the answer to the commit is lost, so that it may have taken effect."""
+        """Call `callback` when the answer to the commit is lost, so that the commit may have taken effect."""
         self._on_unknown_outcome.append(callback)
 
     def on_rollback(self, callback: Callback) -> None:
@@ -75,11 +88,11 @@ class Transaction:
 
     def now(self) -> datetime:
         """Return the time by the database's clock, which all instances of a service share."""
-        if self.connection.dialect.name == "sqlite":
-            text = self.connection.scalar(sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"))
-            return datetime.fromisoformat(text).replace(tzinfo=UTC)
-        moment: datetime = self.connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-        return moment.astimezone(UTC)
+        query = sa.select(clock(self.connection.dialect.name))
+        now: datetime | str = self.connection.execute(query).scalar_one()
+        if isinstance(now, str):  # SQLite has no type for times
+            return datetime.fromisoformat(now).replace(tzinfo=UTC)
+        return now.astimezone(UTC)
 
     @property
     def has_unsent_writes(self) -> bool:
@@ -95,18 +108,20 @@ class Transaction:
             self.writes.send(self.connection)
 
     def is_new(self, consumer: str, event_id: str) -> bool:
-        """Record that `consumer` handles the event. Return False if it has done so before."""
+        """Record that `consumer` handles the event. Return False if this is recorded already."""
         return idempotency.is_new(self.connection, consumer, event_id)
 
     def once(
         self, command_id: str | None, command: tuple[Any, ...], execute: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Execute a command, or return the first answer if its id was executed before (sql.idempotency)."""
+        """Execute a command, or return the stored answer if its id was executed before (sql.idempotency)."""
         return idempotency.once(self.connection, command_id, command, execute)
 
     def _flush_last(self) -> None:
-        """Send the remaining writes. One statement alone commits itself, so from here on a lost answer
-        leaves the outcome unknown."""
+        """Send the remaining writes. From here on, a lost answer leaves the outcome unknown.
+
+        The writes are one statement. If it is the first of the transaction, it commits itself.
+        """
         self._run_before_commit()
         self._state = _State.COMMITTING
         if self.writes:
@@ -117,9 +132,6 @@ class Transaction:
         callbacks, self._before_commit = self._before_commit, []
         for callback in callbacks:
             callback()
-
-    def _settle(self, state: _State | None = None) -> None:
-        self._state = state or self._state
 
     def _run_callbacks(self) -> None:
         callbacks = {
@@ -149,8 +161,9 @@ class Store(Generic[T]):
     def transaction(self, *, read_only: bool = False) -> Iterator[T]:
         """Commit at the end of the block, or roll back if the block raises.
 
-        Raises Unavailable when the database can't be reached or does not answer in time, DeadlineExceeded
-        when the deadline of the work in hand has passed, StaleWrite, and other errors of the database.
+        Raises Unavailable when the database can't be reached or does not answer in time; then the outcome may
+        be unknown. Raises DeadlineExceeded when the deadline of the work in hand has passed, StaleWrite, and
+        other errors of the database.
         """
         if deadline.expired():
             raise DeadlineExceeded("no time is left to query the database")
@@ -160,10 +173,10 @@ class Store(Generic[T]):
                 tx = self.begin(connection)
                 yield tx
                 tx._flush_last()
-            tx._settle(_State.COMMITTED)
+            tx._state = _State.COMMITTED
         except (exc.DBAPIError, exc.TimeoutError, StaleWrite) as error:
             if tx is not None and _is_rolled_back(error):
-                tx._settle(_State.ROLLED_BACK)
+                tx._state = _State.ROLLED_BACK
             if is_conflict(error) or not _is_unavailable(error):
                 raise
             if deadline.expired():
@@ -176,7 +189,7 @@ class Store(Generic[T]):
 
 
 def _is_rolled_back(error: BaseException) -> bool:
-    """Tell whether the server itself reported the failure, and not that it is shutting down."""
+    """Return True if the server itself reported the failure. A server that shuts down may have committed."""
     code = getattr(getattr(error, "orig", None), "pgcode", None)
     if code is None:
         return isinstance(error, StaleWrite | exc.IntegrityError)
@@ -184,7 +197,7 @@ def _is_rolled_back(error: BaseException) -> bool:
 
 
 def _is_unavailable(error: BaseException) -> bool:
-    """Tell whether waiting may help. SQLite raises OperationalError for a lock and for a missing table."""
+    """Return True if waiting may help. SQLite raises OperationalError for a lock and for a missing table."""
     if not isinstance(error, exc.OperationalError | exc.TimeoutError | exc.InterfaceError):
         return False
     code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)

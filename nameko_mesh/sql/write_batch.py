@@ -1,64 +1,38 @@
-"""All writes of a transaction in one statement, whose text is the same whatever the number of rows.
+"""Sends all writes of a transaction in one statement. Its text does not depend on the number of rows.
 
     tx.writes.insert(transfers, rows)
     tx.writes.update(accounts, rows, ("balance", "version"), if_still="version")
 
-PostgreSQL gets the rows as one JSON document, which it takes apart in C: one parameter for each value would
+PostgreSQL gets the rows of a write as one JSON document, and parses it in C. A parameter for each value would
 cost this process more than the rest of the transaction. The statement is parsed once for each connection.
-SQLite runs in this process and has no round trips to save, so it gets the rows one by one.
+SQLite runs in this process, where round trips cost nothing, so it gets the rows in a statement for each
+write.
 
-Gain: to insert and update 16 rows takes a third of the time of SQLAlchemy Core, and a quarter of its CPU time
-(`python -m bench.tricks.sql`). Delete it when SQLAlchemy sends rows as arrays or documents itself.
+Gain: inserting and updating 16 rows takes a third of the time of SQLAlchemy Core (`python -m
+bench.tricks.sql`), and a quarter of its CPU time. Delete it when SQLAlchemy sends rows as arrays or documents
+itself. `_compose` has an example.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nameko_mesh.sql.reads import fetch_prepared
+from nameko_mesh.sql.statement import Row, StaleWrite, Statement
 from nameko_mesh.sql.tables import STALE_WRITE_SQLSTATE
-
-Row = Mapping[str, Any]
-"""Plain values by column. A moment is aware. A JSON column holds JSON values or dataclasses."""
-
-
-class StaleWrite(Exception):
-    """Some rows are not what the writer took them for: read them, and decide anew."""
-
-
-def _ignore(_: Any) -> None:
-    """The result is not needed."""
-
-
-class Statement(msgspec.Struct, frozen=True):
-    """A write of a batch.
-
-    `postgresql` is its text, with `{0}`, `{1}` ... in place of `values`, each of which comes after its type.
-    `returning` is an aggregate over the rows that the statement returns, and `on_result` gets its value.
-    `execute` does the same elsewhere, and `on_result` gets what it returns.
-    The batch raises StaleWrite if fewer than `expected_rows` come back; `execute` raises it itself.
-    """
-
-    postgresql: str
-    values: tuple[tuple[str, Any], ...]
-    execute: Callable[[sa.Connection], Any]
-    returning: str = ""
-    on_result: Callable[[Any], None] = _ignore
-    expected_rows: int | None = None
 
 
 class WriteBatch:
-    """Keeps the writes of a transaction until they are sent. Reads before that do not see them."""
+    """Keeps the writes of a transaction until `send`. Earlier reads do not see the kept writes."""
 
     def __init__(self) -> None:
         self._statements: list[Statement] = []
@@ -77,9 +51,9 @@ class WriteBatch:
         unless_there: bool = False,
         due: Mapping[str, timedelta] = MappingProxyType({}),
     ) -> None:
-        """Insert all rows or none: an existing row raises IntegrityError, or is kept with `unless_there`.
+        """Insert the rows. An existing row raises IntegrityError; with `unless_there` it is kept.
 
-        The columns of `due` get the database's time plus the given delay.
+        `due` maps more columns to delays. Such a column gets the database's time plus the delay.
         """
         if rows:
             text = _insert(table, tuple(rows[0]), unless_there, tuple(due.items()))
@@ -95,11 +69,11 @@ class WriteBatch:
         if_still: str,
         all_or_none: bool = True,
     ) -> None:
-        """Set these columns of the rows, which are found by the table's primary key of one column.
+        """Set `columns` of rows that have not changed. The table's primary key is one column.
 
-        Each row holds under `expected` the value that the column `if_still` had when the row was read. A row
-        in which that value has changed, or which is gone, is skipped; with `all_or_none` it raises
-        StaleWrite.
+        Each row holds under `expected` the value that the column `if_still` had when the row was read. When
+        that value has changed, or the row is deleted, StaleWrite is raised. Without `all_or_none` the row is
+        skipped.
         """
         if rows:
             (key,) = table.primary_key
@@ -110,7 +84,7 @@ class WriteBatch:
             self.add(Statement(text, (document(rows),), execute, expected_rows=expected_rows))
 
     def send(self, connection: sa.Connection) -> None:
-        """Send the kept writes. Raises StaleWrite, after which the transaction can't be committed."""
+        """Send the kept writes. After a StaleWrite the transaction can't be committed."""
         statements, self._statements = self._statements, []
         if connection.dialect.name == "postgresql":
             results = _send_together(connection, statements)
@@ -123,11 +97,20 @@ class WriteBatch:
 def _send_together(connection: sa.Connection, statements: Sequence[Statement]) -> Sequence[Any]:
     text = _compose(
         tuple(
-            (one.postgresql, len(one.values), one.returning, one.expected_rows is not None)
-            for one in statements
+            (
+                statement.postgresql,
+                len(statement.values),
+                statement.returning,
+                statement.expected_rows is not None,
+            )
+            for statement in statements
         )
     )
-    typed = [pair for one in statements for pair in (*one.values, ("int", one.expected_rows or 0))]
+    typed = [
+        pair
+        for statement in statements
+        for pair in (*statement.values, ("int", statement.expected_rows or 0))
+    ]
     types, values = zip(*typed, strict=True)
     try:
         (results,) = fetch_prepared(connection, text, types, values)
@@ -140,10 +123,16 @@ def _send_together(connection: sa.Connection, statements: Sequence[Statement]) -
 
 @lru_cache
 def _compose(statements: tuple[tuple[str, int, str, bool], ...]) -> str:
-    """Return one statement that executes all of them and returns one row, with a result for each.
+    """Return a statement that executes all the statements and returns one row, with a result for each.
 
-    PostgreSQL executes the parts in no fixed order. Only an error can abort a statement half way, so a part
-    with too few rows calls `mesh_stale_write()`, which raises one (sql/tables.py).
+    PostgreSQL executes the parts in no fixed order. Only an error can abort a statement half way. So a part
+    with too few rows calls `mesh_stale_write()`, which raises an error (sql/tables.py).
+
+    Example, for an insert and a counted update:
+
+        WITH write1 AS (INSERT INTO a ... $1), write2 AS (UPDATE b ... $3 RETURNING 1)
+        SELECT NULL,
+               (SELECT CASE WHEN count(*) >= $4 THEN NULL ELSE mesh_stale_write() END FROM write2 AS written)
     """
     parts, results, place = [], [], 1
     for number, (text, value_count, aggregate, is_counted) in enumerate(statements, start=1):
@@ -198,10 +187,9 @@ def _insert_each(
 
 @lru_cache
 def _update(table: sa.Table, key: sa.Column[Any], columns: tuple[str, ...], if_still: str) -> str:
-    """Return a statement that looks rows up one by one and changes them by their `ctid`.
+    """Return a statement that looks rows up one by one and changes them by their `ctid`, their place on disk.
 
-    PostgreSQL would join by the key if it knew how many rows there are; while it thinks them few, a join
-    scans the whole table.
+    A join by the key would scan the whole table, as long as PostgreSQL estimates that the table is small.
     """
     name = table.name
     assignments = ", ".join(f"{column} = new.{column}" for column in columns)
@@ -227,11 +215,11 @@ def _update_each(
     connection: sa.Connection,
 ) -> None:
     (key,) = table.primary_key
-    condition = (key == sa.bindparam("its_key")) & (table.c[if_still] == sa.bindparam("expected"))
+    condition = (key == sa.bindparam("key_value")) & (table.c[if_still] == sa.bindparam("expected"))
     values = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in columns}
     parameters = [
         {
-            "its_key": row[key.name],
+            "key_value": row[key.name],
             "expected": row["expected"],
             **{f"new_{name}": row[name] for name in columns},
         }
