@@ -37,7 +37,7 @@ async def serve() -> None:
 
 
 async def items_per_second(port: int, turns: int, lanes: int) -> float:
-    batch_schedule.TURNS_TO_SEND = turns
+    batch_schedule.ITERATIONS_TO_SEND = turns
     free = [await asyncio.open_connection("127.0.0.1", port) for _ in range(lanes)]
     connections = list(free)
 

@@ -1,4 +1,4 @@
-"""An asyncio client for Nameko services, stock ones too: RPC and events over one AMQP connection.
+"""Clients of Nameko services for asyncio: RPC and events over one AMQP connection, and gRPC.
 
     import asyncio
     from nameko_mesh.aio import RpcClient
@@ -17,13 +17,14 @@
 | GuardedRpc | the same calls, with a breaker for each service and a retry budget |
 | Balancer, Discovery, Method | gRPC calls to the less busy of several instances, which Consul knows |
 | Batcher | items of many callers in one call |
-| Breaker, STATES, RetryBudget | the building blocks of the guards |
+| Breaker, STATES, RetryBudget | the parts of GuardedRpc and Balancer |
+| NoInstance | the error of Balancer when no instance is usable |
 | Rpc | the protocol that RpcClient and its doubles implement |
 | parse_addresses | checks an AMQP URI |
 
-The errors of a call are those of `nameko_mesh.errors`. The event loop must not be monkey-patched; uvloop and
-asyncio's own are both tested. The package imports neither eventlet nor Nameko. Names are resolved at their
-first use, so that `RpcClient` does not load grpcio.
+Services of stock Nameko can be called too. The errors of a call are those of `nameko_mesh.errors`. The event
+loop must not be monkey-patched; uvloop and asyncio's own loop are both tested. The package imports neither
+eventlet nor Nameko. Names are resolved at their first use, so that `RpcClient` does not load grpcio.
 
 The layers of the AMQP client, from the socket up:
 
@@ -31,7 +32,7 @@ The layers of the AMQP client, from the socket up:
 |---|---|
 | decoder, request_encoder | bytes to frames, requests to bytes; no socket and no clock |
 | connection, channel | login, heartbeats, flow control; the channels of one connection |
-| reconnecting, gate | a connection that comes back, and the time that callers wait for it |
+| reconnecting, gate | a connection that is opened again after a loss; calls wait meanwhile |
 | pending_calls, subscription | calls in flight, and events |
 """
 

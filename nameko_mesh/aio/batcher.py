@@ -1,9 +1,9 @@
-"""Natural batching: items that arrive while a batch is in flight wait, and leave together in the next batch.
+"""Sends items in batches: items that arrive while a batch is in flight leave together in the next batch.
 
     submit = Batcher(send, max_batch_size=100)       # async def send(items, deadline) -> outcomes
     account = await submit(item, deadline=...)
 
-A single item leaves at once. The busier the other side, the larger the batches, and the cheaper each item.
+A single item leaves at once. The busier the service, the larger the batches, and the cheaper each item.
 `batch_schedule` decides when a batch leaves; the Batcher executes the decisions.
 """
 
@@ -18,7 +18,7 @@ from math import inf
 from typing import Any, Generic, TypeVar
 
 from nameko_mesh.aio import batch_schedule
-from nameko_mesh.aio.batch_schedule import LANES_TAKEN, NOW, TURNS_TO_SEND, Limits, Situation
+from nameko_mesh.aio.batch_schedule import LANES_TAKEN, NOW, ITERATIONS_TO_SEND, Limits, Situation
 from nameko_mesh.errors import DeadlineExceeded, Overloaded, RemoteFault, Unavailable
 
 Item = TypeVar("Item")
@@ -79,7 +79,7 @@ class Batcher(Generic[Item, Result]):
         self._in_flight: dict[asyncio.Task[Sequence[Result | Exception]], tuple[float, int]] = {}
         """When each batch left, by the loop's clock, and its size."""
         self._is_leaving = False
-        """True from the decision that a batch leaves until it leaves, at the end of the loop's turn."""
+        """True from the decision that a batch leaves until it leaves, at the end of the iteration."""
         self._timer: asyncio.TimerHandle | None = None
         """Set while the waiting items wait for others."""
 
@@ -110,18 +110,15 @@ class Batcher(Generic[Item, Result]):
             try:
                 raise outcome
             finally:
-                del (
-                    outcome,
-                    future,
-                    entry,
-                )  # otherwise error and traceback form a cycle until the next collection
+                # Break the cycle of error, traceback and frame, which only the garbage collector would end.
+                del outcome, future, entry
         return outcome
 
     async def stop(self) -> None:
         """Wait for the batches in flight, which end by their deadlines. Submit no item meanwhile."""
         while self._in_flight or self._is_leaving:
             await (asyncio.wait(self._in_flight) if self._in_flight else asyncio.sleep(0))
-        for _ in range(TURNS_TO_SEND):  # the results of the last batch may not be delivered yet
+        for _ in range(ITERATIONS_TO_SEND):  # the results of the last batch may not be delivered yet
             await asyncio.sleep(0)
 
     def _check_admission(self, loop: asyncio.AbstractEventLoop, seconds_left: float) -> None:
@@ -147,7 +144,8 @@ class Batcher(Generic[Item, Result]):
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the waiting items leave as the schedule decides.
 
-        A batch leaves at the end of the loop's turn, so that items from other sockets in this turn go along.
+        A batch leaves at the end of the loop's iteration, with the items that other sockets bring
+        in this iteration.
         """
         if self._is_leaving:
             return
@@ -195,7 +193,7 @@ class Batcher(Generic[Item, Result]):
         if not task.cancelled():
             for entry, outcome in zip(batch, task.result(), strict=True):
                 entry.outcome = outcome
-            _deliver(batch, loop, batch_schedule.turns_before_delivery(self._is_leaving))
+            _deliver(batch, loop, batch_schedule.iterations_before_delivery(self._is_leaving))
 
     async def _outcomes(
         self, batch: Sequence[_Entry[Item, Result]], loop: asyncio.AbstractEventLoop
@@ -210,9 +208,9 @@ class Batcher(Generic[Item, Result]):
                 raise RemoteFault("MalformedAnswer", f"{len(outcomes)} answers for {len(batch)} items")
             if len(batch) == self._limits.max_batch_size:
                 self._measure_pace(len(batch) / max(loop.time() - began, 1e-6))
-        except Exception as error:  # whatever it is, it concerns these items and no later batch
+        except Exception as error:  # concerns these items, and no later batch
             size = len(batch)
-            del batch  # as above: the batch leads to the error
+            del batch  # breaks a cycle, as in `__call__`: the batch leads to the error
             return [error] * size
         return outcomes
 
@@ -221,7 +219,7 @@ class Batcher(Generic[Item, Result]):
 
 
 def _deliver(batch: Sequence[_Entry[Any, Any]], loop: asyncio.AbstractEventLoop, turns: int) -> None:
-    """Deliver the outcomes after so many turns of the loop."""
+    """Deliver the outcomes after `turns` iterations of the loop."""
     if turns:
         loop.call_soon(_deliver, batch, loop, turns - 1)
         return

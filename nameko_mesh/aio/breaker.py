@@ -1,4 +1,4 @@
-"""A limit on concurrent calls and a circuit breaker, for one instance or one service.
+"""Limits concurrent calls, and stops calls after failures in a row, for one instance or one service.
 
     is_trial = breaker.begin()           # raises Overloaded or Unavailable: nothing was sent
     succeeded = None

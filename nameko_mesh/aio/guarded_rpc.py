@@ -32,10 +32,10 @@ class Rpc(Protocol):
 class GuardedRpc:
     """Passes calls to `rpc` while their service responds.
 
-    Behind a queue a dead service looks like a slow one: each call takes all the time of its caller. So only a
-    call that had enough time and got no answer counts as a failure of the service. An error of the service
-    does not count, because a single caller could then open the breaker for all. A broker that is down does
-    not count either, because calls fail at once anyway.
+    Behind a queue a dead service looks like a slow service: each call takes all the time of its caller. So a
+    call counts as a failure of the service if it had enough time and got no answer. An error of the service
+    does not count, because a single caller could then open the breaker for all callers. A broker that is down
+    does not count either, because calls then fail at once.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Retries of repeatable calls, with jitter, and only while most calls succeed.
+"""Retries repeatable calls, with jitter, and only while most calls succeed.
 
-Retries that are a fixed share of all calls cannot turn a slow service into a dead one. gRPC's retry throttle
+Retries are a fixed share of all calls, so they cannot overload a slow service. gRPC's retry throttle
 (gRFC A6) and Finagle's RetryBudget work in the same way.
 """
 
@@ -20,7 +20,7 @@ FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.02, 0.25
 
 
 class RetryBudget:
-    """Allows one retry for `1 / share` calls, and `reserve` retries before there were any calls."""
+    """Allows a retry for each `1 / share` calls, and `reserve` retries before the first call."""
 
     def __init__(self, share: float = 0.1, reserve: float = 10.0) -> None:
         self.spent = 0

@@ -208,7 +208,7 @@ class RpcClient:
     async def _attach(self, connection: Connection) -> None:
         channel = await self._pending_calls.attach(connection)
         connection.on_flow = lambda: self._update_gate(connection, channel)
-        # The channel ends before its connection. A call that passes in between would never be answered.
+        # The channel ends before its connection. A call that passed the gate in between would get no answer.
         channel.closed.add_done_callback(lambda closed: self._gate.shut(str(closed.result())))
         self._update_gate(connection, channel)
 

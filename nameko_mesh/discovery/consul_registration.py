@@ -1,4 +1,4 @@
-"""Register one instance of a service with Consul, and keep it registered while the process lives.
+"""Registers an instance of a service with Consul, and keeps it registered while the process lives.
 
 The calls block, each with a timeout. Run `Registrar.keep` in a green thread of a Nameko service, or in a
 real thread of an asyncio program.
@@ -105,7 +105,7 @@ class Registrar:
         try:
             self._agent.service.deregister(self.instance.instance_id)
         except _FAILURES as error:
-            log.warning("could not deregister from Consul: %s", error)
+            log.warning("could not deregister %s from Consul: %s", self.instance.instance_id, error)
 
     def keep(self, wait: Callable[[float], bool], is_ready: Callable[[], bool] = lambda: True) -> None:
         """Register when `is_ready` returns True, then again whenever the agent has forgotten the instance.
@@ -123,7 +123,9 @@ class Registrar:
                 registered, reported = True, False
             except _FAILURES as error:
                 if not reported:
-                    log.warning("Consul does not answer, running on without it: %s", error)
+                    log.warning(
+                        "Consul does not answer, %s is not registered: %s", self.instance.instance_id, error
+                    )
                 registered, reported = False, True
             if wait(VERIFY_SECONDS):
                 return

@@ -1,4 +1,4 @@
-"""Follow the healthy instances of one service in Consul: the protocol without I/O, for any HTTP client.
+"""Follows the healthy instances of a service in Consul: the protocol without I/O, for any HTTP client.
 
 A driver sends the queries, passes on the responses, and sleeps between the queries:
 

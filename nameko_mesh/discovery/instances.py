@@ -1,8 +1,10 @@
 """The instances of another service, for a Nameko service that calls them directly.
 
-others = Instances("inventory", static_setting="INVENTORY_GRPC")
+    inventory = Instances("inventory", static_setting="INVENTORY_GRPC")
 
-for endpoint in self.others.endpoints: ...
+    for endpoint in self.inventory.endpoints: ...
+
+Programs on asyncio use `nameko_mesh.aio.Discovery`.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class Instances(DependencyProvider):
             while True:
                 try:
                     self._query(http)
-                except Exception as error:  # even our own defect must not end the watch
+                except Exception as error:  # a defect here must not end the watch
                     self.watch.on_failure(error)
                 eventlet.sleep(self.watch.pause_seconds())
 

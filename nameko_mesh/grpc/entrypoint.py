@@ -1,4 +1,4 @@
-"""gRPC entrypoints on nameko-grpc, bounded so that unknown clients may call them.
+"""gRPC entrypoints on nameko-grpc, with limits that protect the service from any client.
 
     grpc = Grpc.implementing(AccountServiceStub)
 
@@ -74,7 +74,7 @@ class GrpcServer(stock.GrpcServer):
 
     def drain(self) -> None:
         """Wait for the calls in flight, for at most DRAIN_SECONDS."""
-        self.leave()  # for Nameko's own container, which does not call `leave`
+        self.leave()  # Nameko's own container does not call `leave`
         self.listener.drain()
 
     def stop(self) -> None:
@@ -102,7 +102,7 @@ class GrpcServer(stock.GrpcServer):
         if (timeout := headers.get("grpc-timeout")) is not None:
             seconds = _seconds(timeout)
             response_stream.deadline = time.time() + seconds
-            # A timer of the hub can be cancelled without a switch, unlike a green thread that sleeps.
+            # Cancelling a timer of the hub needs no switch, unlike killing a green thread that sleeps.
             response_stream.timer = hubs.get_hub().schedule_call_global(
                 seconds, _expire, request_stream, response_stream
             )
@@ -123,6 +123,8 @@ def _expire(request_stream: Any, response_stream: Any) -> None:
 
 
 class Grpc(stock.Grpc):
+    """An entrypoint for a method of a gRPC service. Each call runs in a worker."""
+
     grpc_server = GrpcServer()
 
     input_type: Any = None
@@ -135,7 +137,7 @@ class Grpc(stock.Grpc):
         super().setup()
 
     def stop(self) -> None:
-        """Drain, but stay registered: a call that was sent before the goodbye must not fail as unknown."""
+        """Drain, but stay registered: calls that were sent before the GOAWAY must find the method."""
         self.grpc_server.drain()
 
     def handle_request(self, request_stream: Any, response_stream: Any) -> None:
@@ -144,7 +146,7 @@ class Grpc(stock.Grpc):
         requests = request_stream.consume(self.input_type, seconds)
 
         def end(_: Any = None) -> None:
-            with suppress(ValueError):  # another green thread still reads; it ends with the call
+            with suppress(ValueError):  # another green thread still reads, and ends with the call
                 requests.close()
             response_stream.work_ended()
 
@@ -200,7 +202,7 @@ class Grpc(stock.Grpc):
 
 
 def _worker_thread(container: Any, worker_ctx: Any) -> Any:
-    """Return the green thread of a worker: its end is the only sign of a worker that was killed.
+    """Return the green thread of a worker. A killed worker gives no other sign than the end of its thread.
 
     The name is private in Nameko, so pyproject.toml pins Nameko to one version. Delete this function as soon
     as `spawn_worker` returns the thread. tests/integration/mesh/over_grpc fails if the name changes.

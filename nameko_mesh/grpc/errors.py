@@ -32,7 +32,7 @@ CODES = {
     "deadline-exceeded": StatusCode.DEADLINE_EXCEEDED,
 }
 _MAX_MESSAGE_LENGTH = 1000
-"""Clients accept some thousand bytes of headers. With more they get no response at all."""
+"""Clients accept some thousand bytes of headers. With more bytes, a client gets no response."""
 
 
 def grpc_error(error: BaseException, domain: str = "") -> GrpcError:

@@ -1,7 +1,8 @@
 """grpc.health.v1.Health: reports the status on request (Check), and each change of it (Watch).
 
-The service's `Presence` decides when a service is ready. A service without one is ready until it stops. The
-status is that of the whole process. It is reported under the empty name and under each gRPC service's name.
+The service's `Presence` decides when a service is ready. A service without `Presence` is ready until it
+stops. The status concerns the whole process. It is reported under the empty name and under the name of each
+gRPC service.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from nameko_mesh.grpc.builtin_methods import BuiltinMethod, only_request
 
 SERVICE = DESCRIPTOR.services_by_name["Health"].full_name
 HEALTH_POLL_SECONDS = 1.0
-"""The readiness is determined at most once in this time, for all clients together."""
+"""Shortest interval between two checks of the readiness, for all clients together."""
 
 _SERVING = HealthCheckResponse.SERVING
 _NOT_SERVING = HealthCheckResponse.NOT_SERVING
@@ -27,7 +28,10 @@ _UNKNOWN = HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health:
-    """`services` returns the names of the gRPC services, `missing` those of the unavailable dependencies."""
+    """The health service of a server.
+
+    `services` returns the names of the gRPC services, `missing` the names of unavailable dependencies.
+    """
 
     def __init__(self, services: Callable[[], Iterable[str]], missing: Callable[[], Iterable[str]]) -> None:
         self._services = services

@@ -20,7 +20,8 @@ _V1 = SERVICE_NAME.replace("v1alpha", "v1")
 
 
 def methods(services: Callable[[], Iterable[str]]) -> list[BuiltinMethod]:
-    """Return the methods. `services` returns the full names of the services that clients may see."""
+    """Return the reflection methods. `services` returns the full names of the services that clients may
+    see."""
 
     def handle(requests: Iterator[Any], stream: Any) -> Iterator[Any]:
         yield from ReflectionServicer(services()).ServerReflectionInfo(requests, None)
@@ -32,7 +33,7 @@ def methods(services: Callable[[], Iterable[str]]) -> list[BuiltinMethod]:
 
 
 def describe_v1() -> None:
-    """Add v1 to protobuf's default pool, where ReflectionServicer looks. Repeating it changes nothing."""
+    """Add v1 to protobuf's default pool, where ReflectionServicer looks. Later calls change nothing."""
     file = FileDescriptorProto.FromString(DESCRIPTOR.serialized_pb)
     _rename(file, "name", "package")
     for message in file.message_type:

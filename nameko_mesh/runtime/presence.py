@@ -11,8 +11,8 @@ can work. Otherwise they answer 503 with the missing parts:
     the database is down        200        503
     the service is leaving      200        503
 
-Consul checks /ready, and a supervisor checks /health. The registered port is the
-`bound_port` of an extension, such as a gRPC server. Without such an extension it is the port of /health.
+Consul checks /ready, and a supervisor checks /health. The registered port is the `bound_port` of an
+extension, such as a gRPC server. Without such an extension it is the port of /health.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Presence(DependencyProvider):
         return None
 
     def missing(self) -> list[str]:
-        """Return what the service needs and lacks; empty when it is ready."""
+        """Return the missing parts. The list is empty when the service is ready."""
         return ["leaving"] if self._leaving.is_set() else self._probes.missing()
 
     def _lost_consumers(self) -> list[str]:
@@ -81,7 +81,7 @@ class Presence(DependencyProvider):
     def _make_registrar(self) -> Registrar | None:
         http_addr = str(settings.optional("CONSUL_HTTP_ADDR", ""))
         if not http_addr:
-            log.info("CONSUL_HTTP_ADDR is not set: not registering")
+            log.info("CONSUL_HTTP_ADDR is not set: %s is not registered", self.container.service_name)
             return None
         ports = [extension.bound_port for extension in self.container.extensions if _is_server(extension)]
         version = str(settings.optional("SERVICE_VERSION", ""))

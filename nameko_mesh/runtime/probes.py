@@ -1,4 +1,4 @@
-"""Probes of what a service needs: its broker, its consumers and, if it has one, its database."""
+"""Checks the parts that a service needs: its broker, its consumers and its database, if any."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Probes:
         self._consumer_probe = ConsumerProbe()
 
     def missing(self) -> list[str]:
-        """Return what the service needs and lacks: `broker`, `consumer` or `database`."""
+        """Return the missing parts: `broker`, `consumer` or `database`."""
         queries = [eventlet.spawn(_answers, query) for query in self._parts("probe")]
         missing = self._missing_from_broker()
         return missing if all(query.wait() for query in queries) else [*missing, "database"]

@@ -1,6 +1,8 @@
 """Migrates the schemas of a database by Alembic. The `env.py` of a schema only calls `run`.
 
-upgrade(url, SCHEMAS)       a service's own schema first, then those of the mesh
+    upgrade(url, SCHEMAS)       a service's own schema first, then those of the mesh
+
+`sql.schema_version` refuses to start a service on a database that is not migrated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""AMQP URIs, read as Nameko and kombu read them."""
+"""Parses AMQP URIs, with the defaults of Nameko and kombu."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def parse_addresses(uris: str) -> list[Address]:
     """Return the brokers of the URIs, which are separated by `;`, in the order to try them.
 
     The schemes are `amqp`, `pyamqp` and `amqps`. Defaults: user guest, password guest, host localhost, the
-    scheme's port, virtual host `/`. An empty path means `/` as well, as kombu has it; by the AMQP URI
-    specification it would be the empty name, which no broker has by default.
-    Raises ValueError. Its message never shows the password.
+    scheme's port, virtual host `/`. An empty path means `/` as well, as with kombu. By the AMQP URI
+    specification it would be the empty name, which no broker has by default. Raises ValueError, whose message
+    never shows the password.
     """
     return [_parse(uri.strip()) for uri in uris.split(";")]
 

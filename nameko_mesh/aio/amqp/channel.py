@@ -26,8 +26,8 @@ class Owner(Protocol):
 class Channel:
     """Belongs to one connection, and ends with that connection at the latest.
 
-    An error of the broker ends the channel, not the connection. So whatever must not disturb others gets a
-    channel of its own.
+    An error of the broker ends the channel, not the connection. So a subscription, which may fail, uses
+    another channel than the calls.
     """
 
     def __init__(self, owner: Owner, number: int) -> None:
@@ -58,7 +58,7 @@ class Channel:
         return await self.expect(reply, lambda: self.send(method))
 
     async def expect(self, reply: type[Reply], send: Callable[[], None]) -> Reply:
-        """Return the reply to what `send` sends."""
+        """Call `send` and return the reply to the sent frames, as `request` does."""
         if self.closed.done():
             raise self.closed.result()
         waiter: asyncio.Future[base.Frame] = self._loop.create_future()
@@ -67,7 +67,7 @@ class Channel:
         return cast(Reply, await waiter)
 
     def receive(self, received: Received) -> None:
-        """Process what the connection has read for this channel. Raises ProtocolError."""
+        """Process a method or message that arrived for this channel. Raises ProtocolError."""
         if isinstance(received, Message):
             if not self.closed.done():
                 self.on_message(received)
@@ -109,4 +109,4 @@ class Channel:
 
 
 def _reject(message: Message) -> None:
-    raise ProtocolError("a message on a channel without a consumer")
+    raise ProtocolError("a message arrived on a channel without a consumer")

@@ -23,7 +23,7 @@ _HEARTBEAT = frame.marshal(Heartbeat(), 0)
 
 
 class Connection(asyncio.Protocol):
-    """Made by `reconnecting.open_connection`. After `lost` is done the loop holds nothing of it."""
+    """Made by `reconnecting.open_connection`. `lost` holds the reason when the connection has ended."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
             raise Unavailable(f"the broker offers no PLAIN login, only {start.mechanisms}")
         login = methods.StartOk(
             client_properties={
-                "product": "mycelium",
+                "product": "nameko_mesh",
                 "platform": "asyncio",
                 "connection_name": name,
                 "capabilities": {
@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
             self._decoder.forget(channel.number)
 
     def write(self, data: bytes) -> None:
-        """Send at the end of this turn of the loop, with all its other writes in one system call."""
+        """Send at the end of this iteration of the event loop, with its other writes in one system call."""
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(data)
@@ -129,13 +129,13 @@ class Connection(asyncio.Protocol):
         await asyncio.wait([self.lost], timeout=_CLOSE_TIMEOUT_SECONDS)
 
     def fail(self, reason: Unavailable) -> None:
-        """Drop the connection now. The first reason given is the one that callers see."""
+        """Drop the connection now. Callers get the first reason that was given."""
         if self._reason is None:
             self._reason = reason
             self._transport.abort()
 
     def leave(self, reason: Unavailable) -> None:
-        """Drop the connection when everything written is sent, or after a second."""
+        """Drop the connection when all written data is sent, or after a second."""
         self._flush()
         self._reason = reason
         self._transport.close()

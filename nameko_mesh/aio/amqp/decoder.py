@@ -1,8 +1,8 @@
 """Decodes AMQP 0-9-1 frames, without a socket and a clock.
 
-Deliveries, headers and bodies, which every call needs, are parsed by hand, because that is several times
-faster than a general codec. pamqp decodes the rare methods. A violation of the protocol raises
-ProtocolError; the decoder must not be used after that.
+Every call needs deliveries, headers and bodies. They are parsed by hand, because that is several times faster
+than a general codec (figures: aio/amqp/__init__.py). pamqp decodes the rare methods. A violation of the
+protocol raises ProtocolError. The decoder must not be used after that.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _content_header = Struct("!HHQH")  # class, weight, body size, property flags
 
 
 class ProtocolError(Exception):
-    """The broker sent something that AMQP 0-9-1, or the agreement at login, does not allow."""
+    """The broker has sent data that AMQP 0-9-1, or the agreement at login, does not allow."""
 
 
 class Message:
@@ -74,7 +74,10 @@ class Decoder:
         self._unfinished: dict[int, _Content] = {}
 
     def feed(self, data: bytes) -> Iterator[tuple[int, Received]]:
-        """Yield whatever `data` completes. Raises ProtocolError. Iterate to the end, or data is lost."""
+        """Yield the methods and messages that `data` completes. Raises ProtocolError.
+
+        Iterate to the end, or data is lost.
+        """
         if self._rest:
             data = self._rest + data
         start, end = 0, len(data)

@@ -10,8 +10,8 @@ from nameko_mesh.errors import Unavailable
 class Gate:
     """Open while the broker takes messages.
 
-    A call waits until its deadline, but at most until `patience` seconds after the gate was shut. Thus
-    callers do not notice a short interruption. In a long one they fail at once instead of piling up.
+    A call waits until its deadline, but at most until `patience` seconds after the gate was shut. So callers
+    do not notice a short interruption. In a long interruption calls fail at once, and do not accumulate.
     """
 
     def __init__(self, patience: float) -> None:
@@ -28,7 +28,7 @@ class Gate:
             self._changed.set()
 
     def shut(self, reason: str, *, for_good: bool = False) -> None:
-        """Shut the gate. With `for_good` it never opens again, and waiting calls fail at once."""
+        """Shut the gate. With `for_good` the gate never opens again, and waiting calls fail at once."""
         if self.is_open or not self._shut_at:
             self._shut_at = asyncio.get_running_loop().time()
         self.is_open = False
@@ -42,7 +42,7 @@ class Gate:
     async def wait(self, until: float) -> None:
         """Wait until the gate is open, or until the time `until` of the loop's clock.
 
-        Raises Unavailable, with the reason. Nothing was sent then.
+        Raises Unavailable, with the reason, before anything is sent.
         """
         loop = asyncio.get_running_loop()
         while not self.is_open:

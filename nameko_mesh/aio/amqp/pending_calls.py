@@ -80,8 +80,8 @@ class PendingCalls:
     ) -> Any:
         """Send one request and return its result.
 
-        The same moment three times: `loop_deadline` on the loop's clock, `deadline` in Unix seconds for the
-        service, `seconds_left` for the broker, which drops an expired request.
+        Three arguments state the same moment: `loop_deadline` by the loop's clock, `deadline` in Unix seconds
+        for the service, and `seconds_left` for the broker, which drops an expired request.
         """
         correlation_id = f"{self._prefix}{next(self._numbers):x}"
         request = self._encoder.encode(
@@ -93,8 +93,8 @@ class PendingCalls:
             max(1, int(seconds_left * 1000)),
             context,
         )
-        # Failures are results of the future too. As exceptions, asyncio would report those of a call that is
-        # cancelled at the same moment as never retrieved.
+        # A failure is a result of the future, not its exception. When a call is cancelled at the same moment,
+        # asyncio would report the exception as never retrieved.
         reply: asyncio.Future[Message | MeshError] = self._loop.create_future()
         self._pending[correlation_id] = reply
         timer = self._loop.call_at(loop_deadline, self._expire, reply, service, method)

@@ -1,4 +1,4 @@
-"""Keeps a connection to the broker, and reconnects with back-off whenever it is lost."""
+"""Keeps a connection to the broker, and reconnects with back-off when the connection is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def reconnect_delay(failures: int) -> float:
-    """Return the seconds to wait after so many failures in a row."""
+    """Return the seconds to wait after `failures` failures in a row."""
     return back_off(failures, FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
 
 
@@ -57,7 +57,7 @@ async def open_connection(
 
 
 class ReconnectingConnection:
-    """Connects, calls `attach`, and starts again with back-off whenever the connection is lost.
+    """Connects, calls `attach`, and connects again with back-off when the connection is lost.
 
     A connection is ready only after `attach`, which declares and consumes what its owner needs. If `attach`
     raises Unavailable, the connection counts as failed. Each attempt takes the next address.

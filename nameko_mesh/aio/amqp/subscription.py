@@ -1,4 +1,4 @@
-"""A subscription to the events of a Nameko service."""
+"""Receives the events of a Nameko service, and subscribes again after each interruption."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ log = logging.getLogger(__name__)
 class Subscription:
     """Passes events to `callback`, plain or async, one at a time in the order of their arrival.
 
-    Meant for state of this process, such as a browser's stream or a cache, not for work that must be done:
-    the queue lives as long as the connection, so events published during an interruption are missed.
+    Use it for state of this process, such as a cache or a browser's stream, not for work that must be done.
+    The queue lives as long as the connection, so events that are published during an interruption are missed.
+
     `on_flowing` is called when events begin to flow, at first and after each interruption. Read the state
     then. An error of the callback is logged, and the next event follows. A callback that hangs blocks this
     subscription alone.

@@ -1,1 +1,1 @@
-"""A gRPC client for asyncio that balances the load between instances."""
+"""A gRPC client for asyncio: `balancer` chooses an instance for each call, `instance` makes the call."""

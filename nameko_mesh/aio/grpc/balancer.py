@@ -27,7 +27,7 @@ from nameko_mesh.errors import DeadlineExceeded, Overloaded, Unavailable
 
 
 class NoInstance(Unavailable):
-    """No instance is connected, or the breakers of all are open. Nothing was sent."""
+    """No instance is usable: each is disconnected, or its breaker refuses the call. Nothing was sent."""
 
 
 def _is_transient(error: BaseException) -> bool:
@@ -37,11 +37,12 @@ def _is_transient(error: BaseException) -> bool:
 
 
 class Balancer:
-    """Belongs to one event loop. `make_breaker` makes the breaker of an instance.
+    """Calls the instances of one service. Belongs to one event loop.
 
-    A repeatable call waits `patience` seconds for an instance, if there is another instance. Then, or when
-    the connection breaks, the call is sent to the other. Any other call is sent once, except that gRPC itself
-    repeats a call that the server has not started.
+    `make_breaker` makes the breaker of an instance. A repeatable call waits `patience` seconds for an
+    instance, if there is another instance. Then, or when the connection breaks, the call is sent to the other
+    instance. A call that is not repeatable is sent once, except that gRPC itself repeats a call that the
+    server has not started.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Balancer:
     ) -> Response:
         """Call a method. `context` reaches the service as Nameko's context data.
 
-        `deadline` is in Unix seconds. Raises NoInstance if none can be called, and the error of the call.
+        `deadline` is in Unix seconds. Raises NoInstance if no instance is usable, and the error of the call.
         """
         metadata = [(f"x-nameko-{name}", json.dumps(value)) for name, value in (context or {}).items()]
         tried: list[Instance] = []

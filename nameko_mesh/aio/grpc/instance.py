@@ -1,4 +1,4 @@
-"""An instance of a gRPC service, over its own channel, which reconnects by itself."""
+"""Calls an instance of a gRPC service over its own channel, which reconnects by itself."""
 
 from __future__ import annotations
 

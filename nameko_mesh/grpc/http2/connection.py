@@ -1,4 +1,4 @@
-"""The connection of one client: its calls, and what is sent to the client."""
+"""The connection of a client: its calls over h2, and the frames to send."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _STREAM_IS_GONE = (StreamClosedError, StreamIDTooLowError)
 
 
 class Connection(ServerConnectionManager):
-    """Reads in one green thread, and sends in a second one while there is data.
+    """Reads in one green thread, and sends in a second green thread while there is data.
 
-    Only the socket makes either of them wait. So no green thread sees h2 in the middle of an operation.
+    Both wait for the socket only, never in the middle of an operation of h2.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Connection(ServerConnectionManager):
             self._sender.send_soon()
             while self.run and (data := self._read()):
                 self._handle(data)
-        except Exception as error:  # the client's doing; it must not end the process
+        except Exception as error:  # an error of the client must not end the process
             log.info("a gRPC client is disconnected: %r", error)
         finally:
             self.run = False
@@ -102,13 +102,13 @@ class Connection(ServerConnectionManager):
 
     def _read(self) -> bytes:
         while True:
-            with suppress(TimeoutError):  # `check` decides when to hang up
+            with suppress(TimeoutError):  # `check` decides when to disconnect
                 data = bytes(self.sock.recv(_READ_BYTES))
                 self._keepalive.on_received()
                 return data
 
-    def say_goodbye(self) -> None:
-        """Ask the client to make no more calls here. The calls in flight are answered."""
+    def send_goaway(self) -> None:
+        """Ask the client to begin no more calls on this connection. The calls in flight are answered."""
         if self.alive:
             self.conn.close_connection()
             self.terminating = True
@@ -131,13 +131,13 @@ class Connection(ServerConnectionManager):
         if self._keepalive.should_ping(now):
             self.conn.ping(b"are you?")
         elif self._keepalive.is_idle(now):
-            self.say_goodbye()
+            self.send_goaway()
         self._sender.send_soon()
 
     # Sending
 
     def wake(self, stream_id: int, *, immediately: bool = False) -> None:
-        """Send what the stream has. `immediately` is honoured if no other call could add to the packet."""
+        """Send the data of the stream. `immediately` has an effect if no other call can add to the packet."""
         self._ready.add(stream_id)
         if immediately and len(self._calls) == 1:
             self._sender.send_now()
@@ -180,7 +180,7 @@ class Connection(ServerConnectionManager):
         if self.receive_streams[stream_id].ended:
             self._forget(stream_id)
         else:
-            self._reset(stream_id, ErrorCodes.NO_ERROR)  # nobody reads the rest of the request
+            self._reset(stream_id, ErrorCodes.NO_ERROR)  # the method does not read the rest of the request
 
     # Receiving
 
@@ -214,7 +214,7 @@ class Connection(ServerConnectionManager):
             self._reset(request.stream_id, ErrorCodes.NO_ERROR)
             response.work_ended()
             return
-        # As grpcio's servers do: the response is compressed if the request is.
+        # The response is compressed if the request is, as with grpcio's servers.
         encoding = request.headers.get("grpc-encoding", "identity")
         response.headers.set(("grpc-encoding", encoding if encoding in SUPPORTED_ENCODINGS else "identity"))
         self.handle_request(request, response)
@@ -223,7 +223,7 @@ class Connection(ServerConnectionManager):
         if not event.data:
             self._count_nuisance(event)
         request = self.receive_streams.get(event.stream_id)
-        if request is None:  # the call has ended: see _end_call
+        if request is None:  # the call has ended (_end_call)
             self._acknowledge(event.stream_id, event.flow_controlled_length)
             return
         try:
@@ -250,13 +250,13 @@ class Connection(ServerConnectionManager):
         self._ready.update(self.send_streams)  # the window of each stream may have grown
 
     def _count_nuisance(self, event: Any) -> None:
-        """Raises ConnectionError if the client has exceeded the limit."""
+        """Count a frame without a purpose. Raises ConnectionError if the client has exceeded the limit."""
         if self._nuisances.is_exceeded_by_one_more():
             self.conn.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
             raise ConnectionError(f"too many frames without a purpose: {type(event).__name__}")
 
     def _acknowledge(self, stream_id: int, size: int) -> None:
-        """Let the client send more. h2 tells the client once in a while."""
+        """Let the client send more. h2 collects the sizes, and sends a frame now and then."""
         if self.run:
             self.conn.acknowledge_received_data(size, stream_id)
             self._sender.add(self.conn.data_to_send())

@@ -1,4 +1,4 @@
-"""Decides when to ping a client, to ask it to leave, and to hang up. No I/O; times are time.monotonic()'s."""
+"""Decides when to ping a client and when to disconnect, without I/O. Times are those of time.monotonic()."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from nameko_mesh.grpc.http2 import limits
 
 
 class Keepalive:
+    """The times of the last events of a connection."""
+
     def __init__(self) -> None:
         self.has_settings = False
         """True once the client has sent its SETTINGS, which complete the HTTP/2 handshake."""
@@ -23,7 +25,7 @@ class Keepalive:
         self._last_busy_at = time.monotonic()
 
     def on_finished(self) -> None:
-        """Note that everything is sent after a goodbye: now the client should close the connection."""
+        """Note that all responses are sent after a GOAWAY. Now the client should close the connection."""
         self._finished_at = time.monotonic()
 
     def should_hang_up(self, now: float) -> bool:

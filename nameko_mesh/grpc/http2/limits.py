@@ -1,4 +1,4 @@
-"""The limits of the gRPC server. Beyond a limit, a call gets a clear status or the connection ends."""
+"""The limits of the gRPC server. Beyond a limit, the call gets an error status or the connection ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_REQUEST_BYTES = 48 * 1024 * 1024
 """Incoming messages of all calls that are held in memory."""
 MAX_UNREAD_BYTES = 64 * 1024
-"""Complete, unread messages of a call. Beyond that the client may send one window more."""
+"""Complete, unread messages of a call. A client with more may only fill its flow-control window."""
 MAX_HEADER_BYTES = 16 * 1024
 """The headers of a request."""
 MAX_NUISANCES = 2000
@@ -29,11 +29,11 @@ HANDSHAKE_SECONDS = 5.0
 REQUEST_SECONDS = 60.0
 """For the complete request of a method that takes one message."""
 SEND_SECONDS = 30.0
-"""A client that reads nothing of a response for so long is disconnected."""
+"""For a client to read some data of a response. Then the client is disconnected."""
 SILENCE_SECONDS = 60.0
-"""After so much silence a client is pinged. It has the same time to answer."""
+"""Silence after which a client is pinged. The client has the same time to answer."""
 IDLE_SECONDS = 600.0
-"""A connection without calls for so long is asked to close, to make room for another."""
+"""Time without calls after which a client is asked to close, to make room for other connections."""
 DRAIN_SECONDS = 20.0
 """For the calls in flight when a service stops. RPC calls over the broker get the same time."""
 LINGER_SECONDS = 2.0
@@ -41,13 +41,13 @@ LINGER_SECONDS = 2.0
 
 
 class Allowance:
-    """A budget of the process, such as bytes or calls."""
+    """An amount that the process may use at once, such as bytes or calls."""
 
     def __init__(self, amount: int) -> None:
         self.left = amount
 
     def take(self, amount: int) -> bool:
-        """Take the amount if it is left. Return False otherwise."""
+        """Take the amount. Return False and take nothing if less is left."""
         if amount > self.left:
             return False
         self.left -= amount
@@ -58,7 +58,7 @@ class Allowance:
 
 
 class SharedLimits:
-    """The budgets that all connections of a process share."""
+    """The limits that all connections of a process share."""
 
     def __init__(self) -> None:
         self.calls = Allowance(MAX_CALLS)
@@ -85,7 +85,7 @@ class ServerSettings(Settings):
     """The settings that the server announces.
 
     h2 enforces ten times the announced number of streams. A client may exceed the announced number before it
-    has read the settings; the connection then refuses the calls instead of breaking off.
+    has read the settings. The server then refuses the calls, and keeps the connection.
     """
 
     def __init__(self) -> None:

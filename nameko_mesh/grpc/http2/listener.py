@@ -1,4 +1,4 @@
-"""Accepts connections on an address, and keeps track of them."""
+"""Accepts connections on an address, and drains and closes them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ KEEPALIVE_POLL_SECONDS = 1.0
 
 
 class Listener(ServerConnectionPool):
-    """Takes its port exclusively: a second process on the same port would silently get half of the calls.
+    """Takes its port exclusively, because a second process would silently get half of the calls.
 
-    `listen` binds the address, so that the port is known even if it was 0. `start` accepts clients.
+    `listen` binds the address and learns the port, which may be 0 before. `start` accepts clients.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -63,7 +63,7 @@ class Listener(ServerConnectionPool):
 
     def _admit(self, sock: Any) -> None:
         if self._open >= limits.MAX_CONNECTIONS:
-            log.warning("a gRPC connection is refused: %s connections are open", self._open)
+            log.warning("a gRPC connection is refused: %s connections are open (MAX_CONNECTIONS)", self._open)
             sock.close()
             return
         self._open += 1
@@ -104,7 +104,7 @@ class Listener(ServerConnectionPool):
             with suppress(OSError):  # the socket is closed already
                 self.listening_socket.shutdown(socket.SHUT_RDWR)  # wakes `run`
         for connection in list(self.connections):
-            connection.say_goodbye()
+            connection.send_goaway()
 
     def drain(self) -> None:
         """Wait until every client has its responses and has closed, for at most DRAIN_SECONDS."""

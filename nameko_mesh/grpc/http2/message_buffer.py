@@ -11,6 +11,8 @@ PREFIX = struct.Struct(">BI")
 
 
 class MessageBuffer(ByteBuffer):
+    """nameko-grpc's buffer, whose `read` does not copy the rest of the buffer."""
+
     def read(self, max_bytes: int | None = None) -> bytes:
         with memoryview(self.bytes) as view:
             data = bytes(view[:max_bytes])

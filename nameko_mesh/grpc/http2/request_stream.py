@@ -1,7 +1,7 @@
 """The request of a gRPC call, with a bound on the data that it holds.
 
-Received data is acknowledged as the method reads it, so a client that sends faster has to wait. All requests
-of the process have a common bound too.
+Received data is acknowledged when the method reads it, so a client that sends faster has to wait. All
+requests of the process together have a bound, too.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from nameko_mesh.grpc.http2.limits import MAX_MESSAGE_BYTES, MAX_UNREAD_BYTES, A
 from nameko_mesh.grpc.http2.message_buffer import PREFIX, MessageBuffer
 
 _OVERHEAD_BYTES = 256
-"""The memory of a Python object for a message, in addition to its bytes. Empty messages are not free."""
+"""The memory of a Python object for a message, in addition to its bytes. It bounds empty messages."""
 
 
 class RequestStream(ReceiveStream):
     """The messages of a client.
 
-    `acknowledge(size)` lets the client send so many bytes more. `held` is the budget of all requests.
+    `acknowledge(size)` lets the client send so many bytes more. `allowance` bounds the bytes of all requests.
     """
 
-    def __init__(self, stream_id: int, acknowledge: Callable[[int], None], held: Allowance) -> None:
+    def __init__(self, stream_id: int, acknowledge: Callable[[int], None], allowance: Allowance) -> None:
         super().__init__(stream_id)
         self.queue = LightQueue()
         self.buffer = MessageBuffer()
         self.ended = False
         """True after the client has sent the end of the request."""
         self._acknowledge = acknowledge
-        self._allowance = held
+        self._allowance = allowance
         self._held = self._reading = 0
         self._unread = 0
         self._unacknowledged = 0

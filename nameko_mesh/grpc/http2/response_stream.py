@@ -96,7 +96,7 @@ class ResponseStream(SendStream):
         self._wake(self.stream_id, immediately=immediately)
 
     def discard(self) -> None:
-        """Drop the response, because nobody waits for it. The method notices at its next message."""
+        """Drop the response, because the client has gone. The method notices at its next message."""
         self.buffer.discard()
         self.close()
 

@@ -1,4 +1,4 @@
-"""Writes to the socket of a connection. A green thread sends while there is data, and ends with it."""
+"""Writes to the socket of a connection, in a green thread that runs while there is data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_UNSENT_BYTES = 1024 * 1024
 
 
 class Sender:
-    """Sends what `produce` returns, which never waits. `on_sent` is called after the last byte."""
+    """Sends the bytes of `produce`, which must not wait. `on_sent` is called after the last byte."""
 
     def __init__(self, sock: Any, produce: Callable[[], bytes], on_sent: Callable[[], None]) -> None:
         self._sock = sock
@@ -74,7 +74,7 @@ class Sender:
             self.send_soon()
 
     def wait_for_client(self) -> None:
-        """Wait while too much is unsent. A client that reads nothing must not cause more responses."""
+        """Wait while too much is unsent. A client that does not read must not cause more responses."""
         while len(self._unsent) > _MAX_UNSENT_BYTES and self._sending:
             self._progress.clear()
             self._progress.wait(SEND_SECONDS)
@@ -89,7 +89,7 @@ class Sender:
             self._sock.shutdown(socket.SHUT_WR)
 
     def end(self) -> None:
-        """End with the connection. The last frames, such as the reason, are sent if the kernel takes them."""
+        """Send the last frames, such as the GOAWAY, if the kernel takes them at once."""
         if not self._sending and not self._closed:
             with suppress(OSError):
                 self._sock.settimeout(0)
@@ -107,7 +107,7 @@ class Sender:
                 self._sock.sendall(data)
                 self._progress.set()
             self._on_sent()
-        except Exception as error:  # mostly the client's doing; it must not end the process
+        except Exception as error:  # mostly an error of the client, which must not end the process
             self._disconnect(error)
         finally:
             self._sending = False

@@ -7,13 +7,13 @@ import pytest
 from nameko_mesh.aio.batch_schedule import (
     LANES_TAKEN,
     NOW,
-    TURNS_TO_SEND,
+    ITERATIONS_TO_SEND,
     Limits,
     Situation,
     is_full,
     is_stalled,
     next_batch,
-    turns_before_delivery,
+    iterations_before_delivery,
 )
 
 LIMITS = Limits(max_batch_size=100, max_waiting=1000, lanes=3, stalled_after=0.5)
@@ -85,5 +85,5 @@ def test_lanes_are_stalled_when_nothing_moved_for_a_while(in_flight, moved_at, s
 
 
 def test_results_wait_until_the_next_batch_is_on_the_wire():
-    assert turns_before_delivery(next_is_leaving=True) == TURNS_TO_SEND
-    assert turns_before_delivery(next_is_leaving=False) == 0
+    assert iterations_before_delivery(next_is_leaving=True) == ITERATIONS_TO_SEND
+    assert iterations_before_delivery(next_is_leaving=False) == 0
