@@ -18,7 +18,7 @@ from math import inf
 from typing import Any, Generic, TypeVar
 
 from nameko_mesh.aio import batch_schedule
-from nameko_mesh.aio.batch_schedule import LANES_TAKEN, NOW, ITERATIONS_TO_SEND, Limits, Situation
+from nameko_mesh.aio.batch_schedule import ITERATIONS_TO_SEND, LANES_TAKEN, NOW, Limits, Situation
 from nameko_mesh.errors import DeadlineExceeded, Overloaded, RemoteFault, Unavailable
 
 Item = TypeVar("Item")

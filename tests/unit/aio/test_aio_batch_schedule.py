@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from nameko_mesh.aio.batch_schedule import (
+    ITERATIONS_TO_SEND,
     LANES_TAKEN,
     NOW,
-    ITERATIONS_TO_SEND,
     Limits,
     Situation,
     is_full,
     is_stalled,
-    next_batch,
     iterations_before_delivery,
+    next_batch,
 )
 
 LIMITS = Limits(max_batch_size=100, max_waiting=1000, lanes=3, stalled_after=0.5)
