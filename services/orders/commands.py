@@ -33,8 +33,8 @@ Reserved = tuple[Request, Mapping[str, Any]]
 class Recorded:
     """The result of recording requests, by the index of the request."""
 
-    answers: dict[int, Outcome[Order]]
-    """Answers that are known already, because the request is repeated or its order is pending."""
+    outcomes: dict[int, Outcome[Order]]
+    """Outcomes that are known already, because the request is repeated or its order is pending."""
     pending: dict[int, Order]
     """Pending orders that the caller has to settle."""
     unknown: dict[int, Request]
@@ -140,16 +140,16 @@ def _record_each(
 
 def _recorded(requests: Mapping[int, Request], orders: Mapping[str, Order], leased: set[str]) -> Recorded:
     """Sort the requests: answered, pending and to be settled, or of unknown customers."""
-    answers: dict[int, Outcome[Order]] = {}
+    outcomes: dict[int, Outcome[Order]] = {}
     pending: dict[int, Order] = {}
     for index, request in requests.items():
         if order := orders.get(request.order_id):
             is_leased = order.id in leased
-            answers[index] = Outcome.of(partial(_first_answer, order, request, is_leased))
-            if is_leased and answers[index].error is None:
+            outcomes[index] = Outcome.of(partial(_first_answer, order, request, is_leased))
+            if is_leased and outcomes[index].error is None:
                 pending[index] = order
     unknown = {index: request for index, request in requests.items() if request.order_id not in orders}
-    return Recorded(answers, pending, unknown)
+    return Recorded(outcomes, pending, unknown)
 
 
 def _first_requests(requests: Iterable[Request]) -> dict[str, Request]:
@@ -162,11 +162,11 @@ def _first_requests(requests: Iterable[Request]) -> dict[str, Request]:
 
 def _first_answer(order: Order, request: Request, is_leased: bool) -> Order:
     """Return the first answer to the request. Raises InProgress while the first request is still running."""
-    answer = domain.first_answer(order, request)
+    first_answer = domain.first_answer(order, request)
     is_running = datetime.now(UTC) - order.created_at <= REQUEST_TIMEOUT
     if order.status == domain.PENDING and not is_leased and is_running:
         raise domain.InProgress
-    return answer
+    return first_answer
 
 
 def settle(store: OrdersStore, pending: Mapping[str, Order], decisions: Decisions) -> dict[str, Order]:

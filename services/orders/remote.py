@@ -47,13 +47,13 @@ def reserve(products: Products, reservations: list[dict[str, Any]]) -> Decisions
     if not reservations:
         return {}
     try:
-        answers = products.reserve_stocks(orders=reservations)
+        results = products.reserve_stocks(orders=reservations)
     except MeshError as error:
         log.warning("products did not answer about %d orders: %s", len(reservations), error)
         return {}
     outcomes = {
-        reservation["order_id"]: Outcome.from_wire(answer)
-        for reservation, answer in zip(reservations, answers, strict=True)
+        reservation["order_id"]: Outcome.from_wire(result)
+        for reservation, result in zip(reservations, results, strict=True)
     }
     return {
         order_id: outcome
@@ -68,19 +68,19 @@ def fetch_customers(
     """Ask users for the customers of requests. Returns the customers, and the outcomes of failed requests."""
     user_ids = sorted({request.user_id for request in requests.values()})
     try:
-        answers = [Outcome.from_wire(answer) for answer in users.get_users(user_ids=user_ids)]
+        outcomes = [Outcome.from_wire(result) for result in users.get_users(user_ids=user_ids)]
     except (Unavailable, DeadlineExceeded) as error:
-        answers = [Outcome(error=error)] * len(user_ids)
+        outcomes = [Outcome(error=error)] * len(user_ids)
     except MeshError as error:
         log.error("users could not answer: %s", error)
-        answers = [Outcome(error=Unavailable("users could not answer"))] * len(user_ids)
-    by_user = dict(zip(user_ids, answers, strict=True))
+        outcomes = [Outcome(error=Unavailable("users could not answer"))] * len(user_ids)
+    by_user = dict(zip(user_ids, outcomes, strict=True))
     failed: dict[int, Outcome[Order]] = {
         index: Outcome(error=_reason(request.user_id, by_user[request.user_id].error))
         for index, request in requests.items()
         if by_user[request.user_id].error
     }
-    return [_customer(answer.unwrap()) for answer in answers if answer.error is None], failed
+    return [_customer(outcome.unwrap()) for outcome in outcomes if outcome.error is None], failed
 
 
 def _reason(user_id: str, error: Exception | None) -> Exception | None:

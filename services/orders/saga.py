@@ -41,7 +41,7 @@ WRITE_SECONDS = 0.4
 """The part of a request's time that calls of other services leave for recording the order."""
 
 Requests = Mapping[int, Request]
-Answers = dict[int, Outcome[Order]]
+Outcomes = dict[int, Outcome[Order]]
 """Requests and their outcomes, by the position of the request in its batch."""
 
 
@@ -72,19 +72,19 @@ def place_orders(
     A pending order means that its outcome is not known yet.
     """
     valid = {index: request.unwrap() for index, request in enumerate(requests) if request.error is None}
-    answers: Answers = {
+    outcomes: Outcomes = {
         index: Outcome(error=request.error) for index, request in enumerate(requests) if index not in valid
     }
     confirmed, reservations = reserve_first(store, products, valid)
-    answers |= confirmed
-    if rest := {index: request for index, request in valid.items() if index not in answers}:
+    outcomes |= confirmed
+    if rest := {index: request for index, request in valid.items() if index not in outcomes}:
         try:
-            answers |= record_first(store, products, users, rest, reservations)
+            outcomes |= record_first(store, products, users, rest, reservations)
         except Exception as error:
-            if not answers:
+            if not outcomes:
                 raise
-            answers |= dict.fromkeys(rest, Outcome(error=_reported(error)))
-    return [answers[index] for index in range(len(requests))]
+            outcomes |= dict.fromkeys(rest, Outcome(error=_reported(error)))
+    return [outcomes[index] for index in range(len(requests))]
 
 
 def _reported(error: Exception) -> MeshError:
@@ -95,7 +95,9 @@ def _reported(error: Exception) -> MeshError:
     return MeshError("orders could not place the order")
 
 
-def reserve_first(store: OrdersStore, products: Products, requests: Requests) -> tuple[Answers, Reservations]:
+def reserve_first(
+    store: OrdersStore, products: Products, requests: Requests
+) -> tuple[Outcomes, Reservations]:
     """Reserve the stock, then record the orders as confirmed.
 
     Returns the outcomes of orders that are confirmed or whose key is taken, and the decisions of products.
@@ -103,13 +105,13 @@ def reserve_first(store: OrdersStore, products: Products, requests: Requests) ->
     """
     customers = commands.known_customers(store, (request.user_id for request in requests.values()))
     reservations = _reserve_new(store, products, requests.values(), customers)
-    outcomes = _record_reserved(store, reservations, customers)
-    answers = {
-        index: _for_request(request, reservations.requests[request.order_id], outcomes[request.order_id])
+    by_order = _record_reserved(store, reservations, customers)
+    outcomes = {
+        index: _for_request(request, reservations.requests[request.order_id], by_order[request.order_id])
         for index, request in requests.items()
-        if request.order_id in outcomes
+        if request.order_id in by_order
     }
-    return answers, reservations
+    return outcomes, reservations
 
 
 def _reserve_new(
@@ -155,35 +157,35 @@ def _for_request(request: Request, reserved: Request, outcome: Outcome[Order]) -
 
 def record_first(
     store: OrdersStore, products: Products, users: Users, requests: Requests, reservations: Reservations
-) -> Answers:
+) -> Outcomes:
     """Record the orders as pending, then reserve and settle them."""
-    answers, pending = _record_with_customers(store, users, requests)
+    outcomes, pending = _record_with_customers(store, users, requests)
     settled = reserve_and_settle(store, products, list(pending.values()), reservations)
     for index, order in pending.items():
-        answers[index] = Outcome.of(partial(domain.first_answer, settled[order.id], requests[index]))
-    return answers
+        outcomes[index] = Outcome.of(partial(domain.first_answer, settled[order.id], requests[index]))
+    return outcomes
 
 
 def _record_with_customers(
     store: OrdersStore, users: Users, requests: Requests
-) -> tuple[Answers, dict[int, Order]]:
+) -> tuple[Outcomes, dict[int, Order]]:
     """Record the orders. The service users is asked for customers who are unknown here.
 
     Returns the outcomes that are known, and the pending orders to be settled.
     """
     recorded = commands.record_pending(store, requests)
     if not recorded.unknown:
-        return recorded.answers, recorded.pending
+        return recorded.outcomes, recorded.pending
     customers, failed = remote.fetch_customers(users, recorded.unknown)
-    answers = recorded.answers | failed
+    outcomes = recorded.outcomes | failed
     known = {index: request for index, request in recorded.unknown.items() if index not in failed}
     if not known:
-        return answers, recorded.pending
+        return outcomes, recorded.pending
     try:
         late = commands.record_pending(store, known, customers)
     except (Unavailable, DeadlineExceeded) as error:
-        return answers | dict.fromkeys(known, Outcome(error=error)), recorded.pending
-    return answers | late.answers, recorded.pending | late.pending
+        return outcomes | dict.fromkeys(known, Outcome(error=error)), recorded.pending
+    return outcomes | late.outcomes, recorded.pending | late.pending
 
 
 def reserve_and_settle(

@@ -154,9 +154,9 @@ class ProductsService:
         requests = Outcome.of_each(wire.request_from_wire, orders)
         valid = [request.unwrap() for request in requests if request.error is None]
         reservations = commands.reserve_stocks(self.store, valid) if valid else []
-        answers = iter(Outcome.of_each(wire.reservation_to_wire, reservations))
+        outcomes = iter(Outcome.of_each(wire.reservation_to_wire, reservations))
         return [
-            next(answers) if request.error is None else Outcome(error=request.error) for request in requests
+            next(outcomes) if request.error is None else Outcome(error=request.error) for request in requests
         ]
 
     def _release(self, order_ids: list[Any]) -> list[Outcome[dict[str, Any]]]:

@@ -88,9 +88,11 @@ def request_from_message(message: pb.ReserveStockRequest) -> ReservationRequest:
     return reservations.new_request(message.order_id, items)
 
 
-def reservation_message(answer: Mapping[str, Any]) -> pb.ReserveStockResponse:
-    items = [pb.ReservedLine(**item) for item in answer["items"]]
-    return pb.ReserveStockResponse(order_id=answer["order_id"], items=items, currency=answer["currency"])
+def reservation_message(reservation: Mapping[str, Any]) -> pb.ReserveStockResponse:
+    items = [pb.ReservedLine(**item) for item in reservation["items"]]
+    return pb.ReserveStockResponse(
+        order_id=reservation["order_id"], items=items, currency=reservation["currency"]
+    )
 
 
 def product_created(product: Product) -> tuple[ProductCreated, int]:
