@@ -5,7 +5,8 @@ container, so do the extensions that consume and `amqp.transport`. Gain: encodin
 2.4 µs in place of 16 (`python -m bench.tricks.amqp`). Delete this module when kombu uses orjson.
 
 JSON is orjson's, under kombu's name `json`. Values without a JSON type look as they do with stock kombu.
-There are two exceptions: UUIDs become text, and integers beyond 64 bits are read as floats.
+The exceptions: UUIDs become text, NaN and infinity become null, integers beyond 64 bits are read as floats,
+and half a surrogate pair can't be read.
 """
 
 from __future__ import annotations
