@@ -14,9 +14,6 @@ from typing import NamedTuple
 from nameko_mesh.outbox.insertion import CLAIM
 from nameko_mesh.outbox.rows import OutboxRow
 
-Promise = set[str]
-"""The aggregates of rows that are being committed. It is emptied when the outcome is known."""
-
 MAX_ROWS_IN_MEMORY = 1000
 """Limit of the rows that wait in memory. Later rows wait in the table alone."""
 
@@ -28,12 +25,24 @@ class ClaimsLost(Exception):
     """The rows in memory can't be published: their claim expires soon, or a commit's outcome is unknown."""
 
 
+class PendingCommit:
+    """A commit without an answer, and the aggregates of its rows."""
+
+    def __init__(self, aggregate_ids: Iterable[str]) -> None:
+        self.aggregate_ids = frozenset(aggregate_ids)
+        self.has_ended = False
+
+
 class _Waiting(NamedTuple):
-    """A committed row, and the commits without an answer that may be older."""
+    """A committed row, and the pending commits of its aggregates, which may be older."""
 
     since: float
     row: OutboxRow
-    promises: list[Promise]
+    older_commits: list[PendingCommit]
+
+    @property
+    def must_wait(self) -> bool:
+        return not all(commit.has_ended for commit in self.older_commits)
 
 
 class Handoff:
@@ -46,7 +55,7 @@ class Handoff:
     def __init__(self) -> None:
         self.claimant: str | None = None
         self._rows: deque[_Waiting] = deque()
-        self._promises: list[Promise] = []
+        self._pending_commits: list[PendingCommit] = []
         self._awake = threading.Event()
         self._has_unclaimed = False
         self._has_unknown_outcome = False
@@ -60,19 +69,20 @@ class Handoff:
         """True when as many events wait as the relay takes at once."""
         return sum(waiting.row.size for waiting in self._rows) >= MAX_EVENTS_TAKEN
 
-    def promise(self, aggregate_ids: Iterable[str]) -> Promise:
-        """Announce rows before they are committed. `end_promise` must follow, whatever the outcome.
+    def begin_commit(self, aggregate_ids: Iterable[str]) -> PendingCommit:
+        """Announce rows before they are committed. `end_commit` must follow, whatever the outcome.
 
-        A commit's answer may arrive after that of a later commit. Rows of the later one wait for it here.
+        A commit's answer may arrive after that of a later commit. The rows of the later commit then wait
+        here.
         """
-        promise = set(aggregate_ids)
-        self._promises.append(promise)
-        return promise
+        commit = PendingCommit(aggregate_ids)
+        self._pending_commits.append(commit)
+        return commit
 
-    def end_promise(self, promise: Promise) -> None:
-        """Let the rows go that waited for this commit's outcome."""
-        self._promises = [other for other in self._promises if other is not promise]
-        promise.clear()
+    def end_commit(self, commit: PendingCommit) -> None:
+        """Release the rows that waited for the outcome of this commit."""
+        self._pending_commits.remove(commit)
+        commit.has_ended = True
         self.wake()
 
     def offer(self, rows: Sequence[OutboxRow], claimant: str | None, *, has_unclaimed: bool) -> None:
@@ -82,12 +92,16 @@ class Handoff:
         """
         if claimant == self.claimant:
             now = time.monotonic()
-            self._rows.extend(_Waiting(now, row, self._promises_before(row)) for row in rows)
+            self._rows.extend(_Waiting(now, row, self._pending_commits_of(row)) for row in rows)
         self._has_unclaimed = self._has_unclaimed or has_unclaimed
         self.wake()
 
-    def _promises_before(self, row: OutboxRow) -> list[Promise]:
-        return [promise for promise in self._promises if not promise.isdisjoint(row.aggregate_ids)]
+    def _pending_commits_of(self, row: OutboxRow) -> list[PendingCommit]:
+        return [
+            commit
+            for commit in self._pending_commits
+            if not commit.aggregate_ids.isdisjoint(row.aggregate_ids)
+        ]
 
     def outcome_unknown(self, claimant: str) -> None:
         """Stop claiming under this name, because a commit's outcome is unknown.
@@ -120,7 +134,7 @@ class Handoff:
         left_ids: set[str] = set()
         for waiting in sorted(self._rows, key=lambda waiting: waiting.row.seq):
             row = waiting.row
-            if max_events <= 0 or any(waiting.promises) or not left_ids.isdisjoint(row.aggregate_ids):
+            if max_events <= 0 or waiting.must_wait or not left_ids.isdisjoint(row.aggregate_ids):
                 left.append(waiting)
                 left_ids |= row.aggregate_ids
             else:

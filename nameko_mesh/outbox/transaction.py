@@ -10,7 +10,8 @@
         relay = OutboxRelay()
 
 `tx.publish` collects events. Before the commit, `_write_rows` inserts them as outbox rows. After the commit,
-the rows that the insert has claimed go to the relay of this process. When the outcome of the commit is
+the rows that the insert has claimed go to the relay of this process. Rows of a newer commit wait there while
+an older commit of the same aggregate has no answer (`Handoff.begin_commit`). When the outcome of a commit is
 unknown, this process stops claiming under the same name (`Handoff.outcome_unknown`).
 """
 
@@ -40,8 +41,7 @@ class PublishingTransaction(Transaction):
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(connection)
         self.handoff = Handoff()
-        """Leads to the relay of this process. PublishingStore sets it; in this empty one, any relay finds the
-        rows."""
+        """Leads to the relay of this process. PublishingStore replaces this default, which leads nowhere."""
         self._envelopes: list[Envelope] = []
 
     def publish(self, events: Iterable[tuple[Event, int]]) -> None:
@@ -62,16 +62,16 @@ class PublishingTransaction(Transaction):
         self.writes.add(insert(rows, claimant, claimed_rows.extend))
         self.after_commit(offer)
         if claimant is not None and self.connection.dialect.name == "postgresql":
-            self._promise(rows, claimant)
+            self._announce(rows, claimant)
 
-    def _promise(self, rows: Sequence[NewRow], claimant: str) -> None:
-        """Let newer rows of the same aggregates wait in the handoff until this commit has an outcome."""
-        promise = self.handoff.promise(chain.from_iterable(row.aggregate_ids for row in rows))
-        end_promise = partial(self.handoff.end_promise, promise)
-        self.after_commit(end_promise)
-        self.on_rollback(end_promise)
+    def _announce(self, rows: Sequence[NewRow], claimant: str) -> None:
+        """Make newer rows of the same aggregates wait in the handoff until this commit has an outcome."""
+        commit = self.handoff.begin_commit(chain.from_iterable(row.aggregate_ids for row in rows))
+        end_commit = partial(self.handoff.end_commit, commit)
+        self.after_commit(end_commit)
+        self.on_rollback(end_commit)
         self.on_unknown_outcome(partial(self.handoff.outcome_unknown, claimant))
-        self.on_unknown_outcome(end_promise)
+        self.on_unknown_outcome(end_commit)
 
 
 T = TypeVar("T", bound=PublishingTransaction)

@@ -51,19 +51,19 @@ def row(seq, *aggregate_ids):
 def test_rows_wait_while_an_older_commit_of_their_aggregate_has_no_answer():
     handoff = Handoff()
     handoff.rename_claimant("first")
-    promise = handoff.promise(["a"])
+    commit = handoff.begin_commit(["a"])
     handoff.offer([row(2, "a", "b"), row(3, "b"), row(4, "c")], "first", has_unclaimed=False)
     assert handoff.take(10) == [row(4, "c")]
 
     handoff.offer([row(1, "a")], "first", has_unclaimed=False)
-    handoff.end_promise(promise)
+    handoff.end_commit(commit)
 
     assert handoff.take(10) == [row(1, "a"), row(2, "a", "b"), row(3, "b")]
 
 
 def test_row_does_not_wait_for_a_commit_that_began_after_its_own():
     handoff = handoff_with_a_row()
-    handoff.promise(["a"])
+    handoff.begin_commit(["a"])
 
     assert handoff.take(10) == [ROW]
 
