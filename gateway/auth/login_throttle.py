@@ -1,4 +1,4 @@
-"""A limit on failed logins, by account and by address, against the guessing of passwords."""
+"""A limit on failed logins, by account and by address, against password guessing."""
 
 from __future__ import annotations
 

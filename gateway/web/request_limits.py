@@ -1,4 +1,4 @@
-"""The outermost layer of FastAPI: request ids, limits of the body, headers of every response, and crashes."""
+"""Middleware around FastAPI: request ids, limits of the body, headers of every response, and crashes."""
 
 from __future__ import annotations
 
