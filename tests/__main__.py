@@ -47,8 +47,8 @@ ASYNCIO = [
 ]
 FAST = ("tests/unit", "tests/contracts")
 """Folders whose tests start no server."""
-FAST_ALONE = "tests/unit/gateway"
-"""This folder takes half of the fast run, so it has a process of its own there."""
+FAST_ALONE = ("tests/unit/gateway", "tests/unit/aio")
+"""Folders with a process of their own in the fast run: the gateway's computes most, aio's sleeps most."""
 
 PROGRAMS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "eventlet": (("-W", "ignore"), ("-m", "tests.patched")),
@@ -146,12 +146,12 @@ def jobs(selected: Mapping[str, Sequence[str]], *, fast: bool = False) -> list[t
     """Return the half and the paths of each process."""
     if not fast:
         return [(half, list(paths)) for half, paths in selected.items()]
-    groups = [
-        (half, [path for path in paths if path.startswith(FAST_ALONE) is alone])
-        for half, paths in selected.items()
-        for alone in (False, True)
-    ]
-    return [(half, paths) for half, paths in groups if paths]
+    groups: dict[tuple[str, str], list[str]] = {}
+    for half, paths in selected.items():
+        for path in paths:
+            alone = next((folder for folder in FAST_ALONE if path.startswith(folder)), "")
+            groups.setdefault((half, alone), []).append(path)
+    return [(half, paths) for (half, _), paths in groups.items()]
 
 
 def run(command: Sequence[str]) -> int:

@@ -108,11 +108,11 @@ def test_fast_run_refuses_a_path_that_is_not_fast():
         select(["tests/e2e"], halves(fast=True))
 
 
-def test_fast_run_has_three_processes_that_share_the_folders():
+def test_fast_run_shares_the_folders_among_its_processes():
     fast = halves(fast=True)
     shared = jobs(fast, fast=True)
-    assert [half for half, _ in shared] == ["eventlet", "asyncio", "asyncio"]
-    assert [FAST_ALONE] in [paths for _, paths in shared]
+    assert len(shared) == 2 + len(FAST_ALONE)
+    assert all(("asyncio", [folder]) in shared for folder in FAST_ALONE)
     for half, folders in fast.items():
         assert sorted(folders) == sorted(path for owner, paths in shared for path in paths if owner == half)
 
