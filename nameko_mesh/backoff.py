@@ -6,7 +6,7 @@
 | a query to Consul | discovery.consul_watch | none |
 | unsent outbox rows | outbox.relay (`OutboxRelay._run`) | none |
 | a failed event | events.handler (`EventHandler._on_failure`) | MAX_ATTEMPTS, then parked |
-| a repeatable call from asyncio | aio.retries (`Retries`) | 3 attempts, the budget, the deadline |
+| a repeatable call from asyncio | aio.retries (`Retries`) | 3 attempts, RetryBudget, the deadline |
 | accepting a gRPC connection | grpc.http2.listener | none |
 | a conflicting transaction | sql.retry, with tenacity alone | 4 attempts |
 | a request whose process died | rpc.entrypoint, without a delay | MAX_CRASHES, then parked |

@@ -1,11 +1,11 @@
-"""The deadline of the work in hand: the deadline of the request that caused the work.
+"""The deadline of the current work, which is the deadline of the request that caused the work.
 
     deadline.start(unix_seconds)     when a request or a call begins
     deadline.remaining(5.0)          far below, before a wait
 
-The deadline belongs to the flow of control, an asyncio task or a green thread. It is no argument of the
-functions in between. A green thread starts without a deadline. So do event handlers and the relay, because
-no request waits for them.
+The deadline belongs to an asyncio task or a green thread, and is no argument of the functions in between. A
+new green thread has no deadline. Event handlers and the relay have none either, because no request waits for
+them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
 def start(deadline: float | None) -> None:
-    """Set the deadline of this flow of control: Unix seconds, or None for no limit."""
+    """Set the deadline of this task or green thread: Unix seconds, or None for no limit."""
     _deadline.set(deadline)
 
 

@@ -22,7 +22,7 @@ class FairLock:
     def held(self, timeout: float) -> Iterator[None]:
         """Hold the lock for the `with` block.
 
-        Raises Unavailable after `timeout` seconds, or DeadlineExceeded at the deadline of the work in hand.
+        Raises Unavailable after `timeout` seconds, or DeadlineExceeded at the current deadline.
         """
         seconds = deadline.remaining(timeout)
         if not self._semaphore.acquire(timeout=seconds):

@@ -2,8 +2,8 @@
 
 When a batch returns, its callers submit their next items one after the other. The first few items would leave
 at once as a small batch, which costs as much as a large batch. So while other batches are in flight, a batch
-waits until it is full, or as large as those together. A batch that is in flight for more than STUCK_SECONDS
-does not count, because it may be stuck.
+waits until it is full, or as large as the others together. A batch that is in flight for more than
+STUCK_SECONDS does not count, because it may be stuck.
 
 With 3 lanes and batches of at most 100 items:
 

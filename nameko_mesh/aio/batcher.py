@@ -81,7 +81,7 @@ class Batcher(Generic[Item, Result]):
         self._is_leaving = False
         """True from the decision that a batch leaves until it leaves, at the end of the iteration."""
         self._timer: asyncio.TimerHandle | None = None
-        """Set while the waiting items wait for others."""
+        """Set while the waiting items wait for more items."""
 
     async def __call__(self, item: Item, deadline: float) -> Result:
         """Return the result of the item. `deadline` is in Unix seconds.
@@ -138,7 +138,8 @@ class Batcher(Generic[Item, Result]):
         return Situation(loop.time(), len(self._waiting), in_flight, self._moved_at, self._pace)
 
     def _remove_abandoned(self) -> None:
-        """Remove the items whose callers have given up, because they must not take the places of others."""
+        """Remove the items whose callers have given up, because they must not take the places of new
+        items."""
         self._waiting = deque(entry for entry in self._waiting if not entry.future.done())
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -32,7 +32,7 @@ class OutboxTransaction(PublishingTransaction):
         """Claim the oldest unsent rows and return them in order.
 
         A row waits while an older row of one of its aggregates is claimed by another relay, or waits itself.
-        Relays claim one after the other, so that each sees the claims of the others.
+        Relays claim one after the other, so that each sees earlier claims.
         """
         if self.connection.dialect.name == "postgresql":
             self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CLAIM_LOCK)))

@@ -72,8 +72,8 @@ class Handoff:
     def begin_commit(self, aggregate_ids: Iterable[str]) -> PendingCommit:
         """Announce rows before they are committed. `end_commit` must follow, whatever the outcome.
 
-        A commit's answer may arrive after that of a later commit. The rows of the later commit then wait
-        here.
+        The answers to two commits may arrive in another order than the commits took effect. The rows of the
+        later commit then wait here.
         """
         commit = PendingCommit(aggregate_ids)
         self._pending_commits.append(commit)

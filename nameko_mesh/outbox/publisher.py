@@ -83,7 +83,7 @@ class EventPublisher:
 
 
 def _combine(bundle: PublishResult, singles: set[PublishResult], awaited: bool) -> PublishResult:
-    """Return the result of a message from those of its bundle and of its single events."""
+    """Return the result of a message from the results of its bundle and of its single events."""
     if PublishResult.REJECTED in {bundle, *singles}:
         return PublishResult.REJECTED
     if awaited and bundle is PublishResult.UNROUTABLE and PublishResult.UNROUTABLE in singles:

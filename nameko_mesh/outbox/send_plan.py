@@ -74,7 +74,7 @@ def _hold_if_behind(row: OutboxRow, held: dict[str, PublishResult]) -> bool:
 
 
 def plan_wave(messages: Sequence[EventMessage]) -> tuple[list[EventMessage], list[EventMessage]]:
-    """Split messages into those that may leave now and those that wait for their results.
+    """Split messages: the first may leave now, the second wait for the results of the first.
 
     A message of several events, or an awaited message, may come back from the broker. So later messages of
     its aggregates wait. After a single event only events of its own type may follow, because single events of

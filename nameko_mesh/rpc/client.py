@@ -38,7 +38,7 @@ from nameko_mesh.context import deadline_of
 log = logging.getLogger(__name__)
 
 MIN_SPARE_SECONDS = 0.15
-"""Time kept for answering the request in hand after its own call has timed out."""
+"""Time that a caller keeps to answer its own request after the call has timed out."""
 
 
 class ReplyConsumer(ProbedConsumer, stock.ReplyListener.ReplyConsumer):
@@ -163,8 +163,8 @@ class ReplyListener(stock.ReplyListener):
 class ServiceClient(DependencyProvider):
     """Injects a `Caller` of another service, whose calls end within `timeout` seconds.
 
-    A call ends earlier when the request in hand has less time left. It leaves `spare` seconds of that time
-    for the work after the call, but at most half of it, and at least MIN_SPARE_SECONDS.
+    A call ends earlier when the current request has less time left. The call leaves `spare` seconds of that
+    time for the work after the call, but at most half of it, and at least MIN_SPARE_SECONDS.
     """
 
     reply_listener = ReplyListener()

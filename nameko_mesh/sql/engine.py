@@ -3,7 +3,7 @@
 psycopg2 yields to the hub through its wait callback. sqlite3 has no such callback: a lock held by another
 process would freeze this one, so its blocking calls run in eventlet's thread pool.
 
-Every wait ends at the deadline of the work in hand (nameko_mesh.deadline): on PostgreSQL any statement, on
+Every wait ends at the current deadline (nameko_mesh.deadline): on PostgreSQL any statement, on
 SQLite the wait for a lock, because nothing else takes long there.
 """
 

@@ -37,7 +37,8 @@ def run() -> None:
 
 
 def create_or_adopt(name: str, *columns: sa.Column[Any]) -> bool:
-    """Create a table of the mesh, or adopt the one that older code has created. Return True if it is new.
+    """Create a table of the mesh, or adopt the table that older code has created. Return True if the table is
+    new.
 
     Raises CommandError when the database has another table of this name.
     """

@@ -34,7 +34,7 @@ class Engine(SharedExtension):
         check_migrated(self._probe_engine, self._schemas())
 
     def _schemas(self) -> Iterator[Schema]:
-        """Yield the service's own schema, that of `sql`, and those of the service's other extensions."""
+        """Yield the service's own schema, `sql.SCHEMA`, and the schemas of the service's other extensions."""
         yield service_schema(inspect.getfile(self.container.service_cls), sa.MetaData())
         yield tables.SCHEMA
         for extension in self.container.extensions:

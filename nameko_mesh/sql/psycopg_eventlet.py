@@ -1,6 +1,6 @@
 """Makes psycopg2 wait in eventlet's hub, so that other green threads run, and bounds each wait.
 
-At the deadline of the work in hand (nameko_mesh.deadline), the server gets a request to cancel the statement.
+At the current deadline (nameko_mesh.deadline), the server gets a request to cancel the statement.
 The statement then fails as after the server's own `statement_timeout`. Setting that timeout in each
 transaction would cost every transaction a round trip.
 """
@@ -81,7 +81,7 @@ def fetch(connection: sa.Connection, statement: str, values: Sequence[Any]) -> S
     """Execute a statement and return its rows, with SQLAlchemy's errors.
 
     SQLAlchemy's result objects cost this process more CPU than the statement. They give access by name,
-    convert types and stream. The gain is part of that of `sql.reads`.
+    convert types and stream. `sql.reads` states the gain.
     """
     driver_connection: Any = connection.connection.driver_connection
     try:

@@ -25,7 +25,7 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def optimistically(attempt: Callable[[], R], fallback: Callable[[], R]) -> R:
-    """Return the result of `attempt`. If it conflicts with another transaction, return that of `fallback`.
+    """Return the result of `attempt`. After a conflict, return the result of `fallback`.
 
     Meant for an attempt that writes without reading first, and a fallback that locks the rows.
     """

@@ -162,7 +162,7 @@ class Store(Generic[T]):
         """Commit at the end of the block, or roll back if the block raises.
 
         Raises Unavailable when the database can't be reached or does not answer in time; then the outcome may
-        be unknown. Raises DeadlineExceeded when the deadline of the work in hand has passed, StaleWrite, and
+        be unknown. Raises DeadlineExceeded when the current deadline has passed, StaleWrite, and
         other errors of the database.
         """
         if deadline.expired():

@@ -180,7 +180,7 @@ def _insert_each(
     connection: sa.Connection,
 ) -> Any:
     into: Any = sqlite.insert(table).on_conflict_do_nothing() if unless_there else table.insert()
-    # SQLite lives in this process, so its clock is that of this machine.
+    # SQLite runs in this process, so it has the clock of this machine.
     moments = {name: datetime.now(UTC) + delay for name, delay in due.items()}
     return connection.execute(into, [{**row, **moments} for row in rows])
 

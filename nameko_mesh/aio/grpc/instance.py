@@ -106,7 +106,7 @@ class Instance:
             self.breaker.end(is_trial, succeeded, time.monotonic() - began)
 
     async def close(self) -> None:
-        """Accept no more calls, and wait for those in flight."""
+        """Accept no more calls, and wait for the calls in flight."""
         self.is_ready = False
         self._following.cancel()
         with suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Decides when to ping a client and when to disconnect, without I/O. Times are those of time.monotonic()."""
+"""Decides when to ping a client and when to disconnect, without I/O. Times are of time.monotonic()."""
 
 from __future__ import annotations
 
