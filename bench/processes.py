@@ -13,7 +13,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 def cpu(roots: Mapping[str, int]) -> Counter[str]:
     """Return CPU seconds by name.
 
-    A name covers its root process and all descendants, ended ones included, except those below another root.
+    A name covers its root process and all descendants, ended processes included. Descendants of another root
+    count under the name of that root.
     """
     spent: Counter[str] = Counter()
     for pid, name in _members(roots).items():

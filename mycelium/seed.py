@@ -32,7 +32,7 @@ def migrate(database_url: str) -> None:
 
 
 def schemas_of(service: str) -> Sequence[Schema]:
-    """Return the schemas in a service's database: its own first, then those of the mesh."""
+    """Return the schemas in a service's database: its own first, then the mesh's."""
     schemas: Sequence[Schema] = import_module(f"services.{service}.tables").SCHEMAS
     return schemas
 

@@ -49,7 +49,7 @@ class Request(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     def sent_fields(self) -> dict[str, Any]:
-        """Return the fields that the client sent, without those that are null."""
+        """Return the fields that the client sent, without null fields."""
         return self.model_dump(exclude_unset=True, exclude_none=True)
 
 

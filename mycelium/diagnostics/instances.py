@@ -16,7 +16,7 @@ from nameko_mesh.discovery.address import consul_url, join_host_port
 
 HTTP_TIMEOUT_SECONDS = 3.0
 QUEUE = "its queue"
-"""Stands in place of an instance, because any instance may take an RPC from the service's queue."""
+"""The name of a service's queue in place of an instance, because any instance may take an RPC."""
 
 
 @dataclass(frozen=True, slots=True)

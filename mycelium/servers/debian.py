@@ -31,7 +31,7 @@ def unpacked(
     earlier_release: bool = False,
     finish: Callable[[Path], None] = lambda root: None,
 ) -> Path:
-    """Return a folder with the packages and those of their dependencies that the machine lacks.
+    """Return a folder with the packages and the dependencies that the machine lacks.
 
     The first call fetches them into `cache`.
 

@@ -106,6 +106,18 @@ def _once(
         return Product(**tx.once(command_id, command, lambda: as_row(effect(tx))))
 
 
+def reserve_each(
+    store: ProductsStore, requests: Sequence[Outcome[ReservationRequest]]
+) -> list[Outcome[Reservation]]:
+    """Reserve for the valid requests of a batch. Returns an outcome for each request, in their order."""
+    valid = [request.unwrap() for request in requests if request.error is None]
+    decisions = iter(reserve_stocks(store, valid) if valid else ())
+    return [
+        Outcome(next(decisions)) if request.error is None else Outcome(error=request.error)
+        for request in requests
+    ]
+
+
 def reserve_stocks(store: ProductsStore, requests: Sequence[ReservationRequest]) -> list[Reservation]:
     """Reserve for many orders in one transaction. A repeated order keeps its first answer."""
     return optimistically(lambda: _reserve_cached(store, requests), lambda: _reserve_locked(store, requests))
@@ -140,7 +152,7 @@ def _reserve_cached(store: ProductsStore, requests: Sequence[ReservationRequest]
 
 
 def _cached_products(store: ProductsStore, requests: Sequence[ReservationRequest]) -> dict[str, Product]:
-    """Return the products of the requests, reading those that are not cached."""
+    """Return the products of the requests. Products that are not cached are read."""
     wanted = {product_id for request in requests for product_id in request.product_ids}
     products = store.cache.get(wanted)
     if missing := wanted - products.keys():
@@ -169,6 +181,13 @@ def _reserve_locked(store: ProductsStore, requests: Sequence[ReservationRequest]
     store.cache.put((products | changed).values())
     decided |= {decision.order_id: decision for decision in decisions}
     return [reservations.repeated(request, decided[request.order_id]) for request in requests]
+
+
+def release_each(store: ProductsStore, order_ids: list[Any]) -> list[Outcome[str]]:
+    """Give back the stock of the orders with a valid id. Returns an outcome for each id, in their order."""
+    checked = Outcome.of_each(partial(checked_id, field="order_id"), order_ids)
+    release_stocks(store, [outcome.unwrap() for outcome in checked if outcome.error is None])
+    return checked
 
 
 @retry_on_conflict

@@ -22,7 +22,6 @@ from services.products import commands, wire
 from services.products.domain import Product
 from services.products.stock_watch import StockWatch
 from services.products.store import ProductsStore
-from services.rules import checked_id
 
 grpc = Grpc.implementing(ProductServiceStub)
 
@@ -140,32 +139,20 @@ class ProductsService:
 
     @grpc
     def WatchStock(self, request: pb.WatchStockRequest, context: Any) -> Iterator[pb.StockChange]:
-        wanted = list(request.product_ids)
-        read_products = partial(commands.watched_products, self.store, wanted)
-        for product_id, stock, version in self.stock_watch.changes(context.response_stream, read_products):
-            if not wanted or product_id in wanted:
-                yield pb.StockChange(product_id=product_id, stock=stock, version=version)
+        product_ids = list(request.product_ids)
+        read_products = partial(commands.watched_products, self.store, product_ids)
+        for product_id, stock, version in self.stock_watch.changes(
+            context.response_stream, product_ids, read_products
+        ):
+            yield pb.StockChange(product_id=product_id, stock=stock, version=version)
 
     def _get(self, product_ids: list[str]) -> list[Outcome[Product]]:
         return commands.get_products(self.store, product_ids)
 
     def _reserve(self, orders: list[Any]) -> list[Outcome[dict[str, Any]]]:
-        """Reserve for the well-formed orders of a batch; each malformed order gets its own error."""
         requests = Outcome.of_each(wire.request_from_wire, orders)
-        valid = [request.unwrap() for request in requests if request.error is None]
-        reservations = commands.reserve_stocks(self.store, valid) if valid else []
-        outcomes = iter(Outcome.of_each(wire.reservation_to_wire, reservations))
-        return [
-            next(outcomes) if request.error is None else Outcome(error=request.error) for request in requests
-        ]
+        outcomes = commands.reserve_each(self.store, requests)
+        return [outcome.then(wire.reservation_to_wire) for outcome in outcomes]
 
     def _release(self, order_ids: list[Any]) -> list[Outcome[dict[str, Any]]]:
-        checked = Outcome.of_each(partial(checked_id, field="order_id"), order_ids)
-        commands.release_stocks(
-            self.store, [outcome.unwrap() for outcome in checked if outcome.error is None]
-        )
-        return [outcome.map(_released) for outcome in checked]
-
-
-def _released(order_id: str) -> dict[str, Any]:
-    return {"order_id": order_id, "released": True}
+        return [outcome.map(wire.released) for outcome in commands.release_each(self.store, order_ids)]

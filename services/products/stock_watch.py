@@ -6,7 +6,7 @@ A watcher whose queue is full is dropped, so that a slow client delays nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from queue import Empty, Full, Queue
 from typing import Any
 
@@ -40,10 +40,13 @@ class StockWatch(DependencyProvider):
         for watcher in list(self._watchers):
             self._drop(watcher)
 
-    def changes(self, stream: Any, read_products: Callable[[], Iterable[Product]]) -> Iterator[Stock]:
+    def changes(
+        self, stream: Any, product_ids: Collection[str], read_products: Callable[[], Iterable[Product]]
+    ) -> Iterator[Stock]:
         """Yield the stock of the products that are read, then every change, until the stream is closed.
 
-        An event that is older than the stock yielded last is skipped. Raises Overloaded beyond MAX_WATCHERS.
+        An empty `product_ids` stands for all products. An event that is older than the stock yielded last is
+        skipped. Raises Overloaded beyond MAX_WATCHERS.
         """
         if len(self._watchers) >= MAX_WATCHERS:
             raise Overloaded(f"{MAX_WATCHERS} clients watch the stock already; try again later")
@@ -56,7 +59,8 @@ class StockWatch(DependencyProvider):
                 yield product.id, product.stock, product.version
             for event in self._events(watcher, stream):
                 product_id, version = event["aggregate_id"], event["aggregate_version"]
-                if version > versions.get(product_id, 0):
+                is_watched = not product_ids or product_id in product_ids
+                if is_watched and version > versions.get(product_id, 0):
                     versions[product_id] = version
                     yield product_id, event["data"]["stock"], version
         finally:

@@ -63,6 +63,10 @@ def reservation_to_wire(reservation: Reservation) -> dict[str, Any]:
     return {"order_id": reservation.order_id, "items": items, "currency": reservation.currency}
 
 
+def released(order_id: str) -> dict[str, Any]:
+    return {"order_id": order_id, "released": True}
+
+
 def product_message(product: Product) -> pb.ProductResponse:
     return pb.ProductResponse(
         id=product.id,
