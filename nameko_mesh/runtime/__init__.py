@@ -23,6 +23,7 @@ Background threads, and the method that stops each:
 | outbox relay | OutboxRelay.stop, which sends the last rows first |
 | pruning | Pruning.stop |
 | consumers of events and requests | DrainingExtension.stop, which waits until they have drained |
+| consumer of replies | ReplyListener.stop, which is Nameko's |
 | registration with Consul | Presence.leave |
 | health server | Presence.stop |
 | discovery of a service | Instances.stop |

@@ -5,12 +5,11 @@
 
 PostgreSQL gets the rows of a write as one JSON document, and parses it in C. A parameter for each value would
 cost this process more than the rest of the transaction. The statement is parsed once for each connection.
-SQLite runs in this process, where round trips cost nothing, so it gets the rows in a statement for each
-write.
+SQLite runs in this process, so round trips cost nothing there, and each write is a statement of its own.
 
-Gain: inserting and updating 16 rows takes a third of the time of SQLAlchemy Core (`python -m
-bench.tricks.sql`), and a quarter of its CPU time. Delete it when SQLAlchemy sends rows as arrays or documents
-itself. `_compose` has an example.
+Gain: inserting and updating 16 rows takes a third of the time of SQLAlchemy Core, and a quarter of its CPU
+time (`python -m bench.tricks.sql`). Delete it when SQLAlchemy sends rows as arrays or documents itself.
+`_compose` has an example.
 """
 
 from __future__ import annotations
