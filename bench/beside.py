@@ -64,6 +64,10 @@ def show(what: str, clients: int, samples: list[Sample]) -> None:
         each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
         print(f"{what}, {clients} clients, {field}: {values[0]} against {values[1]}, "
               f"ratio {median(ratios):.3f} ({each})", flush=True)  # fmt: skip
+    for process in sorted(here[0].cpu_us.keys() & other[0].cpu_us.keys()):
+        own, others = (median(sample.cpu_us.get(process, 0.0) for sample in side) for side in (here, other))
+        if own >= 1:
+            print(f"    {process}: {own:.0f} us of CPU against {others:.0f}", flush=True)
 
 
 if __name__ == "__main__":
