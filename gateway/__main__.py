@@ -15,6 +15,7 @@ from nameko_mesh.log import Formatter
 
 from .app import create_app
 from .settings import Settings, SettingsError, load_settings
+from .web.coalesced_writes import HttpProtocol
 
 _BACKLOG = 2048
 
@@ -73,7 +74,7 @@ def _make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -11,11 +11,13 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.server import ServerState
 
+from gateway.web.coalesced_writes import HttpProtocol
+
 
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[int]:
     """Serve the application as `python -m gateway` does, but without its lifespan. Yield the port."""
-    config = uvicorn.Config(app, http="httptools", log_config=None)
+    config = uvicorn.Config(app, http=HttpProtocol, log_config=None)
     config.load()
     state = ServerState()
     make = partial(config.http_protocol_class, config, state, {})
