@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
@@ -39,7 +39,7 @@ def group(
     items: Iterable[T],
     *,
     key: Callable[[T], Hashable],
-    aggregate_ids: Callable[[T], Iterable[str]],
+    aggregate_ids: Callable[[T], Collection[str]],
     size: Callable[[T], int] = lambda item: 1,
     may_join: Callable[[T], bool] = lambda item: True,
 ) -> list[list[T]]:
@@ -53,17 +53,20 @@ def group(
     open_groups: dict[Hashable, int] = {}
     latest_group: dict[str, int] = {}
     for item in items:
-        ids = list(aggregate_ids(item))
-        number = open_groups.get(key(item), -1)
-        is_overtaking = number < max(latest_group.get(aggregate_id, -1) for aggregate_id in ids)
-        is_full = number >= 0 and sizes[number] + size(item) > MAX_EVENTS_PER_MESSAGE
-        if number < 0 or is_overtaking or is_full or not may_join(item):
+        ids, item_key, item_size = aggregate_ids(item), key(item), size(item)
+        number = open_groups.get(item_key, -1)
+        for aggregate_id in ids:
+            if latest_group.get(aggregate_id, -1) > number:
+                number = -1  # joining the open group would overtake an earlier event of the aggregate
+                break
+        if number < 0 or sizes[number] + item_size > MAX_EVENTS_PER_MESSAGE or not may_join(item):
             number = len(groups)
             groups.append([])
             sizes.append(0)
             if may_join(item):
-                open_groups[key(item)] = number
+                open_groups[item_key] = number
         groups[number].append(item)
-        sizes[number] += size(item)
-        latest_group.update(dict.fromkeys(ids, number))
+        sizes[number] += item_size
+        for aggregate_id in ids:
+            latest_group[aggregate_id] = number
     return groups
