@@ -7,7 +7,7 @@ requests.
 Why: FastAPI resolves the dependencies of a route anew for each request, behind eight layers of middleware.
 That costs more than the gateway's own code.
 
-What it gains: an order costs 51 us of CPU instead of 295. A read costs 21 us instead of 203. Server and
+What it gains: an order costs 44 us of CPU instead of 218. A read costs 20 us instead of 172. Server and
 services are not included. To measure again:
 
     python -m bench.tricks.gateway

@@ -1,6 +1,6 @@
 """Settings of the garbage collector for a long-running server.
 
-Gain: making the objects of a batch of calls takes a quarter of the time (`python -m bench.tricks.workers`).
+Gain: making the objects of a batch of calls takes a third of the time (`python -m bench.tricks.workers`).
 Delete it when Python's collector no longer scans long-lived objects for each batch of new ones.
 """
 

@@ -100,8 +100,9 @@ def iterations_before_delivery(next_is_leaving: bool) -> int:
     """Return the iterations of the loop to wait before callers get the results of a returned batch.
 
     The callers have work to do with each result. If the next batch is about to leave, the batch goes first,
-    because the service would be idle meanwhile. Gain: 1.3 to 1.4 times the items per second with three lanes,
-    and nothing certain with one (`python -m bench.tricks.batches`). Delete it when callers run elsewhere.
+    because the service would be idle meanwhile. Gain: none is shown. A quiet machine gives 1.00 with one lane
+    and with three (`python -m bench.tricks.batches`); busy machines gave 0.7 to 1.4. Delete it unless the
+    rate of a whole system shows a gain.
 
     Example: batch A returns with 64 results while 10 items wait. Batch B with the 10 items is written to its
     socket within three iterations of the loop. Then the callers of A get their results.

@@ -145,7 +145,7 @@ def start_worker(
     Nameko's `spawn_worker` blocks while all workers are busy. Only then a green thread waits in place of the
     consumer, which has to send heartbeats. `on_killed` runs when the container is being killed.
 
-    Gain: a call takes 25 µs in place of 38 with a green thread for each (`python -m bench.tricks.workers`).
+    Gain: a call takes 23 µs in place of 37 with a green thread for each (`python -m bench.tricks.workers`).
     Delete the branch when Nameko has a `spawn_worker` that does not block. Example: with 10 workers, 10 calls
     start at once, and the eleventh waits in a green thread of its own.
     """

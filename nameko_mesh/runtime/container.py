@@ -88,7 +88,7 @@ class Container(ServiceContainer):
     def _run_worker(self, worker_ctx: Any, handle_result: Callable[..., tuple[Any, Any]] | None) -> None:
         """Run a worker as Nameko does, without Nameko's timing of each step.
 
-        Gain: a call takes 24 µs in place of 32 (`python -m bench.tricks.workers`). Delete the override of the
+        Gain: a call takes 24 µs in place of 29 (`python -m bench.tricks.workers`). Delete the override of the
         steps when Nameko stops timing them; the deadline must then be set elsewhere, such as in a
         worker_setup.
         """

@@ -42,7 +42,7 @@ class _Cursor(psycopg2.extensions.cursor):
 class Connection(psycopg2.extensions.connection):
     """Sends BEGIN together with the first statement of a transaction. psycopg2 sends it alone and waits.
 
-    Gain: a transaction of one read takes 193 µs in place of 221 (`python -m bench.tricks.sql`). Delete it
+    Gain: a transaction of one read takes 210 µs in place of 251 (`python -m bench.tricks.sql`). Delete it
     when psycopg2 or its successor pipelines statements. Example: `SELECT 1` is sent as `BEGIN; SELECT 1`.
 
     A commit is never cancelled, because its outcome would be unknown.

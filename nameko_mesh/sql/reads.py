@@ -1,6 +1,6 @@
 """Read many rows by key, with statements that PostgreSQL prepares once for each connection.
 
-Gain: reading 16 rows takes less than half of the time and CPU time of SQLAlchemy Core
+Gain: reading 16 rows takes about half of the time, and less than half of the CPU time, of SQLAlchemy Core
 (`python -m bench.tricks.sql`). Delete it when SQLAlchemy prepares statements with psycopg2.
 """
 
